@@ -1,0 +1,41 @@
+"""What one request may spend on reading: milliseconds and tokens.
+
+The clock is a parameter, so a deadline is tested exactly with a virtual one. A budget is asked,
+never enforced from outside: a reranker checks between units of work and stops by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Budget:
+    """`deadline_ms` counts from creation; None for either limit means no limit."""
+
+    deadline_ms: float | None = None
+    max_tokens: int | None = None
+    clock: Callable[[], float] = time.perf_counter
+    tokens_used: int = 0
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request began reading."""
+        return (self.clock() - self._started) * 1000.0
+
+    def use(self, tokens: int) -> None:
+        """Count `tokens` as read."""
+        self.tokens_used += tokens
+
+    def spent(self) -> str | None:
+        """Which limit is reached ("deadline" or "token budget"), or None while there is more."""
+        if self.deadline_ms is not None and self.elapsed_ms() >= self.deadline_ms:
+            return "deadline"
+        if self.max_tokens is not None and self.tokens_used >= self.max_tokens:
+            return "token budget"
+        return None

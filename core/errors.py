@@ -1,0 +1,106 @@
+"""What a user can get wrong, each with what to do about it.
+
+A `LongleafError` carries a sentence for the user and, where there is one, the next step. `assert`
+is only for our own bugs. api/http maps each class to one HTTP status, api/cli to one exit code.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class LongleafError(Exception):
+    """Base of all errors that a user can act on. `code` is stable and machine-readable."""
+
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigError(LongleafError):
+    """A setting that cannot be used."""
+
+    code = "config"
+
+
+class NotFound(LongleafError):
+    """A document, collection or file that is not there (or that the caller may not see)."""
+
+    code = "not_found"
+
+
+class InvalidRequest(LongleafError):
+    """A request that does not make sense: a bad filter, an unknown option."""
+
+    code = "invalid_request"
+
+
+class TooLarge(LongleafError):
+    """An upload or request over a stated limit."""
+
+    code = "too_large"
+
+
+class Conflict(LongleafError):
+    """Something with that name is there already, or somebody else holds the lock."""
+
+    code = "conflict"
+
+
+class ModelUnavailable(LongleafError):
+    """Model weights that cannot be had, or that are not what they should be."""
+
+    code = "model_unavailable"
+
+
+class IndexLocked(Conflict):
+    """Another process owns the index shard."""
+
+    code = "index_locked"
+
+
+class GenerationMismatch(LongleafError):
+    """The stored vectors were made by another embedder or chunker than the configured one."""
+
+    code = "generation_mismatch"
+
+
+class CatalogBroken(LongleafError):
+    """The data folder holds something that we did not write or that no longer checks out."""
+
+    code = "catalog_broken"
+
+
+class RejectReason(enum.StrEnum):
+    """Why a file was not indexed. The words are stable: tests, CLI and API show them."""
+
+    EMPTY = "empty"
+    UNSUPPORTED = "unsupported type"
+    MALFORMED = "malformed"
+    ENCRYPTED = "encrypted"
+    TOO_LARGE = "too large"
+    UNREADABLE = "unreadable"
+    DUPLICATE_KEY = "duplicate key"
+    INTERNAL = "internal"
+
+
+class Rejected(LongleafError):
+    """A file that a parser refuses: `reason` is a `RejectReason`, the message says what it saw."""
+
+    code = "rejected"
+
+    def __init__(self, reason: RejectReason, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
+class NoTextFound(LongleafError):
+    """A file that opens but holds no text (a scan): it needs OCR."""
+
+    code = "no_text"

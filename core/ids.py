@@ -1,0 +1,33 @@
+"""Names that every process computes alike: point ids in an index and public document ids.
+
+A point id packs (revision_id, ordinal) into 64 bits, so an index answers with plain integers and
+grouping by document needs no payload read. Revision ids are never reused (AUTOINCREMENT), so a
+point id names one passage of one state of one document for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+ORDINAL_BITS = 20
+MAX_PASSAGES_PER_DOCUMENT = 1 << ORDINAL_BITS
+_MAX_REVISION_ID = 1 << (63 - ORDINAL_BITS)
+
+
+def point_id(revision_id: int, ordinal: int) -> int:
+    """The index's id of passage `ordinal` of revision `revision_id`; fits a signed 64-bit int."""
+    assert 0 <= ordinal < MAX_PASSAGES_PER_DOCUMENT, ordinal
+    assert 0 <= revision_id < _MAX_REVISION_ID, revision_id
+    return (revision_id << ORDINAL_BITS) | ordinal
+
+
+def split_point_id(point: int) -> tuple[int, int]:
+    """(revision_id, ordinal) of a point id."""
+    return point >> ORDINAL_BITS, point & (MAX_PASSAGES_PER_DOCUMENT - 1)
+
+
+def document_id(collection: str, key: str) -> str:
+    """The public id of a document: 26 lower-case characters, the same on every machine."""
+    digest = hashlib.sha256(f"{collection}\0{key}".encode("utf-8", "surrogatepass")).digest()
+    return base64.b32encode(digest[:16]).decode("ascii").rstrip("=").lower()

@@ -1,0 +1,243 @@
+"""The seams: what each replaceable part promises, in 2-5 methods each.
+
+Implementations live in indexer, retriever and reranker; `api/wire.py` is the only place that names
+them. This module knows none of them. Every implementation of a protocol runs the same contract
+suite (tests/contracts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from longleaf.core.filters import Filter
+from longleaf.core.types import (
+    Document,
+    EmbedInput,
+    MetaValue,
+    Passage,
+    PassageVectors,
+    QueryVectors,
+    Reading,
+    ReadingInput,
+    Rejection,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from longleaf.core.budget import Budget
+    from longleaf.core.types import FloatArray, Int8Array
+
+
+class Parser(Protocol):
+    """Bytes to documents.
+
+    `parse` yields one `Document` for an ordinary file and many for a container (JSONL), and a
+    `Rejection` for each bad member of a container. It raises `core.errors.Rejected` when nothing
+    of the file can be read and `core.errors.NoTextFound` when it opens but holds no text. `name`
+    is the file's name as the user knows it; it is never opened. A parser touches no disk and no
+    network, and never yields a document whose text is empty or only white space.
+    """
+
+    media_type: str
+    suffixes: tuple[str, ...]
+
+    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]: ...
+
+
+class Chunker(Protocol):
+    """A document's text to passages: exact slices, in order, covering all but white space.
+
+    `fingerprint` changes whenever the same document would give other passages.
+    """
+
+    fingerprint: str
+
+    def chunk(self, document: Document) -> tuple[Passage, ...]: ...
+
+
+class Embedder(Protocol):
+    """Passages and queries to vectors.
+
+    `fingerprint` covers everything that a stored vector depends on: weights hash, prompts,
+    pooling, normalisation, projection, quantization. `dim` and `token_dim` are the sizes of dense
+    and token vectors (`token_dim` 0: this embedder makes no token vectors, so `late` cannot read).
+    `embed_passages` yields one `PassageVectors` for each input, in input order; it may read ahead.
+    `truncated_tokens` is honest: a text longer than the model takes is cut and counted.
+    """
+
+    fingerprint: str
+    name: str
+    dim: int
+    token_dim: int
+
+    def embed_passages(self, inputs: Iterable[EmbedInput]) -> Iterator[PassageVectors]: ...
+
+    def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors: ...
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPassage:
+    """A passage as an index stores it.
+
+    `text` is what BM25 reads: title, headings and passage. `phrase_text` is what a phrase is
+    looked for in: the passage and a little of what follows, so that a phrase across the border is
+    found. `dense`: (dim,) float32, unit length.
+    """
+
+    point_id: int
+    text: str
+    phrase_text: str
+    dense: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A document as an index stores it: all its passages and everything that filters see.
+
+    `document_id` and `revision_id` are the catalog's integers; `public_id`, `key`, `title`,
+    `source`, `media_type` and `collection` answer the built-in filter fields. `language` is the
+    collection's BM25 language.
+    """
+
+    document_id: int
+    revision_id: int
+    public_id: str
+    collection: str
+    key: str
+    title: str
+    source: str
+    media_type: str
+    language: str
+    groups: tuple[str, ...]
+    passages: tuple[IndexPassage, ...]
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalQuery:
+    """What BM25 looks for: free text, read with one collection language's stemmer."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFilter:
+    """What a search may return: the scope, the user's filter and the phrase pre-filter.
+
+    `collections`: non-empty names (always given). `groups`: None for a caller who sees all;
+    otherwise documents without groups or with one of these. A passage must hold at least one of
+    `phrases` (when there are any) and none of `excluded` phrases, both compared by the index's
+    word tokenizer, lower-cased, unstemmed. (That a document holds *all* phrases and nowhere an
+    excluded one is checked by the retriever on the document's text.)
+    """
+
+    collections: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    where: Filter | None = None
+    phrases: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPoint:
+    """A passage and its score in one retriever; higher is better."""
+
+    point_id: int
+    score: float
+
+
+class PassageIndex(Protocol):
+    """A rebuildable follower of the catalog that finds passages.
+
+    Writes are idempotent. `put` replaces each entry's document whole and ignores an entry whose
+    document is already there in a newer revision. `delete` takes the catalog's document ids;
+    unknown ones are fine. `flush(seq)` makes everything so far durable and only then records
+    `seq` inside the index; `indexed_seq()` is the last one recorded (0 for a new index).
+    Searches are thread-safe, see everything that was put, and return descending scores, ties by
+    point id; `score_*` return one score per given id that passes (dense cosine; BM25, 0.0 where
+    no term occurs), as a mapping; unknown ids are left out.
+    """
+
+    fingerprint: str
+
+    def indexed_seq(self) -> int: ...
+
+    def put(self, entries: Sequence[IndexEntry]) -> None: ...
+
+    def delete(self, document_ids: Sequence[int]) -> None: ...
+
+    def flush(self, seq: int) -> None: ...
+
+    def search_dense(
+        self, vector: FloatArray, index_filter: IndexFilter, limit: int
+    ) -> list[ScoredPoint]: ...
+
+    def search_bm25(
+        self, query: LexicalQuery, index_filter: IndexFilter, limit: int
+    ) -> list[ScoredPoint]: ...
+
+    def score_dense(self, vector: FloatArray, point_ids: Sequence[int]) -> dict[int, float]: ...
+
+    def score_bm25(
+        self, query: LexicalQuery, index_filter: IndexFilter, point_ids: Sequence[int]
+    ) -> dict[int, float]: ...
+
+    def passage_count(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderQuery:
+    """The query as a reranker sees it: the words, an optional instruction, the query's vectors.
+
+    `vectors` is None when the embedder failed; a reranker that needs it then raises.
+    """
+
+    text: str
+    instruction: str | None
+    vectors: QueryVectors | None
+
+
+class TokenVectorReader(Protocol):
+    """Stored token vectors by passage id (implemented by the catalog)."""
+
+    def token_vectors(
+        self, passage_ids: Sequence[int]
+    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
+        """Codes of many passages in one array.
+
+        Returns (codes, starts, prefix_tokens): codes (n_tokens, token_dim) int8, passages one
+        after the other in the order asked; starts (n_passages + 1,) int64 offsets into codes;
+        prefix_tokens (n_passages,) how many of a passage's first tokens are the title's. A
+        passage without token vectors has an empty range.
+        """
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Candidates to readings.
+
+    `read` takes inputs in first-stage order and yields a `Reading` for each it has read (any
+    order, none twice). Before each unit of work it asks `budget.spent()` and stops when the budget
+    is gone; what it has not yielded by then stays unread. It never drops or invents a candidate,
+    gives equal inputs equal scores whatever stands beside them, and raises `LongleafError` when it
+    cannot read at all. `takes_instruction` says whether an instruction changes anything.
+    `first_stage_weight` is how much the first stage's z-score adds to this model's z-score in the
+    final order (0: the model alone decides), found by measurement and documented where it is set.
+    """
+
+    name: str
+    fingerprint: str
+    takes_instruction: bool
+    first_stage_weight: float
+
+    def read(
+        self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+    ) -> Iterator[Reading]: ...

@@ -1,0 +1,322 @@
+"""The nouns that every stage shares, frozen and slotted.
+
+One noun walks through all stages in the field's words: Document, Passage, Query, Candidate,
+Reading, Hit. A stage returns new values and never edits its caller's. This module knows no
+storage, no model and no web. Offsets are always characters (Python code points) in
+`Document.text`, half-open: `text[start_char:end_char]`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    FloatArray: TypeAlias = NDArray[np.float32]
+    Int8Array: TypeAlias = NDArray[np.int8]
+
+MetaValue: TypeAlias = str | int | float | bool | tuple[str, ...]
+"""A metadata value. Dates are ISO 8601 strings; several values are a tuple of strings."""
+
+NO_METADATA: Mapping[str, MetaValue] = {}
+
+
+# --- the way in --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of the source: `number` counts from 1; `[start_char, end_char)` in the text."""
+
+    number: int
+    start_char: int
+    end_char: int
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A headed part of the text, its own heading line included.
+
+    `start_char` is where the heading begins, `end_char` where the next section of the same or a
+    higher level begins (or the text ends), so sections nest. `level` counts from 1 (outermost).
+    """
+
+    title: str
+    level: int
+    start_char: int
+    end_char: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Maps `text[start_char:end_char]` to characters `source_start_char…` of a source page."""
+
+    start_char: int
+    end_char: int
+    page: int
+    source_start_char: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a parser makes of bytes: one text, and where its pages and sections lie.
+
+    `key` names the document inside a file that holds many (a JSONL line's id); None means that
+    the file itself is the document and the source names it.
+    """
+
+    text: str
+    title: str
+    pages: tuple[Page, ...] = ()
+    sections: tuple[Section, ...] = ()
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    source_map: tuple[SourceSpan, ...] = ()
+    key: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One document inside a file that could not be read, while the file's others could.
+
+    `where` says which one in the user's words ("line 12"), `reason` is one of `core.errors`'
+    rejection reasons, `detail` says what was wrong.
+    """
+
+    where: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """An exact slice of a document: `document.text[start_char:end_char]`.
+
+    `headings` is the path of section titles above it, outermost first. `token_count` counts the
+    slice's own tokens in the embedder's tokenizer, without title or headings.
+    `overlap_chars` says how many of its first characters the previous passage holds as well.
+    """
+
+    ordinal: int
+    start_char: int
+    end_char: int
+    token_count: int
+    first_page: int | None = None
+    last_page: int | None = None
+    headings: tuple[str, ...] = ()
+    overlap_chars: int = 0
+
+
+class Outcome(enum.StrEnum):
+    """How a file ends. Terminal and visible; there is no other way for a file to end."""
+
+    INDEXED = "indexed"
+    INDEXED_WITH_WARNINGS = "indexed with warnings"
+    UNCHANGED = "unchanged"
+    NO_TEXT = "no text found (needs OCR)"
+    REJECTED = "rejected"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedInput:
+    """One passage on its way to the embedder.
+
+    The model reads `prefix` (title and heading path) followed by `text`. Token vectors are kept
+    for the text from `overlap_chars` on, and for the prefix only when `keep_prefix` is set, so
+    that overlap and title tokens count once in a document.
+    """
+
+    prefix: str
+    text: str
+    overlap_chars: int = 0
+    keep_prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PassageVectors:
+    """What one forward pass gives for one passage.
+
+    `dense`: (dim,) float32, unit length. `token_codes`: (n_kept_tokens, token_dim) int8, the
+    prefix's kept tokens first, `prefix_tokens` of them; (0, 0) when the embedder makes none.
+    `truncated_tokens` counts tokens of the text that the model could not take (0 if all read).
+    """
+
+    dense: FloatArray
+    token_codes: Int8Array
+    prefix_tokens: int = 0
+    truncated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVectors:
+    """A query as the embedder sees it.
+
+    `dense`: (dim,) float32, unit length. `tokens`: (n_query_tokens, token_dim) float32, scaled so
+    that `token_codes @ tokens.T` is the cosine of stored token and query token; (0, 0) if none.
+    """
+
+    dense: FloatArray
+    tokens: FloatArray
+
+
+# --- who may see what --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Who may see what. Every catalog read and every search takes one.
+
+    `collections`: the names that may be seen, None for all. `groups`: the access groups that the
+    caller is in, None for all. A document without groups is open to everyone who may see its
+    collection; one with groups, only to callers in at least one of them.
+    """
+
+    collections: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+
+    @classmethod
+    def all(cls) -> Scope:
+        """The local user: everything."""
+        return cls(None, None)
+
+    def narrowed(self, collections: Iterable[str]) -> Scope:
+        """The same caller, looking only into `collections`; never wider than before."""
+        wanted = frozenset(collections)
+        return Scope(wanted if self.collections is None else wanted & self.collections, self.groups)
+
+    def allows(self, collection: str, groups: Sequence[str]) -> bool:
+        """Whether a document of `collection` with access `groups` may be seen."""
+        if self.collections is not None and collection not in self.collections:
+            return False
+        return self.groups is None or not groups or not self.groups.isdisjoint(groups)
+
+
+# --- the way out -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePassage:
+    """A passage that the first stage found, with what each retriever said of it.
+
+    `point_id` is `core.ids.point_id(revision_id, ordinal)`. Scores are exact on both sides for
+    every member of the union (an absent term is BM25 zero); ranks count from 1 and are None where
+    that retriever's list did not hold the passage.
+    """
+
+    point_id: int
+    dense_score: float
+    bm25_score: float
+    dense_rank: int | None
+    bm25_rank: int | None
+    fused_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document from the first stage (or a lone passage under `group: none`).
+
+    `passages` are its best, best first, at most `passages_per_document`; `score` is the best
+    one's fused score; `rank` counts from 1.
+    """
+
+    document_id: int
+    revision_id: int
+    rank: int
+    score: float
+    passages: tuple[CandidatePassage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassageText:
+    """A hydrated passage: where it lies and what it says."""
+
+    point_id: int
+    passage_id: int
+    start_char: int
+    end_char: int
+    first_page: int | None
+    last_page: int | None
+    headings: tuple[str, ...]
+    token_count: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingInput:
+    """What a reranker is asked to read of one candidate, in first-stage order.
+
+    `document_tokens` counts the whole document's own tokens, so that a reading can say what part
+    of it was read. `first_passage_id` names the passage that stores the title's token vectors.
+    """
+
+    rank: int
+    title: str
+    document_tokens: int
+    first_passage_id: int
+    passages: tuple[PassageText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reranker's verdict on one candidate.
+
+    `score` is the model's own, higher is better, comparable only within one model and query.
+    `passage_scores` pairs point ids with the model's score for each passage, when it has them.
+    `tokens_read` of `tokens_total` document tokens reached the model; `truncated_tokens` were
+    meant to and did not fit.
+    """
+
+    rank: int
+    score: float
+    depth: str
+    tokens_read: int
+    tokens_total: int
+    passage_scores: tuple[tuple[int, float], ...] = ()
+    truncated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """Something that the answer lacks, in words a user can act on."""
+
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HitPassage:
+    """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document."""
+
+    passage: PassageText
+    highlights: tuple[tuple[int, int], ...]
+    dense_score: float
+    bm25_score: float
+    dense_rank: int | None
+    bm25_rank: int | None
+    fused_score: float
+    reading_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document in the answer, with the passages that decided and every stage's rank and score."""
+
+    rank: int
+    score: float
+    document_id: str
+    collection: str
+    key: str
+    title: str
+    revision: int
+    metadata: Mapping[str, MetaValue]
+    source: str
+    first_stage_rank: int
+    first_stage_score: float
+    reading: Reading | None
+    passages: tuple[HitPassage, ...]
