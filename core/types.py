@@ -113,7 +113,10 @@ class Passage:
 
 
 class Outcome(enum.StrEnum):
-    """How a file ends. Terminal and visible; there is no other way for a file to end."""
+    """How a file ends. Terminal and visible; there is no other way for a file to end.
+
+    INTERRUPTED is what a killed run leaves behind until the next run takes the file up again.
+    """
 
     INDEXED = "indexed"
     INDEXED_WITH_WARNINGS = "indexed with warnings"
@@ -121,6 +124,7 @@ class Outcome(enum.StrEnum):
     NO_TEXT = "no text found (needs OCR)"
     REJECTED = "rejected"
     REMOVED = "removed"
+    INTERRUPTED = "interrupted (run again)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,35 @@
+"""The catalog: documents, texts, passages, vectors and the change log of one data folder."""
+
+from longleaf.core.catalog.catalog import Catalog
+from longleaf.core.catalog.records import (
+    CatalogCounts,
+    Change,
+    Collection,
+    ContentWrite,
+    DocumentHead,
+    DocumentSize,
+    DocumentText,
+    DocumentWrite,
+    Generation,
+    PutResult,
+    Source,
+    SourceWrite,
+    content_digest,
+)
+
+__all__ = [
+    "Catalog",
+    "CatalogCounts",
+    "Change",
+    "Collection",
+    "ContentWrite",
+    "DocumentHead",
+    "DocumentSize",
+    "DocumentText",
+    "DocumentWrite",
+    "Generation",
+    "PutResult",
+    "Source",
+    "SourceWrite",
+    "content_digest",
+]

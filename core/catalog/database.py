@@ -1,0 +1,123 @@
+"""One engine, two kinds of transaction.
+
+`reading()` sees one snapshot; `writing()` takes the write lock first (`BEGIN IMMEDIATE`), so that
+what it reads it may write. SQLite runs in WAL mode with `synchronous=FULL`: a commit has been
+fsynced when it returns, which is the only thing that lets a caller say "acknowledged".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Insert, create_engine, event, insert, select
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from longleaf.core.catalog import schema
+from longleaf.core.errors import CatalogBroken, Conflict
+
+_BUSY_TIMEOUT_MS = 60_000
+
+
+class Database:
+    """The SQLite file behind a catalog, opened and brought to the current schema."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine = _sqlite_engine(path)
+        try:
+            with self.writing() as connection:
+                schema.metadata.create_all(connection)
+                _check_version(connection, path)
+        except DatabaseError as error:
+            self.engine.dispose()
+            raise CatalogBroken(
+                f"{path} cannot be used as a catalog: {error.orig}.",
+                "Restore it from a backup, or choose an empty folder with LONGLEAF_HOME.",
+            ) from error
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on one consistent snapshot."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection that holds the write lock; commits, durably, when the block ends."""
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(longleaf_write=True)
+            try:
+                with connection.begin():
+                    yield connection
+            except OperationalError as error:
+                if "database is locked" in str(error.orig):
+                    raise Conflict(
+                        f"{self.path} has been locked by another process for "
+                        f"{_BUSY_TIMEOUT_MS // 1000} s.",
+                        "Wait for it to finish, or end it, and try again.",
+                    ) from error
+                raise
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=48)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        # The driver's own transaction control would begin late and without the lock we ask for.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={_BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            "cache_size=-65536",
+            "mmap_size=1073741824",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("longleaf_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _check_version(connection: Connection, path: Path) -> None:
+    found = connection.execute(
+        select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
+    ).scalar()
+    if found is None:
+        connection.execute(
+            insert(schema.meta),
+            [
+                {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)},
+                {"key": "last_seq", "value": "0"},
+                {"key": "log_horizon", "value": "0"},
+            ],
+        )
+    elif int(found) != schema.SCHEMA_VERSION:
+        raise CatalogBroken(
+            f"{path} has schema version {found}; this Longleaf reads {schema.SCHEMA_VERSION}.",
+            "Use the Longleaf version that wrote it, or choose another LONGLEAF_HOME.",
+        )
+
+
+def insert_row(connection: Connection, statement: Insert) -> int:
+    """Insert one row and return the id it was given."""
+    key = connection.execute(statement).inserted_primary_key
+    assert key is not None
+    return int(key[0])

@@ -1,0 +1,169 @@
+"""What an index follows: the change log, the current state of a document, and the clearing up.
+
+The log names documents, never content; a follower reads the current state, so following is
+idempotent and may skip states. A replaced revision is kept until every follower has passed its
+replacement, so that an index a second behind still answers with a text that was whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from longleaf.core import ids
+from longleaf.core.catalog import schema, writes
+from longleaf.core.catalog.reads import batches, content_texts, head_from_row, head_query
+from longleaf.core.catalog.records import Change, DocumentHead, Generation
+from longleaf.core.catalog.schema import (
+    changes,
+    collections,
+    documents,
+    followers,
+    passages,
+    revisions,
+    vectors,
+)
+from longleaf.core.protocols import IndexEntry, IndexPassage
+
+PHRASE_OVERHANG_CHARS = 160
+"""How far a passage's phrase text runs into what follows, so that phrases across a border count."""
+
+FOLLOWER_FORGOTTEN_SECONDS = 7 * 24 * 3600.0
+"""A follower not seen for so long no longer holds the log back; it rebuilds when it returns."""
+
+
+def head_seq(connection: Connection) -> int:
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == "last_seq")
+    return int(connection.execute(stored).scalar_one())
+
+
+def log_horizon(connection: Connection) -> int:
+    """The seq up to which the log has been truncated; a follower below it rebuilds."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == "log_horizon")
+    return int(connection.execute(stored).scalar_one())
+
+
+def changes_since(connection: Connection, seq: int, limit: int) -> list[Change]:
+    rows = connection.execute(
+        select(changes.c.seq, changes.c.document_id, changes.c.op)
+        .where(changes.c.seq > seq)
+        .order_by(changes.c.seq)
+        .limit(limit)
+    )
+    return [Change(row.seq, row.document_id, row.op) for row in rows]
+
+
+def all_document_ids(connection: Connection) -> list[int]:
+    return [row.id for row in connection.execute(select(documents.c.id).order_by(documents.c.id))]
+
+
+def index_entries(
+    connection: Connection, document_ids: Sequence[int], generation: Generation
+) -> Iterator[IndexEntry]:
+    """The current state of those documents that still exist, as an index stores them."""
+    languages = {
+        row.name: row.language
+        for row in connection.execute(select(collections.c.name, collections.c.language))
+    }
+    for batch in batches(list(document_ids), 256):
+        heads = [
+            head_from_row(row)
+            for row in connection.execute(head_query().where(documents.c.id.in_(batch)))
+        ]
+        texts = content_texts(connection, [head.content_id for head in heads])
+        stored: dict[int, list[tuple[int, int, int, list[str], bytes]]] = {}
+        for row in connection.execute(
+            select(
+                passages.c.content_id,
+                passages.c.ordinal,
+                passages.c.start_char,
+                passages.c.end_char,
+                passages.c.headings,
+                vectors.c.dense,
+            )
+            .join(vectors, vectors.c.passage_id == passages.c.id)
+            .where(
+                passages.c.content_id.in_(list(texts)),
+                passages.c.chunker_id == generation.chunker_id,
+                vectors.c.embedder_id == generation.embedder_id,
+            )
+            .order_by(passages.c.content_id, passages.c.ordinal)
+        ):
+            stored.setdefault(row.content_id, []).append(tuple(row)[1:])
+        for head in heads:
+            rows = stored.get(head.content_id, [])
+            language = languages[head.collection]
+            yield _entry(head, texts[head.content_id], rows, language)
+
+
+def _entry(
+    head: DocumentHead,
+    text: str,
+    rows: Sequence[tuple[int, int, int, list[str], bytes]],
+    language: str,
+) -> IndexEntry:
+    return IndexEntry(
+        document_id=head.document_id,
+        revision_id=head.revision_id,
+        public_id=head.public_id,
+        collection=head.collection,
+        key=head.key,
+        title=head.title,
+        source=head.source,
+        media_type=head.media_type,
+        language=language,
+        groups=head.groups,
+        metadata=head.metadata,
+        passages=tuple(
+            IndexPassage(
+                point_id=ids.point_id(head.revision_id, ordinal),
+                text="\n".join((head.title, *headings, text[start:end])),
+                phrase_text=text[start : end + PHRASE_OVERHANG_CHARS],
+                dense=writes.dense_from_blob(dense),
+            )
+            for ordinal, start, end, headings, dense in rows
+        ),
+    )
+
+
+def record_follower(connection: Connection, name: str, seq: int) -> None:
+    """Note that follower `name` has durably applied the log up to `seq`."""
+    now = time.time()
+    found = connection.execute(
+        update(followers).where(followers.c.name == name).values(seq=seq, seen_at=now)
+    )
+    if not found.rowcount:
+        connection.execute(insert(followers).values(name=name, seq=seq, seen_at=now))
+
+
+def forget_follower(connection: Connection, name: str) -> None:
+    connection.execute(delete(followers).where(followers.c.name == name))
+
+
+def collect_garbage(connection: Connection) -> list[str]:
+    """Drop what every follower has passed: replaced revisions, old log rows.
+
+    Returns the originals that nothing refers to any more (the caller deletes the files while the
+    write lock is still held).
+    """
+    oldest = connection.execute(
+        select(func.min(followers.c.seq)).where(
+            followers.c.seen_at > time.time() - FOLLOWER_FORGOTTEN_SECONDS
+        )
+    ).scalar()
+    passed = head_seq(connection) if oldest is None else int(oldest)
+    old = connection.execute(
+        select(revisions.c.id, revisions.c.content_id, revisions.c.original).where(
+            revisions.c.superseded_seq <= passed
+        )
+    ).all()
+    for batch in batches([row.id for row in old]):
+        connection.execute(delete(revisions).where(revisions.c.id.in_(batch)))
+    writes.drop_unused_contents(connection, {row.content_id for row in old})
+    connection.execute(delete(changes).where(changes.c.seq <= passed))
+    connection.execute(
+        update(schema.meta).where(schema.meta.c.key == "log_horizon").values(value=str(passed))
+    )
+    return writes.unused_originals(connection, {row.original for row in old if row.original})

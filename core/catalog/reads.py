@@ -1,0 +1,305 @@
+"""Reading documents and passages, every time within a `Scope`.
+
+The scope is part of the SQL, not a filter afterwards, so counts and pages are right as well. What
+a caller may not see does not exist for that caller: it is NotFound, never "forbidden".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true, tuple_
+
+from longleaf.core import ids
+from longleaf.core.catalog.records import (
+    DocumentHead,
+    DocumentSize,
+    DocumentText,
+    Generation,
+)
+from longleaf.core.catalog.schema import (
+    TEXT_BLOCK_CHARS,
+    chunkings,
+    collections,
+    contents,
+    documents,
+    passages,
+    revisions,
+    text_blocks,
+)
+from longleaf.core.types import MetaValue, Page, PassageText, Scope, Section
+
+_IN_LIMIT = 10_000  # SQLite takes 32,766 variables in one statement
+
+
+def batches(values: Sequence[Any], size: int = _IN_LIMIT) -> Iterator[Sequence[Any]]:
+    """Slices of at most `size`."""
+    for begin in range(0, len(values), size):
+        yield values[begin : begin + size]
+
+
+def scope_condition(connection: Connection, scope: Scope) -> ColumnElement[bool]:
+    """The WHERE clause that keeps to what `scope` may see (on documents and revisions)."""
+    conditions: list[ColumnElement[bool]] = []
+    if scope.collections is not None:
+        conditions.append(documents.c.collection.in_(sorted(scope.collections)))
+    if scope.groups is not None:
+        if connection.dialect.name == "sqlite":
+            each = func.json_each(revisions.c.groups).table_valued("value")
+            size = func.json_array_length(revisions.c.groups)
+        else:
+            each = func.json_array_elements_text(revisions.c.groups).table_valued("value")
+            size = func.json_array_length(revisions.c.groups)
+        member = select(each.c.value).where(each.c.value.in_(sorted(scope.groups))).exists()
+        conditions.append(or_(size == 0, member))
+    return and_(true(), *conditions)
+
+
+_HEAD = (
+    select(
+        documents.c.id.label("document_id"),
+        revisions.c.id.label("revision_id"),
+        revisions.c.content_id,
+        documents.c.public_id,
+        documents.c.collection,
+        documents.c.key,
+        contents.c.title,
+        revisions.c.revision,
+        revisions.c.metadata,
+        revisions.c.groups,
+        revisions.c.source,
+        revisions.c.media_type,
+        revisions.c.original,
+        revisions.c.language,
+        revisions.c.warnings,
+        contents.c.text_chars,
+        documents.c.created_at,
+        documents.c.updated_at,
+    )
+    .select_from(revisions)
+    .join(documents, documents.c.id == revisions.c.document_id)
+    .join(contents, contents.c.id == revisions.c.content_id)
+)
+_CURRENT = revisions.c.id == documents.c.revision_id
+
+
+def head_query() -> Select[Any]:
+    """Current documents with everything but their text."""
+    return _HEAD.where(_CURRENT)
+
+
+def head_from_row(row: Any) -> DocumentHead:
+    values = dict(row._mapping)
+    values["metadata"] = metadata_from_json(values["metadata"])
+    values["groups"] = tuple(values["groups"])
+    values["warnings"] = tuple(values["warnings"])
+    return DocumentHead(**values)
+
+
+def metadata_from_json(stored: Mapping[str, Any]) -> dict[str, MetaValue]:
+    """Lists come back from JSON as lists; a MetaValue has tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+
+
+def heads_by_revision(
+    connection: Connection, revision_ids: Sequence[int], scope: Scope
+) -> dict[int, DocumentHead]:
+    """The heads of those revisions that still exist and may be seen (current or just replaced)."""
+    found: dict[int, DocumentHead] = {}
+    condition = scope_condition(connection, scope)
+    for batch in batches(list(revision_ids)):
+        for row in connection.execute(_HEAD.where(revisions.c.id.in_(batch), condition)):
+            head = head_from_row(row)
+            found[head.revision_id] = head
+    return found
+
+
+def visible_revisions(
+    connection: Connection, revision_ids: Sequence[int], scope: Scope
+) -> dict[int, int]:
+    """revision_id -> document_id of those that exist and may be seen."""
+    query = (
+        select(revisions.c.id, revisions.c.document_id)
+        .join(documents, documents.c.id == revisions.c.document_id)
+        .where(scope_condition(connection, scope))
+    )
+    found: dict[int, int] = {}
+    for batch in batches(list(revision_ids)):
+        for row in connection.execute(query.where(revisions.c.id.in_(batch))):
+            found[row.id] = row.document_id
+    return found
+
+
+def document_head(connection: Connection, public_id: str, scope: Scope) -> DocumentHead | None:
+    condition = scope_condition(connection, scope)
+    row = connection.execute(
+        head_query().where(documents.c.public_id == public_id, condition)
+    ).first()
+    return head_from_row(row) if row else None
+
+
+def list_heads(
+    connection: Connection, scope: Scope, after: str | None, limit: int
+) -> list[DocumentHead]:
+    """Documents by public id, from behind `after`."""
+    query = head_query().where(scope_condition(connection, scope))
+    if after is not None:
+        query = query.where(documents.c.public_id > after)
+    rows = connection.execute(query.order_by(documents.c.public_id).limit(limit))
+    return [head_from_row(row) for row in rows]
+
+
+def count_documents(connection: Connection, scope: Scope) -> int:
+    return int(
+        connection.execute(
+            select(func.count())
+            .select_from(documents)
+            .join(revisions, _CURRENT)
+            .where(scope_condition(connection, scope))
+        ).scalar_one()
+    )
+
+
+def content_texts(connection: Connection, content_ids: Sequence[int]) -> dict[int, str]:
+    """Whole texts by content id."""
+    parts: dict[int, list[str]] = {content_id: [] for content_id in content_ids}
+    for batch in batches(sorted(parts), 500):
+        for row in connection.execute(
+            select(text_blocks)
+            .where(text_blocks.c.content_id.in_(batch))
+            .order_by(text_blocks.c.content_id, text_blocks.c.ordinal)
+        ):
+            parts[row.content_id].append(row.text)
+    return {content_id: "".join(blocks) for content_id, blocks in parts.items()}
+
+
+def content_ids_by_revision(connection: Connection, revision_ids: Sequence[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for batch in batches(list(revision_ids)):
+        for row in connection.execute(
+            select(revisions.c.id, revisions.c.content_id).where(revisions.c.id.in_(batch))
+        ):
+            found[row.id] = row.content_id
+    return found
+
+
+def document_text(connection: Connection, content_id: int) -> DocumentText:
+    """A content's text, pages and sections."""
+    row = connection.execute(
+        select(contents.c.pages, contents.c.sections).where(contents.c.id == content_id)
+    ).one()
+    return DocumentText(
+        content_texts(connection, [content_id])[content_id],
+        tuple(Page(*page) for page in row.pages),
+        tuple(Section(*section) for section in row.sections),
+    )
+
+
+def passages_by_point(
+    connection: Connection,
+    point_ids: Sequence[int],
+    content_by_revision: Mapping[int, int],
+    generation: Generation,
+) -> dict[int, PassageText]:
+    """Hydrate passages: one query for where they lie, one for the text blocks they touch."""
+    wanted: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for point in point_ids:
+        revision_id, ordinal = ids.split_point_id(point)
+        if revision_id in content_by_revision:
+            wanted[content_by_revision[revision_id], ordinal].append(point)
+    rows: list[Row[Any]] = []
+    for batch in batches(sorted(wanted), _IN_LIMIT // 2):
+        rows += connection.execute(
+            select(passages).where(
+                passages.c.chunker_id == generation.chunker_id,
+                tuple_(passages.c.content_id, passages.c.ordinal).in_(batch),
+            )
+        ).all()
+    texts = slices(connection, [(row.content_id, row.start_char, row.end_char) for row in rows])
+    found: dict[int, PassageText] = {}
+    for row, text in zip(rows, texts, strict=True):
+        for point in wanted[row.content_id, row.ordinal]:
+            found[point] = passage_text(row, text, point)
+    return found
+
+
+def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
+    return PassageText(
+        point_id=point,
+        passage_id=row.id,
+        start_char=row.start_char,
+        end_char=row.end_char,
+        first_page=row.first_page,
+        last_page=row.last_page,
+        headings=tuple(row.headings),
+        token_count=row.token_count,
+        text=text,
+    )
+
+
+def slices(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> list[str]:
+    """`text[start:end]` of many contents, reading only the blocks that are touched."""
+    touched: set[tuple[int, int]] = set()
+    for content_id, start, end in spans:
+        for ordinal in range(
+            start // TEXT_BLOCK_CHARS, max(end - 1, start) // TEXT_BLOCK_CHARS + 1
+        ):
+            touched.add((content_id, ordinal))
+    blocks: dict[tuple[int, int], str] = {}
+    for batch in batches(sorted(touched), _IN_LIMIT // 2):
+        for row in connection.execute(
+            select(text_blocks).where(
+                tuple_(text_blocks.c.content_id, text_blocks.c.ordinal).in_(batch)
+            )
+        ):
+            blocks[row.content_id, row.ordinal] = row.text
+    texts = []
+    for content_id, start, end in spans:
+        first = start // TEXT_BLOCK_CHARS
+        last = max(end - 1, start) // TEXT_BLOCK_CHARS
+        joined = "".join(blocks.get((content_id, n), "") for n in range(first, last + 1))
+        texts.append(joined[start - first * TEXT_BLOCK_CHARS : end - first * TEXT_BLOCK_CHARS])
+    return texts
+
+
+def passage_rows(
+    connection: Connection, content_id: int, generation: Generation, first: int, limit: int
+) -> list[Row[Any]]:
+    """A content's passages in order, from ordinal `first`."""
+    return list(
+        connection.execute(
+            select(passages)
+            .where(
+                passages.c.content_id == content_id,
+                passages.c.chunker_id == generation.chunker_id,
+                passages.c.ordinal >= first,
+            )
+            .order_by(passages.c.ordinal)
+            .limit(limit)
+        )
+    )
+
+
+def document_sizes(
+    connection: Connection, content_ids: Sequence[int], generation: Generation
+) -> dict[int, DocumentSize]:
+    """How long documents are, by content id."""
+    found: dict[int, DocumentSize] = {}
+    for batch in batches(list(content_ids)):
+        for row in connection.execute(
+            select(chunkings).where(
+                chunkings.c.content_id.in_(batch), chunkings.c.chunker_id == generation.chunker_id
+            )
+        ):
+            found[row.content_id] = DocumentSize(
+                row.first_passage_id, row.passage_count, row.token_count
+            )
+    return found
+
+
+def known_collections(connection: Connection) -> list[Row[Any]]:
+    return list(connection.execute(select(collections).order_by(collections.c.name)))

@@ -1,0 +1,189 @@
+"""What goes into the catalog and what comes out of it, as frozen values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from longleaf.core.types import (
+    Document,
+    MetaValue,
+    Outcome,
+    Page,
+    Passage,
+    PassageVectors,
+    Section,
+)
+
+
+def content_digest(document: Document) -> str:
+    """The SHA-256 of all that passages and vectors depend on: text, title, pages, sections."""
+    body = json.dumps(
+        [
+            document.title,
+            [[page.number, page.start_char, page.end_char] for page in document.pages],
+            [[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
+        ],
+        ensure_ascii=True,
+    )
+    hashed = hashlib.sha256(body.encode("ascii"))
+    hashed.update(document.text.encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One (chunker, embedder) pair that passages and vectors were made with."""
+
+    id: int
+    chunker_id: int
+    embedder_id: int
+    chunker_fingerprint: str
+    embedder_fingerprint: str
+    dim: int
+    token_dim: int
+
+    @property
+    def fingerprint(self) -> str:
+        """What an index made from this generation must carry."""
+        joined = f"{self.chunker_fingerprint}|{self.embedder_fingerprint}"
+        return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A named set of documents. `language` is what BM25's stemmer reads ("none": no stemming)."""
+
+    name: str
+    language: str
+    description: str
+    created_at: float
+    document_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContentWrite:
+    """A parsed text with everything made from it for one generation."""
+
+    digest: str
+    document: Document
+    passages: tuple[Passage, ...]
+    vectors: tuple[PassageVectors, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentWrite:
+    """A document to put. `content` is None when the catalog already holds `digest`'s vectors."""
+
+    collection: str
+    key: str
+    digest: str
+    metadata: Mapping[str, MetaValue]
+    groups: tuple[str, ...]
+    source: str
+    media_type: str
+    original: str | None
+    language: str | None
+    warnings: tuple[str, ...]
+    source_key: str | None = None
+    content: ContentWrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWrite:
+    """How a file ended: written in the same transaction as the last of its documents."""
+
+    collection: str
+    key: str
+    sha256: str | None
+    size_bytes: int
+    mtime_ns: int
+    ingest_version: str
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    document_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source(SourceWrite):
+    """A source as stored."""
+
+    id: int = 0
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What a put did: `changed` is False when the document was already exactly so."""
+
+    public_id: str
+    document_id: int
+    revision_id: int
+    revision: int
+    changed: bool
+    replaced_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentHead:
+    """Everything about a document but its text, as hydration and lists need it."""
+
+    document_id: int
+    revision_id: int
+    content_id: int
+    public_id: str
+    collection: str
+    key: str
+    title: str
+    revision: int
+    metadata: Mapping[str, MetaValue]
+    groups: tuple[str, ...]
+    source: str
+    media_type: str
+    original: str | None
+    language: str | None
+    warnings: tuple[str, ...]
+    text_chars: int
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """A document's text with where its pages and sections lie."""
+
+    text: str
+    pages: tuple[Page, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSize:
+    """How long a document is in one generation. `first_passage_id` is None without passages."""
+
+    first_passage_id: int | None
+    passage_count: int
+    token_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row of the change log."""
+
+    seq: int
+    document_id: int
+    op: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogCounts:
+    """How much there is (within a scope)."""
+
+    collections: int
+    documents: int
+    passages: int
+    head_seq: int
+    bytes_by_part: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,215 @@
+"""The catalog's tables, in SQLAlchemy Core, so that SQLite and Postgres share one definition.
+
+A *document* is (collection, key); it has *revisions*, one of them current. A revision points to a
+*content* (text, title, pages, sections), which equal texts share together with its *passages*
+and *vectors*; metadata, access groups and the original belong to the revision and are never
+shared. Text lies in blocks so that a passage of a million-character document is read without the
+rest. Token vectors lie outside, in segments (segments.py); rows name segment and offset.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+TEXT_BLOCK_CHARS = 4096
+
+metadata = MetaData()
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _id() -> Column[int]:
+    return Column("id", _Id, primary_key=True, autoincrement=True)
+
+
+meta = Table(
+    "meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False)
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("language", String, nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("created_at", Float, nullable=False),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    _id(),
+    Column("digest", String, nullable=False, unique=True),
+    Column("title", Text, nullable=False),
+    Column("text_chars", Integer, nullable=False),
+    Column("pages", JSON, nullable=False),
+    Column("sections", JSON, nullable=False),
+    Column("source_map", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+text_blocks = Table(
+    "text_blocks",
+    metadata,
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _id(),
+    Column("public_id", String, nullable=False, unique=True),
+    Column("collection", String, ForeignKey("collections.name"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("revision_id", _Id, nullable=False),
+    Column("source_id", _Id, ForeignKey("sources.id", ondelete="SET NULL"), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("collection", "key"),
+    Index("documents_by_source", "source_id"),
+    sqlite_autoincrement=True,
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    _id(),
+    Column("document_id", _Id, ForeignKey("documents.id", ondelete="CASCADE"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("content_id", _Id, ForeignKey("contents.id"), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("groups", JSON, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("media_type", String, nullable=False),
+    Column("original", String, nullable=True),
+    Column("language", String, nullable=True),
+    Column("warnings", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("superseded_seq", _Id, nullable=True),
+    Index("revisions_by_document", "document_id"),
+    Index("revisions_by_content", "content_id"),
+    Index("revisions_by_original", "original"),
+    Index("revisions_superseded", "superseded_seq"),
+    sqlite_autoincrement=True,
+)
+
+chunkers = Table(
+    "chunkers", metadata, _id(), Column("fingerprint", String, nullable=False, unique=True)
+)
+
+embedders = Table(
+    "embedders",
+    metadata,
+    _id(),
+    Column("fingerprint", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("token_dim", Integer, nullable=False),
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    _id(),
+    Column("chunker_id", _Id, ForeignKey("chunkers.id"), nullable=False),
+    Column("embedder_id", _Id, ForeignKey("embedders.id"), nullable=False),
+    Column("state", String, nullable=False),  # building | live | retired
+    Column("created_at", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    _id(),
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), nullable=False),
+    Column("chunker_id", _Id, ForeignKey("chunkers.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("start_char", Integer, nullable=False),
+    Column("end_char", Integer, nullable=False),
+    Column("first_page", Integer, nullable=True),
+    Column("last_page", Integer, nullable=True),
+    Column("headings", JSON, nullable=False),
+    Column("token_count", Integer, nullable=False),
+    Column("overlap_chars", Integer, nullable=False),
+    UniqueConstraint("content_id", "chunker_id", "ordinal"),
+    sqlite_autoincrement=True,
+)
+
+# One row for each content and chunker, so that a long document's size needs no scan.
+chunkings = Table(
+    "chunkings",
+    metadata,
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Column("chunker_id", _Id, ForeignKey("chunkers.id"), primary_key=True),
+    Column("first_passage_id", _Id, nullable=True),
+    Column("passage_count", Integer, nullable=False),
+    Column("token_count", Integer, nullable=False),
+)
+
+vectors = Table(
+    "vectors",
+    metadata,
+    Column("passage_id", _Id, ForeignKey("passages.id", ondelete="CASCADE"), primary_key=True),
+    Column("embedder_id", _Id, ForeignKey("embedders.id"), primary_key=True),
+    Column("dense", LargeBinary, nullable=False),  # (dim,) float16, little-endian
+    Column("segment_id", _Id, ForeignKey("segments.id"), nullable=True),
+    Column("segment_offset", _Id, nullable=True),
+    Column("truncated_tokens", Integer, nullable=False),
+    Index("vectors_by_segment", "segment_id"),
+)
+
+segments = Table("segments", metadata, _id(), Column("name", String, nullable=False, unique=True))
+
+sources = Table(
+    "sources",
+    metadata,
+    _id(),
+    Column("collection", String, ForeignKey("collections.name"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("sha256", String, nullable=True),
+    Column("size_bytes", _Id, nullable=False),
+    Column("mtime_ns", _Id, nullable=False),
+    Column("ingest_version", String, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("reason", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("document_count", Integer, nullable=False, default=0),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("collection", "key"),
+    sqlite_autoincrement=True,
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=False),
+    Column("document_id", _Id, nullable=False),
+    Column("collection", String, nullable=False),
+    Column("revision_id", _Id, nullable=False),
+    Column("op", String, nullable=False),  # put | delete
+)
+
+followers = Table(
+    "followers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("seq", _Id, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)

@@ -1,0 +1,181 @@
+"""Token vectors in append-only, checksummed, memory-mapped files.
+
+100,000 passages have 1-2 GB of token vectors: poison for database rows. Each writing process
+appends to segments of its own (an advisory lock says which are taken), fsyncs, and only then
+lets the catalog refer to (segment, offset). A crash leaves an unreferenced tail, which is
+harmless: records are found by offset, never by walking. Readers map the files; a record's
+checksum is verified the first time this process reads it.
+
+Record: magic `LLTV`, n_tokens uint32, dim uint16, prefix_tokens uint16, crc32 uint32 of the codes
+(little-endian), then n_tokens x dim int8 codes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from longleaf.core.catalog.blobs import sync_folder
+from longleaf.core.errors import CatalogBroken
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from longleaf.core.types import Int8Array
+
+_HEADER = struct.Struct("<4sIHHI")
+_MAGIC = b"LLTV"
+ROLL_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """Where a passage's token vectors lie."""
+
+    segment: str
+    offset: int
+
+
+class SegmentWriter:
+    """Appends records to a segment that this writer alone holds; not thread-safe."""
+
+    def __init__(self, folder: Path, roll_bytes: int = ROLL_BYTES) -> None:
+        self.folder = folder
+        self._roll_bytes = roll_bytes
+        self._descriptor: int | None = None
+        self._name = ""
+        self._end = 0
+        self._pending = bytearray()
+
+    def append(self, codes: Int8Array, prefix_tokens: int) -> SegmentRef:
+        """Add one passage's codes, (n_tokens, dim) int8; durable after `sync`."""
+        if self._descriptor is None or self._end + len(self._pending) > self._roll_bytes:
+            self._roll()
+        body = np.ascontiguousarray(codes, dtype=np.int8).tobytes()
+        tokens, dim = codes.shape
+        offset = self._end + len(self._pending)
+        self._pending += _HEADER.pack(_MAGIC, tokens, dim, prefix_tokens, zlib.crc32(body))
+        self._pending += body
+        if len(self._pending) > 8 * 1024 * 1024:
+            self._write()
+        return SegmentRef(self._name, offset)
+
+    def sync(self) -> None:
+        """Make everything appended so far durable."""
+        self._write()
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            self.sync()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write(self) -> None:
+        if self._descriptor is None or not self._pending:
+            return
+        view = memoryview(self._pending)
+        while view:
+            written = os.write(self._descriptor, view)
+            self._end += written
+            view = view[written:]
+        view.release()
+        self._pending = bytearray()
+
+    def _roll(self) -> None:
+        self.close()
+        for path in sorted(self.folder.glob("*.seg")):
+            if path.stat().st_size < self._roll_bytes // 2 and self._take(path):
+                return
+        path = self.folder / f"{secrets.token_hex(8)}.seg"
+        if not self._take(path, create=True):  # pragma: no cover - a 64-bit name collision
+            raise CatalogBroken(f"{path} is taken.", "Try again.")
+        sync_folder(self.folder)
+
+    def _take(self, path: Path, create: bool = False) -> bool:
+        flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor, self._name = descriptor, path.name
+        self._end = os.fstat(descriptor).st_size
+        return True
+
+
+class SegmentReader:
+    """Maps segments and gathers records; thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._verified: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+
+    def gather(
+        self, refs: Sequence[SegmentRef | None]
+    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
+        """Codes of many records in one array: see `core.protocols.TokenVectorReader`."""
+        parts: list[NDArray[np.uint8]] = []
+        starts = np.zeros(len(refs) + 1, dtype=np.int64)
+        prefixes = np.zeros(len(refs), dtype=np.int64)
+        dim = 0
+        for number, ref in enumerate(refs):
+            tokens = 0
+            if ref is not None:
+                body, tokens, record_dim, prefixes[number] = self._record(ref)
+                if tokens:
+                    if dim and record_dim != dim:
+                        raise self._broken(ref, f"has dimension {record_dim}, others {dim}")
+                    dim = record_dim
+                    parts.append(body)
+            starts[number + 1] = starts[number] + tokens
+        flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint8)
+        return flat.view(np.int8).reshape(-1, dim or 1), starts, prefixes
+
+    def _record(self, ref: SegmentRef) -> tuple[NDArray[np.uint8], int, int, int]:
+        mapped = self._map(ref, ref.offset + _HEADER.size)
+        header = mapped[ref.offset : ref.offset + _HEADER.size].tobytes()
+        magic, tokens, dim, prefix_tokens, crc = _HEADER.unpack(header)
+        if magic != _MAGIC:
+            raise self._broken(ref, "has no record there")
+        begin = ref.offset + _HEADER.size
+        end = begin + tokens * dim
+        mapped = self._map(ref, end)
+        body = mapped[begin:end]
+        if (ref.segment, ref.offset) not in self._verified:
+            if zlib.crc32(body.data) != crc:
+                raise self._broken(ref, "fails its checksum")
+            self._verified.add((ref.segment, ref.offset))
+        return body, tokens, dim, prefix_tokens
+
+    def _map(self, ref: SegmentRef, end: int) -> NDArray[np.uint8]:
+        mapped = self._maps.get(ref.segment)
+        if mapped is None or len(mapped) < end:
+            with self._lock:
+                path = self.folder / ref.segment
+                if not path.is_file() or path.stat().st_size < end:
+                    raise self._broken(ref, "ends before the record does")
+                # np.array on a memmap keeps the mapping and drops the slow subclass.
+                mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")).view(np.ndarray)
+                self._maps[ref.segment] = mapped
+        return mapped
+
+    def _broken(self, ref: SegmentRef, what: str) -> CatalogBroken:
+        return CatalogBroken(
+            f"Token vectors: segment {ref.segment} at {ref.offset} {what}.",
+            "Restore the data folder from a backup, or index the documents again.",
+        )

@@ -1,0 +1,400 @@
+"""Putting and deleting documents inside one write transaction.
+
+Everything slow (parsing, embedding, segment fsync) has happened before; a transaction only
+inserts rows, and allocates `seq` last, under the write lock, so commit order is seq order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from longleaf.core import ids
+from longleaf.core.catalog import schema
+from longleaf.core.catalog.database import insert_row
+from longleaf.core.catalog.records import (
+    ContentWrite,
+    DocumentWrite,
+    Generation,
+    PutResult,
+    SourceWrite,
+)
+from longleaf.core.catalog.schema import (
+    TEXT_BLOCK_CHARS,
+    changes,
+    chunkings,
+    contents,
+    documents,
+    passages,
+    revisions,
+    segments,
+    sources,
+    text_blocks,
+    vectors,
+)
+from longleaf.core.catalog.segments import SegmentRef
+from longleaf.core.errors import NotFound
+from longleaf.core.types import Outcome
+
+
+class ContentGone(Exception):
+    """A digest that the writer counted on has been erased meanwhile: prepare it again."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
+def find_content(connection: Connection, digest: str, generation: Generation) -> int | None:
+    """The content with this digest if it has this generation's vectors, else None."""
+    found = connection.execute(
+        select(contents.c.id).where(contents.c.digest == digest)
+    ).scalar_one_or_none()
+    if found is None:
+        return None
+    complete = connection.execute(
+        select(vectors.c.passage_id)
+        .join(chunkings, chunkings.c.first_passage_id == vectors.c.passage_id)
+        .where(
+            chunkings.c.content_id == found,
+            chunkings.c.chunker_id == generation.chunker_id,
+            vectors.c.embedder_id == generation.embedder_id,
+        )
+    ).first()
+    return int(found) if complete else None
+
+
+def put_content(
+    connection: Connection,
+    content: ContentWrite,
+    refs: Sequence[SegmentRef | None],
+    generation: Generation,
+) -> int:
+    """Store text, passages and vectors of one generation; returns the content's id."""
+    content_id = connection.execute(
+        select(contents.c.id).where(contents.c.digest == content.digest)
+    ).scalar_one_or_none()
+    if content_id is None:
+        content_id = _insert_text(connection, content)
+    elif find_content(connection, content.digest, generation) is not None:
+        return int(content_id)
+    passage_ids = _insert_passages(connection, content_id, content, generation)
+    segment_ids = _segment_ids(connection, {ref.segment for ref in refs if ref})
+    rows = [
+        {
+            "passage_id": passage_id,
+            "embedder_id": generation.embedder_id,
+            "dense": vector.dense.astype("<f2").tobytes(),
+            "segment_id": segment_ids[ref.segment] if ref else None,
+            "segment_offset": ref.offset if ref else None,
+            "truncated_tokens": vector.truncated_tokens,
+        }
+        for passage_id, vector, ref in zip(passage_ids, content.vectors, refs, strict=True)
+    ]
+    if rows:
+        connection.execute(insert(vectors), rows)
+    return int(content_id)
+
+
+def _insert_text(connection: Connection, content: ContentWrite) -> int:
+    document = content.document
+    content_id = insert_row(
+        connection,
+        insert(contents).values(
+            digest=content.digest,
+            title=document.title,
+            text_chars=len(document.text),
+            pages=[[page.number, page.start_char, page.end_char] for page in document.pages],
+            sections=[[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
+            source_map=[
+                [span.start_char, span.end_char, span.page, span.source_start_char]
+                for span in document.source_map
+            ],
+        ),
+    )
+    blocks = [
+        {
+            "content_id": content_id,
+            "ordinal": ordinal,
+            "text": document.text[begin : begin + TEXT_BLOCK_CHARS],
+        }
+        for ordinal, begin in enumerate(range(0, len(document.text), TEXT_BLOCK_CHARS))
+    ]
+    if blocks:
+        connection.execute(insert(text_blocks), blocks)
+    return int(content_id)
+
+
+def _insert_passages(
+    connection: Connection, content_id: int, content: ContentWrite, generation: Generation
+) -> list[int]:
+    of_this = (passages.c.content_id == content_id) & (
+        passages.c.chunker_id == generation.chunker_id
+    )
+    have = select(passages.c.id).where(of_this).order_by(passages.c.ordinal)
+    existing = [int(row.id) for row in connection.execute(have)]
+    if existing:
+        return existing
+    rows = [
+        {
+            "content_id": content_id,
+            "chunker_id": generation.chunker_id,
+            "ordinal": passage.ordinal,
+            "start_char": passage.start_char,
+            "end_char": passage.end_char,
+            "first_page": passage.first_page,
+            "last_page": passage.last_page,
+            "headings": list(passage.headings),
+            "token_count": passage.token_count,
+            "overlap_chars": passage.overlap_chars,
+        }
+        for passage in content.passages
+    ]
+    if rows:
+        connection.execute(insert(passages), rows)
+    made = [int(row.id) for row in connection.execute(have)]
+    connection.execute(
+        insert(chunkings).values(
+            content_id=content_id,
+            chunker_id=generation.chunker_id,
+            first_passage_id=made[0] if made else None,
+            passage_count=len(made),
+            token_count=sum(passage.token_count for passage in content.passages),
+        )
+    )
+    return made
+
+
+def _segment_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in sorted(names):
+        known = connection.execute(select(segments.c.id).where(segments.c.name == name)).scalar()
+        if known is None:
+            known = insert_row(connection, insert(segments).values(name=name))
+        found[name] = int(known)
+    return found
+
+
+def put_document(
+    connection: Connection, write: DocumentWrite, content_id: int, source_id: int | None
+) -> tuple[PutResult, list[tuple[int, str, int, str]]]:
+    """Make `write` the current state of its document; returns the result and log entries."""
+    now = time.time()
+    metadata = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in sorted(write.metadata.items())
+    }
+    wanted = {
+        "content_id": content_id,
+        "metadata": metadata,
+        "groups": sorted(write.groups),
+        "source": write.source,
+        "media_type": write.media_type,
+        "original": write.original,
+        "language": write.language,
+        "warnings": list(write.warnings),
+    }
+    old = connection.execute(
+        select(documents, revisions.c.revision, *(revisions.c[name] for name in wanted))
+        .join(revisions, revisions.c.id == documents.c.revision_id)
+        .where(documents.c.collection == write.collection, documents.c.key == write.key)
+    ).first()
+    public_id = ids.document_id(write.collection, write.key)
+    if old is not None and all(old._mapping[name] == value for name, value in wanted.items()):
+        if source_id != old.source_id:
+            connection.execute(
+                update(documents).where(documents.c.id == old.id).values(source_id=source_id)
+            )
+        same = PutResult(public_id, old.id, old.revision_id, old.revision, changed=False)
+        return same, []
+    if old is None:
+        document_id = insert_row(
+            connection,
+            insert(documents).values(
+                public_id=public_id,
+                collection=write.collection,
+                key=write.key,
+                revision_id=0,
+                source_id=source_id,
+                created_at=now,
+                updated_at=now,
+            ),
+        )
+        number = 1
+    else:
+        document_id, number = old.id, old.revision + 1
+    revision_id = insert_row(
+        connection,
+        insert(revisions).values(
+            document_id=document_id, revision=number, created_at=now, **wanted
+        ),
+    )
+    connection.execute(
+        update(documents)
+        .where(documents.c.id == document_id)
+        .values(revision_id=revision_id, source_id=source_id, updated_at=now)
+    )
+    result = PutResult(
+        public_id,
+        int(document_id),
+        int(revision_id),
+        number,
+        changed=True,
+        replaced_source=_other_source(connection, old, source_id),
+    )
+    return result, [(int(document_id), write.collection, int(revision_id), "put")]
+
+
+def _other_source(connection: Connection, old: object, source_id: int | None) -> str | None:
+    """The key of the file that this document came from before, if it was another one."""
+    before = getattr(old, "source_id", None)
+    if before is None or before == source_id:
+        return None
+    return connection.execute(select(sources.c.key).where(sources.c.id == before)).scalar()
+
+
+def delete_documents(
+    connection: Connection, document_ids: Sequence[int]
+) -> tuple[list[tuple[int, str, int, str]], list[str]]:
+    """Delete documents and what only they used; returns log entries and orphaned originals."""
+    entries: list[tuple[int, str, int, str]] = []
+    originals: set[str] = set()
+    content_ids: set[int] = set()
+    for row in connection.execute(select(documents).where(documents.c.id.in_(document_ids))).all():
+        for revision in connection.execute(
+            select(revisions.c.content_id, revisions.c.original).where(
+                revisions.c.document_id == row.id
+            )
+        ):
+            content_ids.add(revision.content_id)
+            if revision.original:
+                originals.add(revision.original)
+        entries.append((row.id, row.collection, row.revision_id, "delete"))
+        connection.execute(delete(revisions).where(revisions.c.document_id == row.id))
+        connection.execute(delete(documents).where(documents.c.id == row.id))
+    drop_unused_contents(connection, content_ids)
+    return entries, unused_originals(connection, originals)
+
+
+def drop_unused_contents(connection: Connection, content_ids: Iterable[int]) -> int:
+    """Delete those of `content_ids` that no revision refers to; returns how many."""
+    dropped = 0
+    for content_id in sorted(content_ids):
+        used = connection.execute(
+            select(revisions.c.id).where(revisions.c.content_id == content_id).limit(1)
+        ).first()
+        if used is None:
+            connection.execute(delete(contents).where(contents.c.id == content_id))
+            dropped += 1
+    return dropped
+
+
+def unused_originals(connection: Connection, names: Iterable[str]) -> list[str]:
+    """Those of `names` that no revision refers to any more."""
+    return [
+        name
+        for name in sorted(names)
+        if connection.execute(
+            select(revisions.c.id).where(revisions.c.original == name).limit(1)
+        ).first()
+        is None
+    ]
+
+
+def put_source(connection: Connection, write: SourceWrite) -> int:
+    """Record how a file ended; returns the source's id."""
+    require_collection(connection, write.collection)
+    values = {
+        "sha256": write.sha256,
+        "size_bytes": write.size_bytes,
+        "mtime_ns": write.mtime_ns,
+        "ingest_version": write.ingest_version,
+        "outcome": write.outcome.value,
+        "reason": write.reason,
+        "detail": write.detail,
+        "document_count": write.document_count,
+        "updated_at": time.time(),
+    }
+    known = connection.execute(
+        select(sources.c.id).where(
+            sources.c.collection == write.collection, sources.c.key == write.key
+        )
+    ).scalar()
+    if known is None:
+        row = insert(sources).values(collection=write.collection, key=write.key, **values)
+        return insert_row(connection, row)
+    connection.execute(update(sources).where(sources.c.id == known).values(**values))
+    return int(known)
+
+
+def source_id(connection: Connection, collection: str, key: str) -> int:
+    """The id of a source, entered as interrupted until `put_source` says how it ended."""
+    known = connection.execute(
+        select(sources.c.id).where(sources.c.collection == collection, sources.c.key == key)
+    ).scalar()
+    if known is not None:
+        return int(known)
+    unfinished = SourceWrite(collection, key, None, -1, -1, "", Outcome.INTERRUPTED)
+    return put_source(connection, unfinished)
+
+
+def require_collection(connection: Connection, name: str) -> None:
+    """Raise NotFound unless the collection is there."""
+    found = connection.execute(
+        select(schema.collections.c.name).where(schema.collections.c.name == name)
+    ).first()
+    if found is None:
+        raise NotFound(
+            f"There is no collection {name!r}.", f"Create it: longleaf collections create {name}"
+        )
+
+
+def append_log(connection: Connection, entries: Sequence[tuple[int, str, int, str]]) -> int:
+    """Write log rows with the next seqs, last in the transaction; returns the head seq."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == "last_seq")
+    seq = int(connection.execute(stored).scalar_one())
+    rows = []
+    for document_id, collection, revision_id, op in entries:
+        seq += 1
+        rows.append(
+            {
+                "seq": seq,
+                "document_id": document_id,
+                "collection": collection,
+                "revision_id": revision_id,
+                "op": op,
+            }
+        )
+        # A replaced revision stays readable until every index has followed past this row.
+        connection.execute(
+            update(revisions)
+            .where(
+                revisions.c.document_id == document_id,
+                revisions.c.id != revision_id,
+                revisions.c.superseded_seq.is_(None),
+            )
+            .values(superseded_seq=seq)
+        )
+    if rows:
+        connection.execute(insert(changes), rows)
+        connection.execute(
+            update(schema.meta).where(schema.meta.c.key == "last_seq").values(value=str(seq))
+        )
+    return seq
+
+
+def document_count(connection: Connection, collection: str) -> int:
+    """How many documents a collection has."""
+    return int(
+        connection.execute(
+            select(func.count()).select_from(documents).where(documents.c.collection == collection)
+        ).scalar_one()
+    )
+
+
+def dense_from_blob(blob: bytes) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """(dim,) float32 from a stored (dim,) float16 little-endian blob."""
+    return np.frombuffer(blob, dtype="<f2").astype(np.float32)
