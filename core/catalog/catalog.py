@@ -189,14 +189,12 @@ class Catalog:
         self,
         generation: Generation,
         documents: Sequence[DocumentWrite],
-        source: SourceWrite | None = None,
-        keep_keys: frozenset[str] | None = None,
+        sources: Sequence[SourceWrite] = (),
     ) -> list[PutResult]:
-        """Put documents, and say how their file ended, in one durable transaction.
+        """Put documents, and say how files ended, in one durable transaction.
 
-        `keep_keys`: with `source`, documents that came from this file before and whose keys are
-        not among these are deleted. Raises `writes.ContentGone` when a document counts on content
-        that has been erased meanwhile; nothing is written then.
+        Raises `writes.ContentGone` when a document counts on content that has been erased
+        meanwhile; nothing is written then.
         """
         refs = [self._append_tokens(write) for write in documents]
         self._segment_writer.sync()
@@ -224,10 +222,10 @@ class Catalog:
                 result, logged = writes.put_document(connection, write, content_id, source_id)
                 results.append(result)
                 entries += logged
-            if source is not None:
+            for source in sources:
                 source_id = writes.put_source(connection, source)
-                if keep_keys is not None:
-                    self._delete_stale(connection, source_id, keep_keys)
+                if source.keep_keys is not None:
+                    self._delete_stale(connection, source_id, source.keep_keys)
             writes.append_log(connection, entries)
         return results
 

@@ -93,7 +93,11 @@ class DocumentWrite:
 
 @dataclass(frozen=True, slots=True)
 class SourceWrite:
-    """How a file ended: written in the same transaction as the last of its documents."""
+    """How a file ended: written in the same transaction as the last of its documents.
+
+    `keep_keys`: documents that came from this file before and whose keys are not among these are
+    deleted in that transaction (None: keep all).
+    """
 
     collection: str
     key: str
@@ -105,6 +109,7 @@ class SourceWrite:
     reason: str = ""
     detail: str = ""
     document_count: int = 0
+    keep_keys: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,13 @@ def write(
     )
 
 
-def source(key: str, outcome: Outcome = Outcome.INDEXED, count: int = 1) -> SourceWrite:
-    return SourceWrite("law", key, "0" * 64, 10, 20, "v1", outcome, document_count=count)
+def source(key: str, *keep: str) -> list[SourceWrite]:
+    count, kept = len(keep), frozenset(keep)
+    return [
+        SourceWrite(
+            "law", key, "0" * 64, 10, 20, "v1", Outcome.INDEXED, "", "", count, keep_keys=kept
+        )
+    ]
 
 
 def test_a_document_comes_back_exactly(catalog: Catalog, generation: Generation) -> None:
@@ -300,11 +305,9 @@ def test_a_source_replaces_exactly_its_own_documents(
     lines = [write(key, f"text of {key}", source_key="f.jsonl") for key in ("1", "2", "3")]
     catalog.commit(generation, lines[:2])
     assert catalog.sources("law")["f.jsonl"].outcome is Outcome.INTERRUPTED
-    catalog.commit(
-        generation, lines[2:], source("f.jsonl", count=3), keep_keys=frozenset({"1", "2", "3"})
-    )
+    catalog.commit(generation, lines[2:], source("f.jsonl", "1", "2", "3"))
     assert catalog.sources("law")["f.jsonl"].outcome is Outcome.INDEXED
-    catalog.commit(generation, [], source("f.jsonl", count=1), keep_keys=frozenset({"2"}))
+    catalog.commit(generation, [], source("f.jsonl", "2"))
     assert sorted(head.key for head in catalog.documents(EVERYONE)) == ["2", "elsewhere"]
     assert catalog.remove_source(catalog.sources("law")["f.jsonl"]) == 1
     assert [head.key for head in catalog.documents(EVERYONE)] == ["elsewhere"]

@@ -1,0 +1,234 @@
+"""One frozen tree of settings, read once: defaults < `longleaf.toml` < environment < flags.
+
+Together with api/cli this is the only place that reads the environment. Every option stands here
+with its default, its unit and what it costs; `longleaf config` prints the tree with where each
+value came from.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from longleaf.core.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "LONGLEAF_"
+CONFIG_FILE_NAME = "longleaf.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Section):
+    """Where API and page listen."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Only loopback for now.")
+    port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_upload_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, description="Largest upload taken, in bytes."
+    )
+    workers: int = Field(
+        4, ge=1, le=64, description="Searches that run at once; others wait in line."
+    )
+
+
+class EmbedderSettings(_Section):
+    """The model that makes dense and token vectors. Changing it means embedding anew."""
+
+    model: str = Field(
+        "bundled",
+        description='"bundled" (all-MiniLM-L6-v2, shipped in a package), a folder, or a hub id.',
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the CPU computes in it (about 2x faster)."
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0: all cores.")
+    projection: str = Field(
+        "", description="Projection file for the token vectors of a model other than the bundled."
+    )
+
+
+class ChunkerSettings(_Section):
+    """How documents become passages. Changing it means embedding anew."""
+
+    target_tokens: int = Field(200, ge=16, le=8192, description="Most tokens of a passage.")
+    overlap_tokens: int = Field(
+        0, ge=0, le=4096, description="Tokens that a passage repeats of the one before."
+    )
+
+
+class IndexerSettings(_Section):
+    """The way in."""
+
+    keep_originals: bool = Field(
+        True, description="Keep a copy of every file, for re-reading and the viewer."
+    )
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024, ge=1, description="Files above this are rejected as too large."
+    )
+    commit_passages: int = Field(
+        512, ge=1, description="Passages per transaction: fewer lose less work to a kill."
+    )
+
+
+class RetrieverSettings(_Section):
+    """The first stage."""
+
+    candidates: int = Field(100, ge=1, le=1000, description="Documents handed to the reranker.")
+    passages_per_document: int = Field(
+        3, ge=1, le=32, description="Passages of one document that are kept and read."
+    )
+    fusion: Literal["zscore", "rrf"] = Field(
+        "zscore", description="How dense and BM25 scores are joined."
+    )
+    bm25_weight: float = Field(
+        1.0, ge=0, le=10, description="Weight of BM25's z-score beside the dense one's."
+    )
+    flush_documents: int = Field(
+        2000, ge=1, description="Documents applied to the index between two flushes."
+    )
+
+
+class RerankerSettings(_Section):
+    """The second stage."""
+
+    kind: Literal["auto", "late", "cross-encoder", "none"] = Field(
+        "auto", description="auto: late. `longleaf doctor` and the log say what was chosen and why."
+    )
+    model: str = Field("", description="Folder or hub id, for kind cross-encoder.")
+    deadline_ms: float | None = Field(
+        None, gt=0, description="Time to read in; what is not read by then keeps its place."
+    )
+    first_stage_weight: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="Weight of the first stage in the final order; the "
+        "reranker's own measured default when not set.",
+    )
+
+
+class Settings(_Section):
+    """Everything that can be set."""
+
+    home: Path = Field(Path("~/.longleaf"), description="The data folder.")
+    server: ServerSettings = ServerSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    chunker: ChunkerSettings = ChunkerSettings()
+    indexer: IndexerSettings = IndexerSettings()
+    retriever: RetrieverSettings = RetrieverSettings()
+    reranker: RerankerSettings = RerankerSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
+class LoadedSettings(BaseModel):
+    """The tree, and for each dotted name where its value came from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> LoadedSettings:
+    """Read the settings once.
+
+    `flags` maps dotted names ("server.port") to values and wins over everything. The environment
+    names a setting as LONGLEAF_ + its dotted name with "__" for dots, upper case
+    (LONGLEAF_SERVER__PORT); LONGLEAF_HOME says where `longleaf.toml` is looked for. Raises
+    ConfigError naming the setting, where it was set, and what it takes.
+    """
+    environment = os.environ if environment is None else environment
+    names = setting_names()
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = dict.fromkeys(names, "default")
+
+    from_environment = {
+        name: environment[_variable(name)] for name in names if _variable(name) in environment
+    }
+    home = (flags or {}).get("home") or from_environment.get("home") or "~/.longleaf"
+    file = Path(home).expanduser() / CONFIG_FILE_NAME
+    for name, value in _read_file(file, names).items():
+        values[name], origins[name] = value, str(file)
+    for name, value in from_environment.items():
+        values[name], origins[name] = value, _variable(name)
+    for variable in environment:
+        if variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith("LONGLEAF_TEST_"):
+            known = {_variable(name) for name in names}
+            if variable not in known:
+                raise ConfigError(
+                    f"The environment sets {variable}, which is no setting of Longleaf.",
+                    "longleaf config lists the settings and their variables.",
+                )
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name], origins[name] = value, "command line"
+    try:
+        settings = Settings.model_validate(_nest(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{name} cannot be {first['input']!r} ({origins.get(name, 'default')}): "
+            f"{first['msg']}.",
+            "longleaf config describes every setting.",
+        ) from None
+    return LoadedSettings(settings=settings, origins=origins)
+
+
+def setting_names() -> dict[str, str]:
+    """Dotted name -> description of every setting."""
+    found: dict[str, str] = {}
+    for name, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, _Section):
+            for inner, inner_info in info.annotation.model_fields.items():
+                found[f"{name}.{inner}"] = inner_info.description or ""
+        else:
+            found[name] = info.description or ""
+    return found
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.replace(".", "__").upper()
+
+
+def _read_file(file: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        parsed = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.", "Mend or remove it.") from error
+    found: dict[str, Any] = {}
+    for section, value in parsed.items():
+        inner = {section: value}
+        if isinstance(value, dict):
+            inner = {f"{section}.{name}": each for name, each in value.items()}
+        for name, each in inner.items():
+            if name not in names or name == "home":
+                raise ConfigError(
+                    f"{file} sets {name}, which is no setting that can stand there.",
+                    "longleaf config lists the settings.",
+                )
+            found[name] = each
+    return found
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        section, _, inner = name.rpartition(".")
+        (nested.setdefault(section, {}) if section else nested)[inner] = value
+    return nested

@@ -1,0 +1,162 @@
+"""An index follows the catalog's change log.
+
+The follower reads the log behind the index's own `indexed_seq`, applies the *current* state of each
+document named there, flushes, and only then lets the index record the seq. Applying is idempotent,
+so a crash anywhere is mended by following again. A new index is filled from all documents first;
+one below the log's horizon has missed deletions and must be made anew. This module knows neither
+which index it feeds nor who searches it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.errors import CatalogBroken, LongleafError
+from longleaf.core.protocols import IndexEntry, PassageIndex
+
+_PUT_PASSAGES = 2048
+"""Passages handed to the index at once: large enough to be quick, small enough to stay lean."""
+
+_SEEN_EVERY_SECONDS = 3600.0
+
+_log = structlog.get_logger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with (documents done, documents to do)."""
+
+
+class Follower:
+    """Keeps one index up to date; one thread at a time may follow."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        index: PassageIndex,
+        generation: Generation,
+        name: str,
+        flush_documents: int = 2000,
+    ) -> None:
+        self.catalog = catalog
+        self.index = index
+        self.generation = generation
+        self.name = name
+        self._flush_documents = flush_documents
+        self._applied_seq = index.indexed_seq()
+        self._following = threading.Lock()
+
+    @property
+    def applied_seq(self) -> int:
+        """The seq up to which searches see the catalog (durable a flush later)."""
+        return self._applied_seq
+
+    def lag(self) -> int:
+        """How many changes the index is behind."""
+        return self.catalog.head_seq() - self._applied_seq
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Apply everything there is and flush; returns how many documents were applied."""
+        with self._following:
+            applied = 0
+            if self._applied_seq == 0:
+                applied += self._fill(progress)
+            elif self._applied_seq < self.catalog.log_horizon():
+                raise CatalogBroken(
+                    f"The index {self.name} was away for so long that changes it has not seen "
+                    "are no longer in the log.",
+                    "Make it anew: longleaf rebuild",
+                )
+            while changes := self.catalog.changes_since(self._applied_seq, self._flush_documents):
+                # A document's last op is enough: its current state is what gets applied.
+                document_ids = sorted({change.document_id for change in changes})
+                self._apply(document_ids)
+                self._flush(changes[-1].seq)
+                applied += len(document_ids)
+                if progress:
+                    progress(applied, applied + self.lag())
+            return applied
+
+    def show_life(self) -> None:
+        """Tell the catalog that this follower still needs the log behind its seq."""
+        self.catalog.record_follower(self.name, self.index.indexed_seq())
+
+    def _fill(self, progress: Progress | None) -> int:
+        document_ids, seq = self.catalog.all_document_ids()
+        for begin in range(0, len(document_ids), self._flush_documents):
+            self._apply(document_ids[begin : begin + self._flush_documents])
+            # The seq stays where it is until all are in: a crash here starts the fill anew.
+            self.index.flush(self.index.indexed_seq())
+            if progress:
+                done = min(begin + self._flush_documents, len(document_ids))
+                progress(done, len(document_ids))
+        if seq > self._applied_seq:
+            self._flush(seq)
+        return len(document_ids)
+
+    def _apply(self, document_ids: Sequence[int]) -> None:
+        found: set[int] = set()
+        for batch in _by_passages(self.catalog.index_entries(document_ids, self.generation)):
+            found.update(entry.document_id for entry in batch)
+            self.index.put(batch)
+        gone = [document_id for document_id in document_ids if document_id not in found]
+        if gone:
+            self.index.delete(gone)
+
+    def _flush(self, seq: int) -> None:
+        self.index.flush(seq)
+        self._applied_seq = seq
+        self.catalog.record_follower(self.name, seq)
+
+
+class FollowerThread:
+    """Follows in the background until stopped; a failure is logged, shown and tried again."""
+
+    def __init__(self, follower: Follower, interval_seconds: float = 0.25) -> None:
+        self.follower = follower
+        self.failure: str | None = None
+        self._interval_seconds = interval_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="longleaf-follower", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the batch under way and end."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        seen_at = 0.0
+        while not self._stop.is_set():
+            try:
+                if self.follower.lag() > 0:
+                    self.follower.catch_up()
+                if time.monotonic() - seen_at > _SEEN_EVERY_SECONDS:
+                    self.follower.show_life()
+                    seen_at = time.monotonic()
+                self.failure = None
+            except Exception as error:
+                # The thread must outlive any single failure (a full disk, a busy catalog).
+                self.failure = str(error) if isinstance(error, LongleafError) else repr(error)
+                _log.exception("index.follow_failed", index=self.follower.name)
+                self._stop.wait(5.0)
+            self._stop.wait(self._interval_seconds)
+
+
+def _by_passages(entries: Iterator[IndexEntry]) -> Iterator[list[IndexEntry]]:
+    batch: list[IndexEntry] = []
+    passages = 0
+    for entry in entries:
+        batch.append(entry)
+        passages += len(entry.passages)
+        if passages >= _PUT_PASSAGES:
+            yield batch
+            batch, passages = [], 0
+    if batch:
+        yield batch
