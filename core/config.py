@@ -29,6 +29,9 @@ class ServerSettings(_Section):
     """Where API and page listen."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. Only loopback for now.")
+    allow_remote: bool = Field(
+        False, description="Listen beyond loopback although there are no access keys yet."
+    )
     port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: int = Field(
         256 * 1024 * 1024, ge=1, description="Largest upload taken, in bytes."
@@ -156,17 +159,19 @@ def load_settings(
     origins: dict[str, str] = dict.fromkeys(names, "default")
 
     from_environment = {
-        name: environment[_variable(name)] for name in names if _variable(name) in environment
+        name: environment[setting_variable(name)]
+        for name in names
+        if setting_variable(name) in environment
     }
     home = (flags or {}).get("home") or from_environment.get("home") or "~/.longleaf"
     file = Path(home).expanduser() / CONFIG_FILE_NAME
     for name, value in _read_file(file, names).items():
         values[name], origins[name] = value, str(file)
     for name, value in from_environment.items():
-        values[name], origins[name] = value, _variable(name)
+        values[name], origins[name] = value, setting_variable(name)
     for variable in environment:
         if variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith("LONGLEAF_TEST_"):
-            known = {_variable(name) for name in names}
+            known = {setting_variable(name) for name in names}
             if variable not in known:
                 raise ConfigError(
                     f"The environment sets {variable}, which is no setting of Longleaf.",
@@ -200,7 +205,16 @@ def setting_names() -> dict[str, str]:
     return found
 
 
-def _variable(name: str) -> str:
+def setting_value(settings: Settings, name: str) -> Any:
+    """The value behind a dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def setting_variable(name: str) -> str:
+    """The environment variable of a dotted name."""
     return ENVIRONMENT_PREFIX + name.replace(".", "__").upper()
 
 

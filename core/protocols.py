@@ -67,12 +67,16 @@ class Embedder(Protocol):
     and token vectors (`token_dim` 0: this embedder makes no token vectors, so `late` cannot read).
     `embed_passages` yields one `PassageVectors` for each input, in input order; it may read ahead.
     `truncated_tokens` is honest: a text longer than the model takes is cut and counted.
+    `languages`: ISO 639-1 codes of what the model was trained on, None when not known. `reason`
+    says in one sentence which model runs how, and why.
     """
 
     fingerprint: str
     name: str
     dim: int
     token_dim: int
+    languages: frozenset[str] | None
+    reason: str
 
     def embed_passages(self, inputs: Iterable[EmbedInput]) -> Iterator[PassageVectors]: ...
 
@@ -187,7 +191,18 @@ class PassageIndex(Protocol):
         self, query: LexicalQuery, index_filter: IndexFilter, point_ids: Sequence[int]
     ) -> dict[int, float]: ...
 
+    def scroll(self, index_filter: IndexFilter, limit: int) -> list[int]:
+        """Point ids that pass, ascending, at most `limit`: a query with filters but no words."""
+        ...
+
     def passage_count(self) -> int: ...
+
+    def optimize(self) -> bool:
+        """Tidy up after many writes; True if there was anything to do.
+
+        May stop every thread of the process for seconds, so never where requests are answered.
+        """
+        ...
 
     def close(self) -> None: ...
 

@@ -21,9 +21,10 @@ def z_scores(values: Sequence[float]) -> list[float]:
         raise ValueError("a z-score needs finite values")
     if not values or min(values) == max(values):
         return [0.0] * len(values)
-    # Scaled first: the squares of very large or very small values leave float64's range.
-    scale = max(abs(value) for value in values)
-    scaled = [float(value) / scale for value in values]
+    # Scaled first, by a power of two and so exactly: the squares of very large or very small
+    # values leave float64's range.
+    _, exponent = math.frexp(max(abs(value) for value in values))
+    scaled = [math.ldexp(value, -exponent) for value in values]
     mean = math.fsum(scaled) / len(scaled)
     deviations = [value - mean for value in scaled]
     spread = math.sqrt(math.fsum(deviation * deviation for deviation in deviations) / len(scaled))

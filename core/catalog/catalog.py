@@ -23,6 +23,7 @@ from longleaf.core.catalog.records import (
     CatalogCounts,
     Change,
     Collection,
+    ContentWrite,
     DocumentHead,
     DocumentSize,
     DocumentText,
@@ -123,6 +124,13 @@ class Catalog:
                 )
         return {name: seen[name] for name in sorted(set(names))}
 
+    def metadata_fields(self, collections: Sequence[str]) -> set[str]:
+        """The metadata fields that documents of these collections have or had."""
+        table = schema.metadata_fields
+        with self._database.reading() as connection:
+            query = select(table.c.name).where(table.c.collection.in_(collections)).distinct()
+            return {row.name for row in connection.execute(query)}
+
     def delete_collection(self, name: str, scope: Scope) -> int:
         """Delete a collection with all its documents; returns how many there were."""
         self.collection_languages(scope, [name])
@@ -132,6 +140,8 @@ class Catalog:
             self._delete(connection, document_ids)
             sources = schema.sources
             connection.execute(delete(sources).where(sources.c.collection == name))
+            fields = schema.metadata_fields
+            connection.execute(delete(fields).where(fields.c.collection == name))
             connection.execute(delete(schema.collections).where(schema.collections.c.name == name))
         return len(document_ids)
 
@@ -196,7 +206,7 @@ class Catalog:
         Raises `writes.ContentGone` when a document counts on content that has been erased
         meanwhile; nothing is written then.
         """
-        refs = [self._append_tokens(write) for write in documents]
+        refs = [self._append_tokens(write.content) for write in documents]
         self._segment_writer.sync()
         results: list[PutResult] = []
         entries: list[tuple[int, str, int, str]] = []
@@ -222,6 +232,7 @@ class Catalog:
                 result, logged = writes.put_document(connection, write, content_id, source_id)
                 results.append(result)
                 entries += logged
+            writes.note_fields(connection, documents)
             for source in sources:
                 source_id = writes.put_source(connection, source)
                 if source.keep_keys is not None:
@@ -229,14 +240,14 @@ class Catalog:
             writes.append_log(connection, entries)
         return results
 
-    def _append_tokens(self, write: DocumentWrite) -> list[SegmentRef | None]:
-        if write.content is None:
+    def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:
+        if content is None:
             return []
         return [
             self._segment_writer.append(vector.token_codes, vector.prefix_tokens)
             if vector.token_codes.size
             else None
-            for vector in write.content.vectors
+            for vector in content.vectors
         ]
 
     def _delete_stale(
@@ -367,6 +378,16 @@ class Catalog:
             texts = reads.content_texts(connection, list(contents.values()))
         return {revision_id: texts[content_id] for revision_id, content_id in contents.items()}
 
+    def public_ids(self, document_ids: Sequence[int]) -> Mapping[int, str]:
+        """Catalog document id -> public id (for documents that `visible` has let through)."""
+        table = schema.documents
+        found: dict[int, str] = {}
+        with self._database.reading() as connection:
+            for batch in reads.batches(list(document_ids)):
+                query = select(table.c.id, table.c.public_id).where(table.c.id.in_(batch))
+                found |= {row.id: row.public_id for row in connection.execute(query)}
+        return found
+
     def hydrate(
         self, heads: Mapping[int, DocumentHead], point_ids: Sequence[int], generation: Generation
     ) -> tuple[dict[int, PassageText], dict[int, DocumentSize]]:
@@ -440,19 +461,38 @@ class Catalog:
         with self._database.reading() as connection:
             yield from feed.index_entries(connection, document_ids, generation)
 
-    def contents_for_embedding(self, visit: Callable[[int, str, str, DocumentText], None]) -> None:
-        """Call `visit(content_id, digest, title, text)` for every content, oldest first."""
-        table = schema.contents
+    def content_count(self) -> int:
+        """How many different contents there are."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                select(table.c.id, table.c.digest, table.c.title).order_by(table.c.id)
-            ).all()
-        for row in rows:
+            table = schema.contents
+            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+    def visit_contents(self, visit: Callable[[str, str, DocumentText], None]) -> None:
+        """Call `visit(digest, title, text)` for every content that still exists, oldest first."""
+        table = schema.contents
+        last = 0
+        while True:
             with self._database.reading() as connection:
-                still = connection.execute(select(table.c.id).where(table.c.id == row.id)).first()
-                text = reads.document_text(connection, row.id) if still else None
-            if text is not None:
-                visit(row.id, row.digest, row.title, text)
+                row = connection.execute(
+                    select(table.c.id, table.c.digest, table.c.title)
+                    .where(table.c.id > last)
+                    .order_by(table.c.id)
+                    .limit(1)
+                ).first()
+                if row is None:
+                    return
+                text = reads.document_text(connection, row.id)
+            last = row.id
+            visit(row.digest, row.title, text)
+
+    def add_vectors(self, generation: Generation, content: ContentWrite) -> None:
+        """Give a content that is already there the passages and vectors of `generation`."""
+        refs = self._append_tokens(content)
+        self._segment_writer.sync()
+        with self._database.writing() as connection:
+            known = select(schema.contents.c.id).where(schema.contents.c.digest == content.digest)
+            if connection.execute(known).first() is not None:
+                writes.put_content(connection, content, refs, generation)
 
     def record_follower(self, name: str, seq: int) -> None:
         """Note how far a follower has come, then clear up what all of them have passed."""

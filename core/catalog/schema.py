@@ -49,6 +49,14 @@ collections = Table(
     Column("created_at", Float, nullable=False),
 )
 
+# Metadata fields ever seen in a collection: what `field:value` in a query may mean.
+metadata_fields = Table(
+    "metadata_fields",
+    metadata,
+    Column("collection", String, ForeignKey("collections.name"), primary_key=True),
+    Column("name", String, primary_key=True),
+)
+
 contents = Table(
     "contents",
     metadata,

@@ -330,6 +330,18 @@ def put_source(connection: Connection, write: SourceWrite) -> int:
     return int(known)
 
 
+def note_fields(connection: Connection, documents: Iterable[DocumentWrite]) -> None:
+    """Remember which metadata fields a collection has."""
+    table = schema.metadata_fields
+    named = {(write.collection, name) for write in documents for name in write.metadata}
+    for collection in {collection for collection, _ in named}:
+        known = select(table.c.collection, table.c.name).where(table.c.collection == collection)
+        named -= {(row.collection, row.name) for row in connection.execute(known)}
+    if named:
+        rows = [{"collection": collection, "name": name} for collection, name in sorted(named)]
+        connection.execute(insert(table), rows)
+
+
 def source_id(connection: Connection, collection: str, key: str) -> int:
     """The id of a source, entered as interrupted until `put_source` says how it ended."""
     known = connection.execute(

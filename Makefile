@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# PYTHON chooses the interpreter (3.11 or newer); everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LINKS := core indexer retriever reranker api
+
+.PHONY: demo serve test check bench links format clean
+
+demo: $(STAMP)
+	$(BIN)/longleaf demo $(if $(DOCS),--docs "$(DOCS)")
+
+serve: $(STAMP)
+	$(BIN)/longleaf serve $(if $(wildcard .demo/catalog.sqlite3),--home .demo)
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Where git could not make symbolic links (Windows with core.symlinks=false), say so at once.
+links:
+	@for name in $(LINKS); do \
+	  test -d src/longleaf/$$name/. || { \
+	    echo "src/longleaf/$$name is not a link to ../../$$name. Your git made a text file of it:"; \
+	    echo "run 'git config core.symlinks true' and 'git checkout -- src/longleaf'."; exit 1; }; \
+	done
+
+$(STAMP): pyproject.toml | links
+	$(PYTHON) -c 'import sys; sys.exit("Longleaf needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

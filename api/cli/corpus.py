@@ -1,0 +1,368 @@
+"""`longleaf index`, `rebuild`, `collections`, `documents`: what is in the catalog."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longleaf.api.cli.output import console, print_json, quiet_logs
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from longleaf.api.wire import WriteSide
+    from longleaf.core.types import Outcome
+    from longleaf.indexer.build import FileResult
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Home = Annotated[Path | None, typer.Option(help="The data folder (default: LONGLEAF_HOME).")]
+
+collections_app = typer.Typer(help="List, create and delete collections.", no_args_is_help=True)
+documents_app = typer.Typer(help="List, show and delete documents.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    app.command("index")(index)
+    app.command("rebuild")(rebuild)
+    app.add_typer(collections_app, name="collections")
+    app.add_typer(documents_app, name="documents")
+
+
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders, folders recursively.")],
+    collection: Annotated[str, typer.Option(help="Where to; made if it is not there.")] = "default",
+    language: Annotated[
+        str, typer.Option(help="BM25 language of a collection that is made.")
+    ] = "english",
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only files that match this pattern (repeatable).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No files that match this pattern (repeatable).")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Access group of these documents (repeatable).")
+    ] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(help="Metadata for these documents, name=value.")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove documents whose file is gone.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 3 if any file was rejected.")
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Index files and folders. Unchanged files are skipped; run again after an interruption.
+
+    With --json, one line for each file once it is durable, then a summary.
+    """
+    quiet_logs()
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.indexer.prepare import Labels
+
+    metadata = _metadata(meta or [])
+    settings = load_settings({"home": home}).settings
+    parts = wire.open_write_side(settings)
+    try:
+        language = _ensure_collection(parts, collection, language)
+        results: list[FileResult] = []
+
+        def go(show: Callable[[FileResult], None], on_passages: Callable[[int], None]) -> None:
+            def report(result: FileResult) -> None:
+                results.append(result)
+                show(result)
+
+            parts.indexer.index_paths(
+                collection,
+                language,
+                [path.resolve() for path in paths],
+                include=include or (),
+                exclude=exclude or (),
+                labels=Labels(tuple(group or ()), metadata),
+                prune=prune,
+                on_result=report,
+                on_passages=on_passages,
+            )
+
+        if as_json:
+            go(lambda result: print_json(_plain(result)), lambda _count: None)
+        else:
+            with _progress() as progress:
+                task = progress.add_task("Indexing", total=None)
+                passages = 0
+
+                def passed(count: int) -> None:
+                    nonlocal passages
+                    passages += count
+                    progress.update(task, description=f"Indexing ({passages:,} passages)")
+
+                go(lambda _result: progress.advance(task), passed)
+        counts = Counter(result.outcome for result in results)
+        followed = _follow(parts, as_json)
+        if as_json:
+            summary = {outcome.value: count for outcome, count in counts.items()}
+            print_json({"summary": summary, "index": followed})
+        else:
+            _print_outcomes(results, counts, followed)
+    finally:
+        parts.close()
+    if strict and any(result.outcome.value == "rejected" for result in results):
+        raise typer.Exit(3)
+
+
+def rebuild(
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Also cut and embed all texts anew (other models).")
+    ] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the search index anew from the catalog. Stop `longleaf serve` first."""
+    quiet_logs()
+    from longleaf.api import rebuilding
+    from longleaf.core.config import load_settings
+
+    settings = load_settings({"home": home}).settings
+    if as_json:
+        done = rebuilding.rebuild(settings, embed=embed)
+    else:
+        with _progress() as progress:
+            tasks = {}
+
+            def show(what: str, count: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = progress.add_task(what)
+                progress.update(tasks[what], completed=count, total=total)
+
+            done = rebuilding.rebuild(settings, embed=embed, progress=show)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        console().print(f"{done.documents:,} documents, {done.passages:,} passages in the index.")
+
+
+@collections_app.command("list")
+def list_collections(home: Home = None, as_json: AsJson = False) -> None:
+    """The collections, with how many documents each holds."""
+    from rich.table import Table
+
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        found = catalog.collections(Scope.all())
+    finally:
+        catalog.close()
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    if not found:
+        console().print("No collections yet. longleaf index PATH makes the first.")
+        return
+    table = Table("collection", "BM25 language", "documents", "description")
+    for each in found:
+        table.add_row(each.name, each.language, f"{each.document_count:,}", each.description)
+    console().print(table)
+
+
+@collections_app.command("create")
+def create_collection(
+    name: str,
+    language: Annotated[str, typer.Option(help="BM25 language, or none.")] = "english",
+    description: Annotated[str, typer.Option(help="For people.")] = "",
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a collection."""
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        made = catalog.create_collection(name, wire.check_language(language), description)
+    finally:
+        catalog.close()
+    print_json(asdict(made)) if as_json else console().print(f"Collection {name} is there.")
+
+
+@collections_app.command("delete")
+def delete_collection(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a collection with all its documents, texts, vectors and originals."""
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    if not yes:
+        typer.confirm(f"Delete collection {name} and everything in it?", abort=True)
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        count = catalog.delete_collection(name, Scope.all())
+    finally:
+        catalog.close()
+    if as_json:
+        print_json({"deleted": name, "documents": count})
+    else:
+        console().print(f"Deleted {name} with {count:,} documents.")
+
+
+@documents_app.command("list")
+def list_documents(
+    collection: Annotated[str | None, typer.Option(help="Only of this collection.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    after: Annotated[str | None, typer.Option(help="Go on behind this id.")] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Documents in the order of their ids."""
+    from rich.table import Table
+
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        scope = Scope.all()
+        if collection is not None:
+            catalog.collection_languages(scope, [collection])
+            scope = scope.narrowed([collection])
+        heads = catalog.documents(scope, after, limit)
+    finally:
+        catalog.close()
+    if as_json:
+        print_json([asdict(head) for head in heads])
+        return
+    table = Table("id", "collection", "title", "characters", "source")
+    for head in heads:
+        table.add_row(
+            head.public_id, head.collection, head.title, f"{head.text_chars:,}", head.source
+        )
+    console().print(table)
+
+
+@documents_app.command("show")
+def show_document(
+    document_id: str,
+    text: Annotated[bool, typer.Option("--text", help="Print the text, too.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """One document's entry, and its text if asked for."""
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        head = catalog.document(document_id, Scope.all())
+        body = catalog.text(head).text if text else None
+    finally:
+        catalog.close()
+    plain = asdict(head) | ({"text": body} if text else {})
+    if as_json:
+        print_json(plain)
+    else:
+        print(json.dumps(asdict(head), indent=2, ensure_ascii=False, default=str))
+        if body is not None:
+            print(body)
+
+
+@documents_app.command("delete")
+def delete_document(document_id: str, home: Home = None, as_json: AsJson = False) -> None:
+    """Delete a document with its text, vectors and original."""
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        catalog.delete_document(document_id, Scope.all())
+    finally:
+        catalog.close()
+    print_json({"deleted": document_id}) if as_json else console().print("Deleted.")
+
+
+def _ensure_collection(parts: WriteSide, name: str, language: str) -> str:
+    """Make the collection if it is not there; returns its BM25 language."""
+    from longleaf.api import wire
+    from longleaf.core.types import Scope
+
+    known = parts.catalog.collection_languages(Scope.all(), None)
+    if name not in known:
+        parts.catalog.create_collection(name, wire.check_language(language))
+        return language
+    return known[name]
+
+
+def _follow(parts: WriteSide, as_json: bool) -> str:
+    """Bring the index up to date, unless a running server does that; says who did."""
+    from longleaf.api import rebuilding
+
+    if as_json:
+        return rebuilding.follow_once(parts)
+    with _progress() as progress:
+        task = progress.add_task("Updating the index")
+        return rebuilding.follow_once(
+            parts, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console(),
+    )
+
+
+def _metadata(pairs: list[str]) -> dict[str, str | int | float | bool]:
+    from longleaf.core.errors import InvalidRequest
+
+    found: dict[str, str | int | float | bool] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidRequest(f"{pair!r} is not metadata.", "Give it as name=value.")
+        try:
+            number = json.loads(value)
+        except ValueError:
+            number = value
+        found[name] = number if isinstance(number, int | float | bool) else value
+    return found
+
+
+def _plain(result: FileResult) -> dict[str, object]:
+    return asdict(result) | {"outcome": result.outcome.value}
+
+
+def _print_outcomes(results: list[FileResult], counts: Counter[Outcome], followed: str) -> None:
+    from rich.markup import escape
+
+    out = console()
+    for result in results:
+        if result.outcome.value not in ("indexed", "unchanged", "removed"):
+            what = f"{result.outcome.value}{f': {result.reason}' if result.reason else ''}"
+            out.print(f"[yellow]{what}[/] {escape(result.key)}\n    {escape(result.detail)}")
+    total = ", ".join(f"{count:,} {outcome.value}" for outcome, count in counts.most_common())
+    out.print(f"{len(results):,} files: {total or 'nothing to do'}. {followed}")

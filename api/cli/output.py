@@ -1,0 +1,49 @@
+"""What all commands print with: JSON for programs, rich text for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from longleaf.core.errors import LongleafError
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line, flushed, so that a reader sees it at once."""
+    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps words, not file names."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def print_error(error: LongleafError, *, as_json: bool) -> None:
+    """A named error: JSON on standard output when asked for, always a sentence on stderr."""
+    if as_json:
+        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+    print(f"Error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"       {error.hint}", file=sys.stderr)
+
+
+def quiet_logs(*, verbose: bool = False) -> None:
+    """Send logs to stderr, warnings and worse only (everything with `verbose`)."""
+    import logging
+
+    import structlog
+
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,150 @@
+"""`longleaf search`: ask the running server, or open the index if there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from longleaf.api.cli.output import console, print_json, quiet_logs
+
+if TYPE_CHECKING:
+    from longleaf.core.config import Settings
+
+_PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
+
+
+def register(app: typer.Typer) -> None:
+    app.command("search")(search)
+
+
+def search(
+    query: Annotated[str, typer.Argument(help='Words, "phrases", -minus, field:value.')],
+    collection: Annotated[
+        list[str] | None, typer.Option(help="Only in this collection (repeatable).")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Documents to print.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Documents to skip first.")] = 0,
+    where: Annotated[
+        str | None, typer.Option("--filter", help='A filter, e.g. {"field":"year","gte":2020}.')
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank/--no-rerank", help="Read the candidates (second stage).")
+    ] = True,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Time to read in, milliseconds.")
+    ] = None,
+    passages: Annotated[int, typer.Option(min=1, help="Passages to print of each.")] = 1,
+    home: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Search in two stages and print ranked documents with the passages that decided."""
+    quiet_logs()
+    import json
+
+    from longleaf.core.config import load_settings
+    from longleaf.core.errors import InvalidRequest
+
+    try:
+        tree = json.loads(where) if where else None
+    except ValueError as error:
+        raise InvalidRequest(f"--filter is not JSON: {error}.") from None
+    body: dict[str, Any] = {
+        "query": query,
+        "collections": collection or None,
+        "filter": tree,
+        "limit": limit,
+        "offset": offset,
+        "rerank": {"enabled": rerank, "deadline_ms": deadline_ms} if rerank else False,
+    }
+    answer = ask(load_settings({"home": home}).settings, body)
+    if as_json:
+        print_json(answer)
+    else:
+        print_answer(answer, passages)
+
+
+def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
+    """The API's answer to `body`: from the running server, else from an engine opened here."""
+    from longleaf.api.running import find_server
+
+    url = find_server(settings.home)
+    if url is not None:
+        return _ask_server(url, body)
+    from longleaf.api.http.search import answer_search
+
+    from longleaf.api import wire
+
+    runtime = wire.open_runtime(settings, follow=False)
+    try:
+        runtime.follower.catch_up()
+        return answer_search(runtime, body)
+    finally:
+        runtime.close()
+
+
+def _ask_server(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    import httpx
+
+    from longleaf.core.errors import InvalidRequest, LongleafError
+
+    with httpx.Client(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
+        response = client.post(f"{url}/v1/search", json=body)
+    answer: dict[str, Any] = response.json()
+    if response.is_error:
+        kind = InvalidRequest if response.is_client_error else LongleafError
+        raise kind(str(answer.get("detail", response.text)), str(answer.get("hint", "")))
+    return answer
+
+
+def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
+    """Ranked documents, the deciding passages, both stages' scores, timings."""
+    from rich.markup import escape
+    from rich.text import Text
+
+    out = console()
+    for hit in answer["hits"]:
+        reading, first = hit["reading"], hit["first_stage"]
+        out.print(f"[bold]{hit['rank']:>2}. {escape(hit['title'])}[/]  {escape(hit['source'])}")
+        read = (
+            f"read {reading['tokens_read']:,} of {reading['tokens_total']:,} tokens, "
+            f"{answer['reranker']} {reading['score']:.3f}"
+            if reading
+            else "not read"
+        )
+        out.print(
+            f"    final {hit['score']:.3f} | first stage: rank {first['rank']}, "
+            f"score {first['score']:.3f} | {read}",
+            style="dim",
+        )
+        for passage in hit["passages"][:passage_count]:
+            scores = passage["scores"]
+            page = f"p. {passage['first_page']} · " if passage["first_page"] else ""
+            path = " › ".join(passage["headings"])
+            out.print(
+                f"    {page}{escape(path)} [{passage['start_char']:,}-{passage['end_char']:,}] "
+                f"dense {scores['dense']:.3f} bm25 {scores['bm25']:.2f}",
+                style="cyan",
+                markup=False,
+            )
+            text = Text(passage["text"])
+            for start, end in passage["highlights"]:
+                begin = start - passage["start_char"]
+                text.stylize("bold yellow", begin, end - passage["start_char"])
+            text = text[:600] if len(text) > 600 else text
+            out.print(Text("    ") + Text(" ").join(text.split()))
+        out.print()
+    if not answer["hits"]:
+        out.print("Nothing found.")
+    timings = answer["timings_ms"]
+    out.print(
+        f"{answer['found_count']} documents found, {answer['reranked_count']} read by "
+        f"{answer['reranker'] or 'nobody'}; "
+        + ", ".join(f"{name} {ms:.1f} ms" for name, ms in timings.items()),
+        style="dim",
+    )
+    for problem in answer["degraded"]:
+        out.print(f"Degraded ({problem['stage']}): {problem['reason']}", style="yellow")
+    for warning in answer["warnings"]:
+        out.print(f"Warning: {warning}", style="yellow", markup=False)

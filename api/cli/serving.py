@@ -1,0 +1,83 @@
+"""`longleaf serve`: API and page in one process that owns the index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longleaf.api.cli.output import console, print_json, quiet_logs
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (loopback).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    home: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every request.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the address as JSON when ready.")
+    ] = False,
+) -> None:
+    """Serve the API and the search page until stopped (ctrl-C)."""
+    quiet_logs(verbose=verbose)
+    import ipaddress
+    import socket
+
+    import uvicorn
+    from longleaf.api.app import create_app
+
+    from longleaf.api import wire
+    from longleaf.api.running import announced
+    from longleaf.core.config import load_settings
+    from longleaf.core.errors import ConfigError, Conflict
+
+    flags = {"home": home, "server.host": host, "server.port": port}
+    settings = load_settings(flags).settings
+    address = settings.server.host
+    try:
+        loopback = address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not settings.server.allow_remote:
+        raise ConfigError(
+            f"{address} is not a loopback address, and there are no access keys yet.",
+            "Anybody who reaches the port could read every document. Keep 127.0.0.1; only inside a "
+            "container whose port is published on loopback set LONGLEAF_SERVER__ALLOW_REMOTE=true.",
+        )
+    runtime = wire.open_runtime(settings, follow=True)
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, settings.server.port))
+        except OSError as error:
+            listener.close()
+            raise Conflict(
+                f"Cannot listen on {address}:{settings.server.port}: {error.strerror}.",
+                "Choose another port with --port.",
+            ) from None
+        bound = listener.getsockname()[1]
+        shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
+        if as_json:
+            print_json({"url": url})
+        else:
+            console().print(f"Longleaf answers at {url} (ctrl-C stops it)")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(runtime),
+                log_level="info" if verbose else "warning",
+                timeout_graceful_shutdown=10,
+                server_header=False,
+            )
+        )
+        with announced(settings.home, url):
+            server.run(sockets=[listener])
+    finally:
+        runtime.close()

@@ -1,0 +1,203 @@
+"""The product as an evaluation sees it: a scratch catalog of one test collection, stage by stage.
+
+A scratch data folder is named by what is in it (corpus, chunker, embedder, language), so a second
+evaluation with other settings of the first or second stage indexes nothing. Topics are searched
+as plain text: they were not written in our query syntax.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from longleaf.api import wire
+from longleaf.api.evaluate.beir import BeirCollection
+from longleaf.api.evaluate.run import StagedResult
+from longleaf.api.evaluate.spans import RankedSpan
+from longleaf.api.search import SearchRequest, StageRun
+from longleaf.core import ids
+from longleaf.core.catalog import DocumentHead
+from longleaf.core.config import Settings
+from longleaf.core.errors import CatalogBroken
+from longleaf.core.protocols import ReaderQuery
+from longleaf.core.types import Candidate, CandidatePassage, Outcome, Scope
+from longleaf.retriever.follow import Follower
+
+COLLECTION = "eval"
+_BM25 = ("parse", "bm25", "check")
+_DENSE = ("parse", "embed", "dense", "check")
+_FUSED = ("parse", "embed", "dense", "bm25", "check", "fuse")
+_ALL = Scope.all()
+
+
+def open_scratch(
+    settings: Settings,
+    collection: BeirCollection,
+    language: str,
+    on_passages: Callable[[int], None] = lambda _count: None,
+    on_index: Callable[[int, int], None] = lambda _done, _total: None,
+) -> wire.Runtime:
+    """A runtime over a scratch catalog that holds exactly the collection's corpus."""
+    embedder, chunker = wire.open_models(settings, {})
+    parts = (collection.corpus_sha256, chunker.fingerprint, embedder.fingerprint, language)
+    name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+    scratch = settings.model_copy(
+        update={
+            "home": settings.home / "eval" / name,
+            "indexer": settings.indexer.model_copy(update={"keep_originals": False}),
+        }
+    )
+    write_side = wire.open_write_side(scratch)
+    try:
+        if COLLECTION not in write_side.catalog.collection_languages(_ALL, None):
+            write_side.catalog.create_collection(COLLECTION, language)
+        counts = write_side.indexer.index_paths(
+            COLLECTION, language, [collection.corpus_path.resolve()], on_passages=on_passages
+        )
+    finally:
+        write_side.close()
+    if counts[Outcome.REJECTED]:
+        raise CatalogBroken(
+            f"{collection.corpus_path} could not be indexed.",
+            "longleaf index names the reason: try it on that file.",
+        )
+    runtime = wire.open_runtime(scratch, follow=False)
+    follower: Follower = runtime.follower
+    follower.catch_up(on_index)
+    return runtime
+
+
+class EngineUnderTest:
+    """Implements `run.StagedSearch` over a scratch runtime."""
+
+    def __init__(self, runtime: wire.Runtime, *, spans: bool) -> None:
+        self.engine = runtime.engine
+        self.catalog = runtime.catalog
+        self._spans = spans
+        self._passages_per_document = runtime.settings.retriever.passages_per_document
+
+    def search(self, query_text: str) -> StagedResult:
+        """Both stages; for span measures a second search that ranks single passages."""
+        run = self.engine.run(SearchRequest(query_text, collections=(COLLECTION,), plain=True))
+        timings = run.timings_ms
+        return StagedResult(
+            rankings=self._rankings(run),
+            passages=self._ranked_spans(query_text) if self._spans else {},
+            timings_ms={
+                "bm25": sum(timings.get(name, 0.0) for name in _BM25),
+                "dense": sum(timings.get(name, 0.0) for name in _DENSE),
+                "fused": sum(timings.get(name, 0.0) for name in _FUSED),
+                "final": sum(timings.values()),
+                "embed": timings.get("embed", 0.0),
+                "rerank": timings.get("rerank", 0.0) + timings.get("hydrate", 0.0),
+            },
+            degraded=tuple(
+                f"{d.stage}: {d.reason}" for d in (*run.retrieval.degraded, *run.reading.degraded)
+            ),
+        )
+
+    def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
+        retrieval = run.retrieval
+        sides = {"bm25": retrieval.bm25_ranking, "dense": retrieval.dense_ranking}
+        heads: Mapping[int, DocumentHead] = self.catalog.heads(
+            [ranked.revision_id for side in sides.values() for ranked in side], _ALL
+        )
+        rankings = {
+            stage: tuple((heads[ranked.revision_id].key, ranked.score) for ranked in side)
+            for stage, side in sides.items()
+        }
+        rankings["fused"] = tuple(
+            (run.heads[each.revision_id].key, each.score) for each in retrieval.candidates
+        )
+        rankings["final"] = _final(run.heads, retrieval.candidates, run.reading)
+        return rankings
+
+    def _ranked_spans(self, query_text: str) -> dict[str, tuple[RankedSpan, ...]]:
+        run = self.engine.run(
+            SearchRequest(query_text, collections=(COLLECTION,), plain=True, group="none")
+        )
+
+        def spans(
+            chosen: Sequence[tuple[Candidate, CandidatePassage, float]],
+        ) -> tuple[RankedSpan, ...]:
+            return tuple(
+                RankedSpan(
+                    run.heads[candidate.revision_id].key,
+                    run.passages[passage.point_id].start_char,
+                    run.passages[passage.point_id].end_char,
+                    score,
+                )
+                for candidate, passage, score in chosen
+            )
+
+        flat = [(c, c.passages[0]) for c in run.retrieval.candidates]
+        by_bm25 = sorted(
+            ((c, p) for c, p in flat if p.bm25_rank is not None),
+            key=lambda cp: cp[1].bm25_rank or 0,
+        )
+        by_dense = sorted(
+            ((c, p) for c, p in flat if p.dense_rank is not None),
+            key=lambda cp: cp[1].dense_rank or 0,
+        )
+        final = [(*flat[index], run.reading.scores[index]) for index in run.reading.order]
+        return {
+            "bm25": spans([(c, p, p.bm25_score) for c, p in by_bm25]),
+            "dense": spans([(c, p, p.dense_score) for c, p in by_dense]),
+            "fused": spans([(c, p, p.fused_score) for c, p in flat]),
+            "final": spans(final),
+        }
+
+    def rerank_given(self, query_text: str, given: Sequence[tuple[str, float]]) -> StagedResult:
+        """The second stage alone; of a document's passages the densest few are read."""
+        vectors = self.engine.embedder.embed_query(query_text)
+        candidates = []
+        for rank, (key, score) in enumerate(given, start=1):
+            head = self._head(key)
+            if head is None:
+                continue
+            stored = self.catalog.passages(head, self.engine.generation, 0, 100_000)
+            points = [passage.point_id for passage in stored]
+            dense = self.engine.index.score_dense(vectors.dense, points)
+            best = sorted(points, key=lambda point: -dense.get(point, -1.0))
+            candidates.append(
+                Candidate(
+                    head.document_id,
+                    head.revision_id,
+                    rank,
+                    score,
+                    tuple(
+                        CandidatePassage(point, dense.get(point, 0.0), 0.0, None, None, score)
+                        for point in best[: self._passages_per_document]
+                    ),
+                )
+            )
+        query = ReaderQuery(query_text, None, vectors)
+        request = SearchRequest(query_text, plain=True)
+        read, heads, _, reading, timings = self.engine.read(candidates, query, request)
+        return StagedResult(
+            rankings={"final": _final(heads, read, reading)},
+            timings_ms={"final": sum(timings.values())},
+            degraded=tuple(f"{d.stage}: {d.reason}" for d in reading.degraded),
+        )
+
+    def _head(self, key: str) -> DocumentHead | None:
+        from longleaf.core.errors import NotFound
+
+        try:
+            return self.catalog.document(ids.document_id(COLLECTION, key), _ALL)
+        except NotFound:
+            return None
+
+
+def _final(
+    heads: Mapping[int, DocumentHead], candidates: Sequence[Candidate], reading: object
+) -> tuple[tuple[str, float], ...]:
+    order: Sequence[int] = reading.order  # type: ignore[attr-defined]
+    scores: Sequence[float] = reading.scores  # type: ignore[attr-defined]
+    return tuple((heads[candidates[index].revision_id].key, scores[index]) for index in order)
+
+
+def scratch_folder(settings: Settings) -> Path:
+    """Where scratch catalogs lie; may be deleted at any time."""
+    return settings.home / "eval"

@@ -1,0 +1,130 @@
+"""Bringing the index up to date once, making it anew, and embedding everything anew.
+
+All three work on a data folder without a server: an index belongs to one process, and these say
+so when somebody else has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from longleaf.api import wire
+from longleaf.api.running import find_server
+from longleaf.core.catalog import Catalog, ContentWrite, DocumentText, Generation
+from longleaf.core.config import Settings
+from longleaf.core.errors import Conflict, IndexLocked
+from longleaf.core.protocols import Chunker, Embedder, PassageIndex
+from longleaf.core.types import Document
+from longleaf.indexer.prepare import embed_inputs
+from longleaf.retriever.follow import Follower
+
+Progress = Callable[[int, int], None]
+NamedProgress = Callable[[str, int, int], None]
+
+OPTIMIZE_PASSAGES = 5_000
+"""New passages that make it worth tidying the index: a plain scan of so many costs about 1 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What an index holds after it was made anew."""
+
+    documents: int
+    passages: int
+    generation: int
+
+
+def follow_once(parts: wire.WriteSide, progress: Progress | None = None) -> str:
+    """Bring the index up to date, or leave that to the server that owns it; says which."""
+    if find_server(parts.settings.home) is not None:
+        return "The running server adds them to its index within a second."
+    try:
+        index = wire.open_index(parts.settings, parts.catalog, parts.generation)
+    except IndexLocked:
+        return "Another process owns the index and adds them."
+    try:
+        follower = _follower(parts.settings, parts.catalog, index, parts.generation)
+        before = index.passage_count()
+        applied = follower.catch_up(progress)
+        if index.passage_count() - before >= OPTIMIZE_PASSAGES:
+            index.optimize()
+    finally:
+        index.close()
+    return f"The index is up to date ({applied:,} documents applied)."
+
+
+def rebuild(
+    settings: Settings, *, embed: bool, progress: NamedProgress = lambda *_: None
+) -> Rebuilt:
+    """Make the index anew from the catalog; with `embed`, passages and vectors first.
+
+    Raises Conflict while a server runs on the data folder, and IndexLocked while any other
+    process has the index open.
+    """
+    if find_server(settings.home) is not None:
+        raise Conflict(
+            "A server runs on this data folder and owns its index.", "Stop it and try again."
+        )
+    reasons: dict[str, str] = {}
+    embedder, chunker = wire.open_models(settings, reasons)
+    catalog = wire.open_catalog(settings)
+    try:
+        live = catalog.live_generation()
+        made_with = (chunker.fingerprint, embedder.fingerprint)
+        if (
+            embed
+            and live is not None
+            and ((live.chunker_fingerprint, live.embedder_fingerprint) != made_with)
+        ):
+            generation = catalog.replace_generation(
+                *made_with, embedder.name, embedder.dim, embedder.token_dim
+            )
+            _embed_all(catalog, generation, chunker, embedder, progress)
+            catalog.make_live(generation)
+            wire.drop_index(settings, catalog, live)
+        else:
+            generation = catalog.open_generation(
+                *made_with, embedder.name, embedder.dim, embedder.token_dim
+            )
+            wire.drop_index(settings, catalog, generation)
+        index = wire.open_index(settings, catalog, generation)
+        try:
+            follower = _follower(settings, catalog, index, generation)
+            documents = follower.catch_up(lambda done, total: progress("Index", done, total))
+            index.optimize()
+            return Rebuilt(documents, index.passage_count(), generation.id)
+        finally:
+            index.close()
+    finally:
+        catalog.close()
+
+
+def _follower(
+    settings: Settings, catalog: Catalog, index: PassageIndex, generation: Generation
+) -> Follower:
+    name = str(wire.index_folder(settings, generation))
+    return Follower(catalog, index, generation, name, settings.retriever.flush_documents)
+
+
+def _embed_all(
+    catalog: Catalog,
+    generation: Generation,
+    chunker: Chunker,
+    embedder: Embedder,
+    progress: NamedProgress,
+) -> None:
+    """Fill a new generation from stored text. Interrupted, the live one is untouched."""
+    total = catalog.content_count()
+    done = 0
+
+    def visit(digest: str, title: str, text: DocumentText) -> None:
+        nonlocal done
+        document = Document(text.text, title, text.pages, text.sections)
+        passages = chunker.chunk(document)
+        vectors = tuple(embedder.embed_passages(embed_inputs(document, passages)))
+        catalog.add_vectors(generation, ContentWrite(digest, document, passages, vectors))
+        done += 1
+        progress("Embed", done, total)
+
+    catalog.visit_contents(visit)

@@ -1,0 +1,344 @@
+"""The two stages in one function, timed: a request in, ranked documents and their reasons out.
+
+`SearchEngine` is built by `wire.py` and is thread-safe; it never blocks on anything but its own
+work, and whoever serves it keeps it off the event loop. Stage failures degrade visibly; only a
+request that makes no sense raises.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import structlog
+
+from longleaf.api.highlight import highlight_spans
+from longleaf.core.budget import Budget
+from longleaf.core.catalog import Catalog, DocumentHead, Generation
+from longleaf.core.errors import InvalidRequest
+from longleaf.core.filters import BUILT_IN_FIELDS, And, Filter
+from longleaf.core.language import detect, mismatch_warning
+from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
+from longleaf.core.types import (
+    Candidate,
+    Degradation,
+    Hit,
+    HitPassage,
+    PassageText,
+    QueryVectors,
+    ReadingInput,
+    Scope,
+)
+from longleaf.reranker.read import ReadResult, read_candidates
+from longleaf.retriever.query import ParsedQuery, parse_query
+from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSettings, retrieve
+
+_log = structlog.get_logger(__name__)
+
+MAX_QUERY_CHARS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What is asked. `collections` None: all that the scope may see.
+
+    `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
+    False stops after the first stage; `deadline_ms` bounds the second. `plain` takes the query as
+    words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
+    """
+
+    query: str
+    scope: Scope = field(default_factory=Scope.all)
+    collections: tuple[str, ...] | None = None
+    where: Filter | None = None
+    limit: int = 10
+    offset: int = 0
+    candidates: int | None = None
+    passages_per_document: int | None = None
+    fusion: Literal["zscore", "rrf"] | None = None
+    group: Literal["document", "none"] = "document"
+    rerank: bool = True
+    deadline_ms: float | None = None
+    instruction: str | None = None
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """What was found, and everything that it should be judged by.
+
+    `found_count` is how many documents the window holds; `exhausted` says that there are no more
+    beyond it. `reranker` is None when no second stage was asked for or configured.
+    `seen_seq` is the change up to which the index had followed the catalog.
+    """
+
+    hits: tuple[Hit, ...]
+    query: ParsedQuery
+    found_count: int
+    exhausted: bool
+    reranker: str | None
+    reranked_count: int
+    degraded: tuple[Degradation, ...]
+    warnings: tuple[str, ...]
+    timings_ms: Mapping[str, float]
+    seen_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """Both stages' raw results, for the answer and for evaluation."""
+
+    parsed: ParsedQuery
+    retrieval: Retrieval
+    reading: ReadResult
+    heads: Mapping[int, DocumentHead]
+    passages: Mapping[int, PassageText]
+    warnings: tuple[str, ...]
+    timings_ms: Mapping[str, float]
+
+
+class SearchEngine:
+    """One catalog, one index, one embedder, at most one reranker."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        generation: Generation,
+        index: PassageIndex,
+        embedder: Embedder,
+        reranker: Reranker | None,
+        settings: RetrievalSettings,
+        deadline_ms: float | None = None,
+        seen_seq: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.catalog = catalog
+        self.generation = generation
+        self.index = index
+        self.embedder = embedder
+        self.reranker = reranker
+        self.settings = settings
+        self.deadline_ms = deadline_ms
+        self._seen_seq = seen_seq
+
+    def search(self, request: SearchRequest) -> SearchAnswer:
+        """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong."""
+        started = time.perf_counter()
+        seen_seq = self._seen_seq()
+        run = self.run(request)
+        order = run.reading.order[request.offset : request.offset + request.limit]
+        hits = tuple(
+            self._hit(run, index, rank)
+            for rank, index in enumerate(order, start=request.offset + 1)
+        )
+        reranker = self.reranker if request.rerank else None
+        return SearchAnswer(
+            hits=hits,
+            query=run.parsed,
+            found_count=len(run.reading.order),
+            exhausted=run.retrieval.exhausted,
+            reranker=reranker.name if reranker else None,
+            reranked_count=run.reading.reranked_count,
+            degraded=(*run.retrieval.degraded, *run.reading.degraded),
+            warnings=run.warnings,
+            timings_ms={**run.timings_ms, "total": (time.perf_counter() - started) * 1000.0},
+            seen_seq=seen_seq,
+        )
+
+    def run(self, request: SearchRequest) -> StageRun:
+        """Both stages, without cutting out the answer."""
+        timings: dict[str, float] = {}
+        started = time.perf_counter()
+        _check(request)
+        languages = self.catalog.collection_languages(request.scope, request.collections)
+        parsed = self._parse(request, list(languages))
+        if request.where is not None:
+            where = And((parsed.where, request.where)) if parsed.where else request.where
+            parsed = replace(parsed, where=where)
+        if (
+            not parsed.text.strip()
+            and parsed.where is None
+            and not parsed.phrases
+            and not parsed.excluded
+        ):
+            raise InvalidRequest("The query is empty.", "Ask with words, a phrase or a filter.")
+        timings["parse"] = _lap(started)
+        if not languages:
+            return _nothing(parsed, timings)
+
+        started = time.perf_counter()
+        vectors, failure = self._embed(parsed.text, request.instruction)
+        timings["embed"] = _lap(started)
+        retrieval = retrieve(
+            RetrievalQuery(
+                text=parsed.text,
+                vector=vectors.dense if vectors else None,
+                phrases=parsed.phrases,
+                excluded=parsed.excluded,
+                where=parsed.where,
+                scope=request.scope,
+                collections=languages,
+            ),
+            self.index,
+            self.catalog,
+            self._settings(request),
+        )
+        timings |= retrieval.timings_ms
+
+        candidates, heads, passages, reading, read_timings = self.read(
+            retrieval.candidates,
+            ReaderQuery(parsed.text, request.instruction, vectors),
+            request,
+        )
+        timings |= read_timings
+        warnings = [*failure]
+        detected = detect(parsed.text)
+        warnings += [
+            warning
+            for language in sorted(set(languages.values()))
+            if (
+                warning := mismatch_warning(
+                    detected, language, "The query", self.embedder.languages
+                )
+            )
+        ]
+        return StageRun(
+            parsed,
+            replace(retrieval, candidates=candidates),
+            reading,
+            heads,
+            passages,
+            tuple(warnings),
+            timings,
+        )
+
+    def read(
+        self, found: Sequence[Candidate], query: ReaderQuery, request: SearchRequest
+    ) -> tuple[
+        tuple[Candidate, ...],
+        dict[int, DocumentHead],
+        dict[int, PassageText],
+        ReadResult,
+        dict[str, float],
+    ]:
+        """The second stage over first-stage candidates.
+
+        Returns the candidates that are still there, their heads by revision id, their passages by
+        point id, the verdict, and the milliseconds of "hydrate" and "rerank".
+        """
+        started = time.perf_counter()
+        heads = self.catalog.heads([c.revision_id for c in found], request.scope)
+        # A document deleted since the index was asked is gone from the answer as well.
+        candidates = tuple(c for c in found if c.revision_id in heads)
+        points = [passage.point_id for c in candidates for passage in c.passages]
+        passages, sizes = self.catalog.hydrate(heads, points, self.generation)
+        inputs = [
+            ReadingInput(
+                rank=candidate.rank,
+                title=heads[candidate.revision_id].title,
+                document_tokens=sizes[candidate.revision_id].token_count,
+                first_passage_id=sizes[candidate.revision_id].first_passage_id or 0,
+                passages=tuple(
+                    passages[each.point_id]
+                    for each in candidate.passages
+                    if each.point_id in passages
+                ),
+            )
+            for candidate in candidates
+        ]
+        hydrated = time.perf_counter()
+        reading = read_candidates(
+            query,
+            candidates,
+            inputs,
+            self.reranker if request.rerank and query.text.strip() else None,
+            Budget(deadline_ms=request.deadline_ms or self.deadline_ms),
+        )
+        timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
+        return candidates, heads, passages, reading, timings
+
+    def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
+        if request.plain:
+            return ParsedQuery(request.query, (), (), None, request.query)
+        known_fields = {*BUILT_IN_FIELDS, *self.catalog.metadata_fields(collections)}
+        return parse_query(request.query, known_fields)
+
+    def _embed(
+        self, text: str, instruction: str | None
+    ) -> tuple[QueryVectors | None, tuple[str, ...]]:
+        """The query's vectors; None and the reason when the model fails: BM25 still answers."""
+        if not text.strip():
+            return None, ()
+        try:
+            return self.embedder.embed_query(text, instruction), ()
+        except Exception as error:
+            _log.exception("search.embed_failed")
+            return None, (f"The query could not be embedded: {error}",)
+
+    def _settings(self, request: SearchRequest) -> RetrievalSettings:
+        changes: dict[str, object] = {"group": request.group}
+        if request.candidates is not None:
+            changes["candidates"] = request.candidates
+        if request.passages_per_document is not None:
+            changes["passages_per_document"] = request.passages_per_document
+        if request.fusion is not None:
+            changes["fusion"] = request.fusion
+        return replace(self.settings, **changes)  # type: ignore[arg-type]
+
+    def _hit(self, run: StageRun, index: int, rank: int) -> Hit:
+        candidate: Candidate = run.retrieval.candidates[index]
+        head = run.heads[candidate.revision_id]
+        reading = run.reading.readings[index]
+        scores = dict(reading.passage_scores) if reading else {}
+        found = [each for each in candidate.passages if each.point_id in run.passages]
+        found.sort(key=lambda each: -scores.get(each.point_id, float("-inf")))
+        return Hit(
+            rank=rank,
+            score=run.reading.scores[index],
+            document_id=head.public_id,
+            collection=head.collection,
+            key=head.key,
+            title=head.title,
+            revision=head.revision,
+            metadata=head.metadata,
+            source=head.source,
+            first_stage_rank=candidate.rank,
+            first_stage_score=candidate.score,
+            reading=reading,
+            passages=tuple(
+                HitPassage(
+                    passage=run.passages[each.point_id],
+                    highlights=highlight_spans(
+                        run.passages[each.point_id], run.parsed.text, run.parsed.phrases
+                    ),
+                    dense_score=each.dense_score,
+                    bm25_score=each.bm25_score,
+                    dense_rank=each.dense_rank,
+                    bm25_rank=each.bm25_rank,
+                    fused_score=each.fused_score,
+                    reading_score=scores.get(each.point_id),
+                )
+                for each in found
+            ),
+        )
+
+
+def _check(request: SearchRequest) -> None:
+    if len(request.query) > MAX_QUERY_CHARS:
+        raise InvalidRequest(
+            f"The query has {len(request.query):,} characters; {MAX_QUERY_CHARS:,} are taken.",
+            "Search for the part that matters.",
+        )
+    if request.limit < 1 or request.offset < 0:
+        raise InvalidRequest("limit must be at least 1 and offset at least 0.")
+
+
+def _nothing(parsed: ParsedQuery, timings: Mapping[str, float]) -> StageRun:
+    empty = ReadResult((), (), (), (), 0, 0.0)
+    warning = "There is no collection to search yet: index some documents first."
+    return StageRun(parsed, Retrieval(()), empty, {}, {}, (warning,), timings)
+
+
+def _lap(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

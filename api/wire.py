@@ -1,0 +1,295 @@
+"""Settings to concrete parts: the only place that names concrete classes.
+
+Everything else speaks to protocols. A choice that depends on the machine is made here once, and
+its reason is kept beside it (`Runtime.reasons`), shown in the log and by `longleaf config`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from longleaf.api.search import SearchEngine
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.config import RerankerSettings, Settings
+from longleaf.core.errors import CatalogBroken, ConfigError, GenerationMismatch
+from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
+from longleaf.indexer.build import Indexer
+from longleaf.retriever.follow import Follower, FollowerThread
+from longleaf.retriever.retrieve import RetrievalSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from longleaf.core.types import Int8Array
+
+_log = structlog.get_logger(__name__)
+
+DEFAULT_COLLECTION = "default"
+
+
+@dataclass(slots=True)
+class WriteSide:
+    """What indexing needs: no index, no reranker."""
+
+    settings: Settings
+    catalog: Catalog
+    embedder: Embedder
+    chunker: Chunker
+    generation: Generation
+    indexer: Indexer
+    reasons: dict[str, str]
+
+    def close(self) -> None:
+        self.catalog.close()
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything that a process which searches needs; owns the index shard."""
+
+    settings: Settings
+    catalog: Catalog
+    embedder: Embedder
+    generation: Generation
+    indexer: Indexer
+    engine: SearchEngine
+    follower: Follower
+    follower_thread: FollowerThread | None
+    reasons: Mapping[str, str]
+    writer_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def close(self) -> None:
+        """Stop following, then let go of index and catalog."""
+        if self.follower_thread is not None:
+            self.follower_thread.stop()
+        self.engine.index.close()
+        self.catalog.close()
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of the data folder; made if this is the first time."""
+    return Catalog(settings.home)
+
+
+def open_write_side(settings: Settings) -> WriteSide:
+    """What `longleaf index` needs. Raises GenerationMismatch when the models have changed."""
+    reasons: dict[str, str] = {}
+    embedder, chunker = open_models(settings, reasons)
+    catalog = open_catalog(settings)
+    try:
+        generation = catalog.open_generation(
+            chunker.fingerprint,
+            embedder.fingerprint,
+            embedder.name,
+            embedder.dim,
+            embedder.token_dim,
+        )
+    except BaseException:
+        catalog.close()
+        raise
+    indexer = make_indexer(settings, catalog, generation, chunker, embedder)
+    return WriteSide(settings, catalog, embedder, chunker, generation, indexer, reasons)
+
+
+def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
+    """What searching needs. With `follow`, a thread keeps the index up to date.
+
+    Raises IndexLocked when another process owns the index.
+    """
+    write_side = open_write_side(settings)
+    try:
+        return _with_index(write_side, follow)
+    except BaseException:
+        write_side.close()
+        raise
+
+
+def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
+    settings, catalog = write_side.settings, write_side.catalog
+    generation, reasons = write_side.generation, write_side.reasons
+    index = open_index(settings, catalog, generation)
+    try:
+        follower = Follower(
+            catalog,
+            index,
+            generation,
+            name=str(index_folder(settings, generation)),
+            flush_documents=settings.retriever.flush_documents,
+        )
+        engine = SearchEngine(
+            catalog,
+            generation,
+            index,
+            write_side.embedder,
+            open_reranker(settings.reranker, catalog, generation, reasons),
+            retrieval_settings(settings),
+            settings.reranker.deadline_ms,
+            seen_seq=lambda: follower.applied_seq,
+        )
+        thread = FollowerThread(follower) if follow else None
+        if thread is not None:
+            thread.start()
+    except BaseException:
+        index.close()
+        raise
+    for part, reason in reasons.items():
+        _log.info("chosen", part=part, reason=reason)
+    return Runtime(
+        settings,
+        catalog,
+        write_side.embedder,
+        generation,
+        write_side.indexer,
+        engine,
+        follower,
+        thread,
+        reasons,
+    )
+
+
+def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
+    """The configured embedder and the chunker that counts in its tokens."""
+    from tokenizers import Tokenizer
+
+    from longleaf.indexer.chunk import PassageChunker
+    from longleaf.indexer.embed import open_embedder
+
+    chosen = settings.embedder
+    embedder = open_embedder(
+        chosen.model,
+        dtype=chosen.dtype,
+        threads=chosen.threads or None,
+        projection=Path(chosen.projection).expanduser() if chosen.projection else None,
+    )
+    reasons["embedder"] = embedder.reason
+    chunker = PassageChunker(
+        Tokenizer.from_file(str(embedder.tokenizer_file)),
+        embedder.tokenizer_id,
+        settings.chunker.target_tokens,
+        settings.chunker.overlap_tokens,
+    )
+    return embedder, chunker
+
+
+def make_indexer(
+    settings: Settings,
+    catalog: Catalog,
+    generation: Generation,
+    chunker: Chunker,
+    embedder: Embedder,
+) -> Indexer:
+    from longleaf.indexer.parsers import parser_for
+
+    return Indexer(catalog, generation, chunker, embedder, parser_for, settings.indexer)
+
+
+def index_folder(settings: Settings, generation: Generation) -> Path:
+    """Where the index of a generation lies."""
+    return settings.home / "index" / f"generation-{generation.id}"
+
+
+def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> PassageIndex:
+    """The generation's index; one that has missed deletions is made anew by its follower."""
+    from longleaf.retriever.index.edge import EdgeIndex
+
+    folder = index_folder(settings, generation)
+    index = EdgeIndex.open(folder, generation.dim, generation.fingerprint)
+    if 0 < index.indexed_seq() < catalog.log_horizon():
+        _log.warning("index.rebuilt", reason="it was away longer than the change log reaches")
+        index.close()
+        shutil.rmtree(folder)
+        index = EdgeIndex.open(folder, generation.dim, generation.fingerprint)
+    return index
+
+
+def drop_index(settings: Settings, catalog: Catalog, generation: Generation) -> None:
+    """Delete a generation's index; raises IndexLocked while any process has it open."""
+    from longleaf.retriever.index.edge import EdgeIndex
+
+    folder = index_folder(settings, generation)
+    if folder.exists():
+        # A broken or foreign index is exactly what a rebuild is for; a locked one is in use.
+        with contextlib.suppress(CatalogBroken, GenerationMismatch):
+            EdgeIndex.open(folder, generation.dim, generation.fingerprint).close()
+        shutil.rmtree(folder)
+    catalog.forget_follower(str(folder))
+
+
+def check_language(name: str) -> str:
+    """A BM25 language as the index spells it. Raises ConfigError that lists the languages."""
+    from longleaf.retriever.index.sparse import encoder
+
+    lowered = name.strip().lower()
+    encoder(lowered)
+    return lowered
+
+
+def retrieval_settings(settings: Settings) -> RetrievalSettings:
+    chosen = settings.retriever
+    return RetrievalSettings(
+        candidates=chosen.candidates,
+        passages_per_document=chosen.passages_per_document,
+        fusion=chosen.fusion,
+        weight_bm25=chosen.bm25_weight,
+    )
+
+
+def open_reranker(
+    settings: RerankerSettings,
+    catalog: Catalog,
+    generation: Generation,
+    reasons: dict[str, str],
+) -> Reranker | None:
+    """The configured second stage; None for "none"."""
+    kind = settings.kind
+    if kind == "auto":
+        kind = "late" if generation.token_dim else "none"
+        reasons["reranker"] = (
+            "late: the embedder stores token vectors and no GPU is needed"
+            if generation.token_dim
+            else "none: this embedder stores no token vectors; set reranker.kind to cross-encoder"
+        )
+    else:
+        reasons["reranker"] = f"{kind}: set by reranker.kind"
+    weight = settings.first_stage_weight
+    if kind == "none":
+        return None
+    if kind == "late":
+        from longleaf.reranker.late import LateInteraction
+
+        reader = _TokenVectors(catalog, generation)
+        if weight is None:
+            return LateInteraction(reader)
+        return LateInteraction(reader, first_stage_weight=weight)
+    if not settings.model:
+        raise ConfigError(
+            "reranker.kind is cross-encoder, but reranker.model is not set.",
+            "Set it to the folder or hub id of a sentence-transformers CrossEncoder.",
+        )
+    from longleaf.reranker.crossencoder import CrossEncoderReranker
+
+    if weight is None:
+        return CrossEncoderReranker(settings.model)
+    return CrossEncoderReranker(settings.model, first_stage_weight=weight)
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenVectors:
+    """The catalog's token vectors of one generation, as `late` reads them."""
+
+    catalog: Catalog
+    generation: Generation
+
+    def token_vectors(
+        self, passage_ids: Sequence[int]
+    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
+        return self.catalog.token_vectors(passage_ids, self.generation)

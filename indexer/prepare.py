@@ -1,0 +1,143 @@
+"""One file's bytes to documents ready for embedding: parse, identify, chunk.
+
+Knows nothing of where the bytes came from (a folder, an upload) nor of when things are
+committed. Whatever a parser does wrong ends here as a named outcome.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from longleaf.core.catalog import content_digest
+from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.language import detect, mismatch_warning
+from longleaf.core.protocols import Chunker, Parser
+from longleaf.core.types import (
+    Document,
+    EmbedInput,
+    MetaValue,
+    Outcome,
+    Passage,
+    Rejection,
+)
+
+_log = structlog.get_logger(__name__)
+
+FindParser = Callable[[str, bytes], Parser]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a caller says of all documents of a run: access groups and extra metadata."""
+
+    groups: tuple[str, ...] = ()
+    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A parsed document, chunked unless the catalog has its vectors already."""
+
+    key: str
+    document: Document
+    digest: str
+    media_type: str
+    metadata: Mapping[str, MetaValue]
+    language: str | None
+    warnings: tuple[str, ...]
+    passages: tuple[Passage, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailure:
+    """A file, or one document inside it, that was not taken."""
+
+    outcome: Outcome
+    reason: str
+    detail: str
+    where: str = ""
+
+
+def prepare_file(
+    data: bytes,
+    name: str,
+    key: str,
+    *,
+    find_parser: FindParser,
+    chunker: Chunker,
+    labels: Labels,
+    bm25_language: str,
+    model_languages: Collection[str] | None,
+    known: Callable[[str], bool],
+) -> Iterator[Prepared | FileFailure]:
+    """Documents and failures of one file, in file order.
+
+    `key` names the document when the parser names none. `known(digest)` says whether the catalog
+    already holds that content's vectors. Never raises for anything the file contains.
+    """
+    seen_keys: set[str] = set()
+    try:
+        parser = find_parser(name, data)
+        for item in parser.parse(data, name):
+            if isinstance(item, Rejection):
+                yield FileFailure(Outcome.REJECTED, item.reason, item.detail, item.where)
+                continue
+            document_key = item.key if item.key is not None else key
+            if document_key in seen_keys:
+                reason = RejectReason.DUPLICATE_KEY
+                detail = f"the key {document_key!r} stands twice in {name}"
+                yield FileFailure(Outcome.REJECTED, reason, detail, document_key)
+                continue
+            seen_keys.add(document_key)
+            mismatch = functools.partial(
+                mismatch_warning, bm25_language=bm25_language, model_languages=model_languages
+            )
+            yield _prepare(item, document_key, parser.media_type, chunker, labels, mismatch, known)
+    except NoTextFound as error:
+        yield FileFailure(Outcome.NO_TEXT, "", str(error))
+    except Rejected as error:
+        yield FileFailure(Outcome.REJECTED, error.reason.value, str(error))
+    except Exception as error:
+        # One bad file never stops the rest; "internal" is our bug and is logged with its trace.
+        _log.exception("indexer.file_failed", name=name)
+        yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, repr(error))
+
+
+def _prepare(
+    document: Document,
+    key: str,
+    media_type: str,
+    chunker: Chunker,
+    labels: Labels,
+    mismatch_of: Callable[..., str | None],
+    known: Callable[[str], bool],
+) -> Prepared:
+    digest = content_digest(document)
+    stated = document.metadata.get("language")
+    language = stated if isinstance(stated, str) and stated else detect(document.text)
+    mismatch = mismatch_of(language, what="This document")
+    return Prepared(
+        key=key,
+        document=document,
+        digest=digest,
+        media_type=media_type,
+        metadata={**document.metadata, **labels.metadata},
+        language=language,
+        warnings=(*document.warnings, *([mismatch] if mismatch else [])),
+        passages=None if known(digest) else chunker.chunk(document),
+    )
+
+
+def embed_inputs(document: Document, passages: Sequence[Passage]) -> Iterator[EmbedInput]:
+    """What the model reads of each passage: title and heading path in front of the exact slice."""
+    for passage in passages:
+        yield EmbedInput(
+            prefix=". ".join((document.title, *passage.headings)),
+            text=document.text[passage.start_char : passage.end_char],
+            overlap_chars=passage.overlap_chars,
+            keep_prefix=passage.ordinal == 0,
+        )
