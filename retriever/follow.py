@@ -115,10 +115,13 @@ class Follower:
 class FollowerThread:
     """Follows in the background until stopped; a failure is logged, shown and tried again."""
 
-    def __init__(self, follower: Follower, interval_seconds: float = 0.25) -> None:
+    def __init__(
+        self, follower: Follower, interval_seconds: float = 0.25, retry_seconds: float = 5.0
+    ) -> None:
         self.follower = follower
         self.failure: str | None = None
         self._interval_seconds = interval_seconds
+        self._retry_seconds = retry_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="longleaf-follower", daemon=True)
 
@@ -145,7 +148,7 @@ class FollowerThread:
                 # The thread must outlive any single failure (a full disk, a busy catalog).
                 self.failure = str(error) if isinstance(error, LongleafError) else repr(error)
                 _log.exception("index.follow_failed", index=self.follower.name)
-                self._stop.wait(5.0)
+                self._stop.wait(self._retry_seconds)
             self._stop.wait(self._interval_seconds)
 
 

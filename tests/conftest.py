@@ -1,0 +1,41 @@
+"""What tests of several rooms share: the bundled model, loaded once, and where the data lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from longleaf.core.protocols import Chunker
+    from longleaf.indexer.embed import MiniLMEmbedder
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real collections beside the repository; tests that need them skip where they are not."""
+    if not DATA.is_dir():
+        pytest.skip("the folder ../shared/data is not here")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def minilm() -> MiniLMEmbedder:
+    """The real bundled model."""
+    from longleaf.indexer.embed import MiniLMEmbedder
+
+    return MiniLMEmbedder()
+
+
+@pytest.fixture(scope="session")
+def chunker(minilm: MiniLMEmbedder) -> Chunker:
+    """The default chunker."""
+    from tokenizers import Tokenizer
+
+    from longleaf.indexer.chunk import PassageChunker
+
+    tokenizer = Tokenizer.from_file(str(minilm.tokenizer_file))
+    return PassageChunker(tokenizer, minilm.tokenizer_id)

@@ -1,0 +1,262 @@
+"""The builder's promises, with the real chunker, parsers and model on a small catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from longleaf.core.catalog import Catalog
+from longleaf.core.catalog.writes import ContentGone
+from longleaf.core.config import IndexerSettings
+from longleaf.core.types import Outcome, PassageVectors, Scope
+from longleaf.indexer.build import FileResult, Indexer
+from longleaf.indexer.prepare import Labels
+
+EVERYONE = Scope.all()
+
+
+class CountingEmbedder:
+    """The real embedder, counting what it is asked to embed."""
+
+    def __init__(self, inner: object) -> None:
+        self._inner = inner
+        self.count = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+    def embed_passages(self, inputs: object) -> Iterator[PassageVectors]:
+        listed = list(inputs)  # type: ignore[call-overload]
+        self.count += len(listed)
+        return self._inner.embed_passages(listed)  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture
+def indexer(tmp_path: Path, minilm: object, chunker: object) -> Iterator[Indexer]:
+    from longleaf.indexer.parsers import parser_for
+
+    catalog = Catalog(tmp_path / "data")
+    catalog.create_collection("law")
+    embedder = CountingEmbedder(minilm)
+    generation = catalog.open_generation(
+        chunker.fingerprint,  # type: ignore[attr-defined]
+        embedder.fingerprint,
+        "minilm",
+        embedder.dim,
+        embedder.token_dim,
+    )
+    yield Indexer(
+        catalog,
+        generation,
+        chunker,  # type: ignore[arg-type]
+        embedder,  # type: ignore[arg-type]
+        parser_for,
+        IndexerSettings(commit_passages=4),
+    )
+    catalog.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "documents"
+    (root / "inner").mkdir(parents=True)
+    (root / "lease.txt").write_text("LEASE\n\nThe tenant pays rent on the first of each month.\n")
+    (root / "inner" / "note.md").write_text("# Note\n\nThe landlord keeps the roof tight.\n")
+    (root / "broken.pdf").write_bytes(b"%PDF-1.7 this is no pdf at all")
+    (root / "empty.txt").write_bytes(b"")
+    lines = [{"_id": str(n), "title": f"Title {n}", "text": f"Text number {n}."} for n in range(9)]
+    (root / "many.jsonl").write_text(
+        "\n".join([*(json.dumps(line) for line in lines), "{not json", json.dumps(lines[0])])
+    )
+    return root
+
+
+def run(indexer: Indexer, folder: Path, **options: object) -> dict[str, FileResult]:
+    results: list[FileResult] = []
+    indexer.index_paths(
+        "law",
+        "english",
+        [folder],
+        on_result=results.append,
+        **options,  # type: ignore[arg-type]
+    )
+    named = {Path(result.key).name: result for result in results}
+    assert len(named) == len(results), "every file ends once"
+    return named
+
+
+def test_every_file_ends_in_a_named_outcome_and_none_stops_the_rest(
+    indexer: Indexer, folder: Path
+) -> None:
+    results = run(indexer, folder)
+    outcomes = {name: (result.outcome, result.reason) for name, result in results.items()}
+    assert outcomes == {
+        "lease.txt": (Outcome.INDEXED, ""),
+        "note.md": (Outcome.INDEXED, ""),
+        "broken.pdf": (Outcome.REJECTED, "malformed"),
+        "empty.txt": (Outcome.REJECTED, "empty"),
+        "many.jsonl": (Outcome.INDEXED_WITH_WARNINGS, ""),
+    }
+    assert results["many.jsonl"].document_count == 9
+    assert "line 10" in results["many.jsonl"].detail
+    assert "duplicate key" in results["many.jsonl"].detail
+    keys = {Path(head.key).name for head in indexer.catalog.documents(EVERYONE)}
+    assert keys == {"lease.txt", "note.md", *map(str, range(9))}
+
+
+def test_a_second_run_embeds_nothing(indexer: Indexer, folder: Path) -> None:
+    run(indexer, folder)
+    before, seq = indexer.embedder.count, indexer.catalog.head_seq()  # type: ignore[attr-defined]
+    again = run(indexer, folder)
+    assert {result.outcome for result in again.values()} == {Outcome.UNCHANGED}
+    assert indexer.embedder.count == before  # type: ignore[attr-defined]
+    assert indexer.catalog.head_seq() == seq
+    # A file that was only touched is read, recognised and not embedded.
+    os.utime(folder / "lease.txt", ns=(1, 1))
+    assert run(indexer, folder)["lease.txt"].outcome is Outcome.UNCHANGED
+    assert indexer.embedder.count == before  # type: ignore[attr-defined]
+
+
+def test_a_changed_file_replaces_only_what_changed(indexer: Indexer, folder: Path) -> None:
+    run(indexer, folder)
+    lines = (folder / "many.jsonl").read_text().splitlines()[:8]
+    lines[3] = json.dumps({"_id": "3", "title": "Title 3", "text": "Now it says something else."})
+    (folder / "many.jsonl").write_text("\n".join(lines))
+    before = indexer.embedder.count  # type: ignore[attr-defined]
+    result = run(indexer, folder)["many.jsonl"]
+    assert (result.outcome, result.document_count, result.changed_count) == (Outcome.INDEXED, 8, 1)
+    assert indexer.embedder.count == before + 1  # type: ignore[attr-defined]
+    by_key = {head.key: head for head in indexer.catalog.documents(EVERYONE)}
+    assert "8" not in by_key, "a line that is gone takes its document with it"
+    assert by_key["3"].revision == 2
+    assert indexer.catalog.text(by_key["3"]).text == "Now it says something else."
+
+
+def test_prune_removes_what_is_gone_and_only_below_the_roots(
+    indexer: Indexer, folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "stays.txt").write_text("This one lies elsewhere.")
+    run(indexer, elsewhere)
+    run(indexer, folder)
+    (elsewhere / "stays.txt").unlink()
+    (folder / "lease.txt").unlink()
+    assert "lease.txt" not in run(indexer, folder)
+    assert len(indexer.catalog.documents(EVERYONE)) == 12
+    assert run(indexer, folder, prune=True)["lease.txt"].outcome is Outcome.REMOVED
+    keys = {Path(head.key).name for head in indexer.catalog.documents(EVERYONE)}
+    assert "lease.txt" not in keys
+    assert "stays.txt" in keys
+
+
+def test_equal_texts_are_embedded_once(indexer: Indexer, tmp_path: Path) -> None:
+    root = tmp_path / "copies"
+    root.mkdir()
+    for number in range(5):
+        (root / f"copy-{number}.txt").write_text("Exactly the same words in every file.")
+    run(indexer, root)
+    assert indexer.embedder.count == 1  # type: ignore[attr-defined]
+    assert len(indexer.catalog.documents(EVERYONE)) == 5
+
+
+def test_labels_reach_every_document_and_new_labels_are_no_unchanged_file(
+    indexer: Indexer, folder: Path
+) -> None:
+    run(indexer, folder, labels=Labels(("partners",), {"year": 2020}))
+    for head in indexer.catalog.documents(EVERYONE):
+        assert head.groups == ("partners",)
+        assert head.metadata["year"] == 2020
+    before = indexer.embedder.count  # type: ignore[attr-defined]
+    run(indexer, folder, labels=Labels(("board",)))
+    assert {head.groups for head in indexer.catalog.documents(EVERYONE)} == {("board",)}
+    assert indexer.embedder.count == before, "access changes without embedding"  # type: ignore[attr-defined]
+
+
+def test_uploads_have_their_content_hash_as_key_and_rejections_raise_nothing(
+    indexer: Indexer,
+) -> None:
+    first = indexer.index_bytes("law", "english", b"Some uploaded words.", "a.txt")
+    again = indexer.index_bytes("law", "english", b"Some uploaded words.", "b.txt")
+    assert first.document_ids == again.document_ids
+    assert first.changed_count == 1
+    [head] = indexer.catalog.documents(EVERYONE)
+    assert head.key.startswith("sha256:")
+    assert indexer.catalog.blobs.get(head.original or "") == b"Some uploaded words."
+    bad = indexer.index_bytes("law", "english", b"\x00\x01\x02" * 50, "x.bin")
+    assert bad.outcome is Outcome.REJECTED
+    assert bad.reason
+
+
+def test_an_interrupted_container_is_taken_up_again(
+    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, calls = indexer.catalog.commit, 0
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return commit(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(indexer.catalog, "commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(indexer, folder / "many.jsonl")
+    kept = indexer.embedder.count  # type: ignore[attr-defined]
+    source = indexer.catalog.sources("law")[str(folder / "many.jsonl")]
+    assert source.outcome is Outcome.INTERRUPTED
+    monkeypatch.undo()
+    result = run(indexer, folder / "many.jsonl")["many.jsonl"]
+    assert (result.outcome, result.document_count) == (Outcome.INDEXED_WITH_WARNINGS, 9)
+    assert indexer.embedder.count <= kept + 4, "only the lost batch is embedded again"  # type: ignore[attr-defined]
+
+
+def test_content_erased_by_another_process_meanwhile_is_made_again(
+    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexer.index_bytes("law", "english", (folder / "lease.txt").read_bytes(), "lease.txt")
+    [head] = indexer.catalog.documents(EVERYONE)
+    commit = indexer.catalog.commit
+    failures: list[ContentGone] = []
+
+    def raced(*args: object, **kwargs: object) -> object:
+        if not failures:
+            indexer.catalog.delete_document(head.public_id, EVERYONE)
+        try:
+            return commit(*args, **kwargs)  # type: ignore[arg-type]
+        except ContentGone as gone:
+            failures.append(gone)
+            raise
+
+    monkeypatch.setattr(indexer.catalog, "commit", raced)
+    result = run(indexer, folder / "lease.txt")["lease.txt"]
+    assert failures, "the race did not happen"
+    assert result.outcome is Outcome.INDEXED
+    [found] = indexer.catalog.documents(EVERYONE)
+    assert indexer.catalog.blobs.exists(found.original or "")
+
+
+def test_a_parser_that_breaks_is_an_internal_rejection(
+    indexer: Indexer, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        media_type = "text/plain"
+        suffixes = (".txt",)
+
+        def parse(self, data: bytes, name: str) -> Iterator[object]:
+            raise ZeroDivisionError("our bug")
+            yield
+
+    find = indexer.find_parser
+    indexer.find_parser = lambda name, data: Broken() if "lease" in name else find(name, data)  # type: ignore[assignment,return-value]
+    results = run(indexer, folder)
+    assert (results["lease.txt"].outcome, results["lease.txt"].reason) == (
+        Outcome.REJECTED,
+        "internal",
+    )
+    assert results["note.md"].outcome is Outcome.INDEXED
