@@ -1,0 +1,198 @@
+"""`cross-encoder`: a sentence-transformers CrossEncoder reads each candidate's passages.
+
+It knows neither where the model comes from (models.py) nor what the first stage thought. Every
+passage is read with the title in front, as BEIR's models were trained; headings are left out, since
+a long path would push the passage out of a 512-token model. A document is as good as its best
+passage.
+
+Trade-off: on a CPU one pair at a time. For a 6-layer, 384-wide model and 200-token passages a pair
+costs 60 ms of one core alone and 59-75 ms in batches of 4-32, so batches buy nothing there, while
+padding changes the last bits of a score with its neighbours; alone, equal inputs get equal scores
+to the bit and a deadline is asked after each pair. On a GPU batches pay, and scores agree within
+the noise of padding (1e-7 to 1e-5 of a logit in float32).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from longleaf.core.budget import Budget
+from longleaf.core.protocols import ReaderQuery
+from longleaf.core.types import PassageText, Reading, ReadingInput
+from longleaf.reranker.models import load_cross_encoder, model_fingerprint
+
+_WINDOW_CANDIDATES = 16
+"""Pairs are sorted by length inside this many candidates, so a deadline still cuts off the last."""
+_GPU_BATCH_PAIRS = 32
+_WHOLE = {"truncation": True, "max_length": 1 << 30}
+"""Counts tokens uncut, and without the warning that tokenizers give for `truncation=False`."""
+
+
+@dataclass(slots=True)
+class _Pair:
+    """One passage of one candidate on its way through the model."""
+
+    position: int
+    passage: PassageText
+    own_tokens: int
+    text: str
+    pair_tokens: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of one candidate so far."""
+
+    waiting: int
+    scores: dict[int, float] = field(default_factory=dict)
+    tokens_read: int = 0
+    truncated_tokens: int = 0
+
+
+class CrossEncoderReranker:
+    """Scores are float32 logits (no sigmoid, which makes good candidates equal).
+
+    `tokens_read` counts passage tokens as the embedder does. What the model's length cuts off is
+    counted by the model's own tokenizer and subtracted in full: the title stands in front, so the
+    cut falls on the passage's end (a query longer than the passage takes part of it instead). A
+    candidate is read wholly or stays unread. Thread-safe: the model reads for one caller at a
+    time. Raises ModelUnavailable at the first `read`.
+    """
+
+    name = "cross-encoder"
+    # CrossEncoders have no place for an instruction; generative rerankers are another class.
+    takes_instruction = False
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        first_stage_weight: float = 0.0,
+        read_title: bool = True,
+        batch_pairs: int | None = None,
+        bf16: bool = False,
+        device: str | None = None,
+    ) -> None:
+        """`model`: a local folder or a hub id. `device`: None takes the GPU when there is one.
+
+        `batch_pairs`: None takes 1 on a CPU and 32 on a GPU. `bf16` halves the time on CPUs that
+        have it (60 -> 34 ms a pair) at about 1e-3 of score noise. `first_stage_weight`: measured;
+        docs/LOG.md has the numbers.
+        """
+        self.first_stage_weight = first_stage_weight
+        dtype = "bf16" if bf16 else "float32"
+        self.fingerprint = (
+            f"cross-encoder/1 {model_fingerprint(model)} {dtype} title={int(read_title)}"
+        )
+        self._model = model
+        self._read_title = read_title
+        self._batch_pairs = batch_pairs
+        self._bf16 = bf16
+        self._device = device
+        self._encoder: Any = None
+        # Also guards the tokenizer, which cannot be used by two threads with different settings.
+        self._lock = threading.Lock()
+
+    def read(
+        self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+    ) -> Iterator[Reading]:
+        """See core.protocols.Reranker. The budget is asked before each batch."""
+        for start in range(0, len(inputs), _WINDOW_CANDIDATES):
+            if budget.spent() is not None:
+                return
+            window = inputs[start : start + _WINDOW_CANDIDATES]
+            pairs = self._prepare(query.text, window)
+            progress = [_Progress(waiting=len(item.passages)) for item in window]
+            for batch in self._batches(pairs):
+                if (scores := self._score(query.text, batch, budget)) is None:
+                    return
+                for pair, score in zip(batch, scores, strict=True):
+                    self._note(progress[pair.position], pair, score, budget)
+                    if progress[pair.position].waiting == 0:
+                        yield _reading(window[pair.position], progress[pair.position])
+
+    def _prepare(self, query_text: str, window: Sequence[ReadingInput]) -> list[_Pair]:
+        """The window's pairs with their lengths in the model's tokens, nothing cut off."""
+        pairs = []
+        for position, item in enumerate(window):
+            for passage, own_tokens in zip(item.passages, _own_tokens(item.passages), strict=True):
+                titled = self._read_title and item.title
+                text = f"{item.title}\n{passage.text}" if titled else passage.text
+                pairs.append(_Pair(position, passage, own_tokens, text, pair_tokens=0))
+        with self._lock:
+            encoder = self._loaded()
+            for pair in pairs:
+                features = encoder.preprocess(
+                    [(query_text, pair.text)], processing_kwargs={"text": _WHOLE}
+                )
+                pair.pair_tokens = int(features["input_ids"].shape[-1])
+        return pairs
+
+    def _batches(self, pairs: list[_Pair]) -> Iterator[list[_Pair]]:
+        batch_pairs = self._batch_pairs
+        if batch_pairs is None:
+            batch_pairs = 1 if self._encoder.device.type == "cpu" else _GPU_BATCH_PAIRS
+        if batch_pairs > 1:  # alone, a pair is never padded: keep the first stage's order
+            pairs = sorted(pairs, key=lambda pair: pair.pair_tokens)
+        for start in range(0, len(pairs), batch_pairs):
+            yield pairs[start : start + batch_pairs]
+
+    def _score(self, query_text: str, batch: list[_Pair], budget: Budget) -> list[float] | None:
+        """Logits of a batch, or None when the budget is gone by the time it is our turn."""
+        with self._lock:
+            if budget.spent() is not None:
+                return None
+            logits = self._encoder.predict(
+                [(query_text, pair.text) for pair in batch],
+                batch_size=len(batch),
+                show_progress_bar=False,
+            )
+        return [float(logit) for logit in logits]
+
+    def _note(self, progress: _Progress, pair: _Pair, score: float, budget: Budget) -> None:
+        longest = self._encoder.max_seq_length
+        cut = 0 if longest is None else max(0, pair.pair_tokens - longest)
+        truncated = min(cut, pair.own_tokens)
+        progress.waiting -= 1
+        progress.scores[pair.passage.point_id] = score
+        progress.truncated_tokens += truncated
+        progress.tokens_read += pair.own_tokens - truncated
+        budget.use(pair.own_tokens - truncated)
+
+    def _loaded(self) -> Any:
+        if self._encoder is None:
+            self._encoder = load_cross_encoder(self._model, device=self._device, bf16=self._bf16)
+        return self._encoder
+
+
+def _reading(item: ReadingInput, progress: _Progress) -> Reading:
+    return Reading(
+        rank=item.rank,
+        score=max(progress.scores.values()),
+        depth="passage",
+        tokens_read=min(progress.tokens_read, item.document_tokens),
+        tokens_total=item.document_tokens,
+        passage_scores=tuple(
+            (passage.point_id, progress.scores[passage.point_id]) for passage in item.passages
+        ),
+        truncated_tokens=progress.truncated_tokens,
+    )
+
+
+def _own_tokens(passages: Sequence[PassageText]) -> list[int]:
+    """Token counts in the order given, what an earlier passage of the text also holds left out.
+
+    Overlap is known in characters, so its tokens are the same share of the passage's.
+    """
+    own = [0] * len(passages)
+    covered_to = 0
+    for index in sorted(range(len(passages)), key=lambda i: passages[i].start_char):
+        passage = passages[index]
+        length = max(1, passage.end_char - passage.start_char)
+        fresh = max(0, passage.end_char - max(passage.start_char, covered_to))
+        own[index] = round(passage.token_count * fresh / length)
+        covered_to = max(covered_to, passage.end_char)
+    return own
