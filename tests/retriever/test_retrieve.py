@@ -461,8 +461,10 @@ def test_more_is_fetched_when_phrases_drop_documents() -> None:
     catalog = Catalog(docs)
     query = _ask(phrases=("Due  Process", "trade-mark"))
     options = RetrievalSettings(candidates=20, first_batch_passages=40)
-    found = retrieve(query, BruteIndex(docs), catalog, options)
+    index = BruteIndex(docs)
+    found = retrieve(query, index, catalog, options)
     assert [c.document_id for c in found.candidates] == list(range(10, 201, 10))
+    assert index.returned["dense"] < 400  # documents without the phrase are not fetched again
     assert found.counts["phrase_misses"] > 0
     assert catalog.texts_read <= 300  # each text once, for both sides
 
@@ -474,6 +476,31 @@ def test_a_word_that_is_excluded_anywhere_in_the_document_excludes_it() -> None:
     ]
     found = retrieve(_ask(excluded=("ART",)), BruteIndex(docs), Catalog(docs), RetrievalSettings())
     assert [c.document_id for c in found.candidates] == [1]
+
+
+def test_collections_of_two_languages_make_one_list() -> None:
+    # "alpha" weighs 1 in the one language and 0.5 in the other.
+    docs = [
+        *(Doc(n, n, ((_unit(1.0), "alpha " * n),)) for n in range(1, 5)),
+        *(Doc(n, n, ((_unit(1.0), "alpha " * n),), "other") for n in range(5, 9)),
+    ]
+    query = _ask(collections={"main": "abg", "other": "zzz"}, vector=None)
+    found = retrieve(query, BruteIndex(docs), Catalog(docs), RetrievalSettings(candidates=5))
+    assert [(r.document_id, r.score) for r in found.bm25_ranking] == [
+        (4, 4.0),
+        (8, 4.0),
+        (7, 3.5),
+        (3, 3.0),
+        (6, 3.0),
+    ]
+    # The scores of the union are each collection's own as well.
+    both = retrieve(
+        replace(query, vector=np.array([1.0, 0.0], np.float32)),
+        BruteIndex(docs),
+        Catalog(docs),
+        RetrievalSettings(candidates=8),
+    )
+    assert {c.document_id: c.passages[0].bm25_score for c in both.candidates}[5] == 2.5
 
 
 def test_texts_are_not_read_without_phrases() -> None:
