@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longleaf.core.types import Int8Array
+    from longleaf.indexer.embed import MiniLMEmbedder
+    from longleaf.indexer.embed_any import SentenceTransformerEmbedder
 
 _log = structlog.get_logger(__name__)
 
@@ -158,21 +160,29 @@ def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
 
 def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
     """The configured embedder and the chunker that counts in its tokens."""
-    from tokenizers import Tokenizer
-
     from longleaf.indexer.chunk import PassageChunker
-    from longleaf.indexer.embed import open_embedder
 
     chosen = settings.embedder
-    embedder = open_embedder(
-        chosen.model,
-        dtype=chosen.dtype,
-        threads=chosen.threads or None,
-        projection=Path(chosen.projection).expanduser() if chosen.projection else None,
-    )
-    reasons["embedder"] = embedder.reason
+    embedder: MiniLMEmbedder | SentenceTransformerEmbedder
+    threads = chosen.threads or None
+    if chosen.model == "bundled":
+        from longleaf.indexer.embed import MiniLMEmbedder
+
+        embedder = MiniLMEmbedder(dtype=chosen.dtype, threads=threads)
+    else:
+        from longleaf.indexer.embed_any import SentenceTransformerEmbedder
+
+        embedder = SentenceTransformerEmbedder(
+            chosen.model,
+            dtype=chosen.dtype,
+            threads=threads,
+            projection_file=Path(chosen.projection).expanduser() if chosen.projection else None,
+        )
+    reasons["embedder"] = f"{embedder.name} in {embedder.dtype}: {embedder.dtype_reason}"
+    if embedder.without_tokens_because:
+        reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
     chunker = PassageChunker(
-        Tokenizer.from_file(str(embedder.tokenizer_file)),
+        embedder.tokenizer,
         embedder.tokenizer_id,
         settings.chunker.target_tokens,
         settings.chunker.overlap_tokens,

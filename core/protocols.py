@@ -67,8 +67,8 @@ class Embedder(Protocol):
     and token vectors (`token_dim` 0: this embedder makes no token vectors, so `late` cannot read).
     `embed_passages` yields one `PassageVectors` for each input, in input order; it may read ahead.
     `truncated_tokens` is honest: a text longer than the model takes is cut and counted.
-    `languages`: ISO 639-1 codes of what the model was trained on, None when not known. `reason`
-    says in one sentence which model runs how, and why.
+    `languages`: ISO 639-1 codes of what the model was trained on, None when not known.
+    `takes_instruction`: whether an instruction changes a query's vectors.
     """
 
     fingerprint: str
@@ -76,7 +76,7 @@ class Embedder(Protocol):
     dim: int
     token_dim: int
     languages: frozenset[str] | None
-    reason: str
+    takes_instruction: bool
 
     def embed_passages(self, inputs: Iterable[EmbedInput]) -> Iterator[PassageVectors]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +11,11 @@ import typer
 from longleaf.api.cli.output import console, print_json, quiet_logs
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from longleaf.core.config import Settings
 
+_EXCERPT_CHARS = 700
 _PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
 
 
@@ -72,9 +76,8 @@ def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
     url = find_server(settings.home)
     if url is not None:
         return _ask_server(url, body)
-    from longleaf.api.http.search import answer_search
-
     from longleaf.api import wire
+    from longleaf.api.http.search import answer_search
 
     runtime = wire.open_runtime(settings, follow=False)
     try:
@@ -98,10 +101,25 @@ def _ask_server(url: str, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def _excerpt(passage: dict[str, Any]) -> Text:
+    """The passage on one line, query words marked, cut where the screen should not be filled."""
+    from rich.text import Text
+
+    shown = Text("    ")
+    text, start_char = passage["text"], passage["start_char"]
+    marks = {n for start, end in passage["highlights"] for n in range(start, end)}
+    for word in re.finditer(r"\S+", text[:_EXCERPT_CHARS]):
+        marked = start_char + word.start() in marks or start_char + word.end() - 1 in marks
+        shown.append(word.group(), style="bold yellow" if marked else None)
+        shown.append(" ")
+    if len(text) > _EXCERPT_CHARS:
+        shown.append(f"… ({len(text) - _EXCERPT_CHARS:,} more characters)", style="dim")
+    return shown
+
+
 def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     """Ranked documents, the deciding passages, both stages' scores, timings."""
     from rich.markup import escape
-    from rich.text import Text
 
     out = console()
     for hit in answer["hits"]:
@@ -128,12 +146,7 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
                 style="cyan",
                 markup=False,
             )
-            text = Text(passage["text"])
-            for start, end in passage["highlights"]:
-                begin = start - passage["start_char"]
-                text.stylize("bold yellow", begin, end - passage["start_char"])
-            text = text[:600] if len(text) > 600 else text
-            out.print(Text("    ") + Text(" ").join(text.split()))
+            out.print(_excerpt(passage))
         out.print()
     if not answer["hits"]:
         out.print("Nothing found.")
