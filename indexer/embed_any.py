@@ -1,0 +1,286 @@
+"""Passages and queries to vectors with any sentence-transformers model, from a folder or the hub.
+
+The model's own prompts, pooling and modules make the dense vector; token vectors come from the
+same pass where the model gives them and they are small enough to store. It promises less speed
+than embed.py, and knows no model by name. Which characters a token covers is found by tokenizing
+once more with offsets (a few per cent of a pass); a model whose own preprocessing disagrees with
+that gets no token vectors, and `without_tokens_because` says so. Calls take turns, because the
+tokenizer inside may not be shared: a query waits for at most one batch of passages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from longleaf.core.errors import ModelUnavailable
+from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
+from longleaf.indexer import models, quantize, sequence
+from longleaf.indexer.embed import choose_dtype, fingerprint
+from longleaf.indexer.projection import Projection, identity, load_projection, unit_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Encoding, Tokenizer
+
+    from longleaf.core.types import FloatArray
+
+LARGEST_TOKEN_DIM = 128
+WINDOW_PASSAGES = 256
+BATCH_TOKENS = 8192
+_PROBES = ("Straße İSTANBUL, naïve ﬁ", "§ 12(b)(iii) of the Act; see 5 U.S.C.")
+_TASK = re.compile(r"(Instruct: ).*?(\s*\n)", re.DOTALL)
+
+
+class SentenceTransformerEmbedder:
+    """A `core.protocols.Embedder` around a SentenceTransformer.
+
+    `model` is a local folder or a hub id. `token_dim` is the hidden size where that is at most
+    128; with `projection_file` (made by benchmarks/fit_projection.py) the file's; otherwise 0, and
+    `without_tokens_because` says why. An instruction takes the place of the query prompt's text
+    (of the task sentence only, in prompts of the form "Instruct: …\\nQuery:") where the model has
+    a query prompt; elsewhere it changes nothing (`takes_instruction`).
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        threads: int | None = None,
+        projection_file: Path | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        folder = models.resolve_model(model)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype, self.dtype_reason = choose_dtype(dtype, device)
+        try:
+            with models.quiet_loading():
+                self._model: Any = SentenceTransformer(
+                    str(folder.path),
+                    device=device,
+                    trust_remote_code=False,
+                    local_files_only=True,
+                    model_kwargs={"use_safetensors": True, "dtype": self.dtype},
+                )
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise ModelUnavailable(
+                f"The model {model} cannot be loaded: {error}",
+                "Set embedder.model to another local folder or hub id, or to 'bundled'.",
+            ) from error
+        self.name = folder.path.name if Path(model).expanduser().is_dir() else model
+        if max_tokens is not None:
+            self._model.max_seq_length = max_tokens
+        self.max_tokens = int(self._model.max_seq_length or 512)
+        self.tokenizer, self.tokenizer_id = _fast_tokenizer(self._model, model)
+        self._cut_tokenizer = type(self.tokenizer).from_str(self.tokenizer.to_str())
+        self._cut_tokenizer.enable_truncation(
+            self.max_tokens, direction=self._model.tokenizer.truncation_side
+        )
+        tokenizer_file = folder.path / "tokenizer.json"
+        self.tokenizer_file = tokenizer_file if tokenizer_file.is_file() else None
+        prompts = {name: text for name, text in self._model.prompts.items() if text}
+        self._document_prompt = _prompt(self._model, prompts, ("document", "passage", "corpus"))
+        self._query_prompt = _prompt(self._model, prompts, ("query",))
+        self.takes_instruction = bool(self._query_prompt)
+        self.languages: frozenset[str] | None = None
+        self._one_at_a_time = threading.Lock()
+        probe = self._encode(_PROBES, self._document_prompt)
+        self.dim = int(probe[0]["sentence_embedding"].shape[-1])
+        self._projection, self.without_tokens_because = self._choose_projection(
+            probe, projection_file
+        )
+        self.token_dim = self._projection.token_dim if self._projection else 0
+        self.fingerprint = fingerprint(
+            "st",
+            folder=folder.sha256,
+            prompts=[self._document_prompt, self._query_prompt],
+            pooling="model",
+            normalised=True,
+            projection=self._projection.sha256 if self._projection else None,
+            quantization="int8",
+            max_tokens=self.max_tokens,
+            prefix=sequence.PREFIX_RULE,
+        )
+
+    def embed_passages(self, inputs: Iterable[EmbedInput]) -> Iterator[PassageVectors]:
+        """One `PassageVectors` for each input, in input order, a window at a time."""
+        remaining = iter(inputs)
+        while window := list(itertools.islice(remaining, WINDOW_PASSAGES)):
+            laid_out = [self._lay_out(item) for item in window]
+            vectors: dict[int, PassageVectors] = {}
+            for batch in sequence.plan_batches([len(i.ids) for i in laid_out], BATCH_TOKENS):
+                outputs = self._encode([laid_out[n].text for n in batch], self._document_prompt)
+                for n, output in zip(batch, outputs, strict=True):
+                    vectors[n] = self._passage(laid_out[n], output)
+            yield from (vectors[n] for n in range(len(window)))
+
+    def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors:
+        """The query's vectors; the prompt's and the special tokens give none."""
+        prompt = self._query_prompt
+        if instruction and prompt:
+            prompt = _with_instruction(prompt, instruction)
+        text = sequence.encodable(text).strip()
+        (output,) = self._encode([text], prompt, query=True)
+        dense = _dense(output)
+        if self._projection is None:
+            return QueryVectors(dense, np.zeros((0, 0), np.float32))
+        encoding = self._cut_tokenizer.encode(prompt + text)
+        kept = _covering(encoding, len(prompt), len(prompt) + len(text))
+        tokens = self._projection.apply(_token_rows(output, encoding.ids)[kept])
+        return QueryVectors(dense, quantize.scale_query(tokens, self._projection.scale))
+
+    def _lay_out(self, item: EmbedInput) -> _Laid:
+        text = sequence.encodable(item.text)
+        stripped = text.strip()
+        overlap_chars = max(0, item.overlap_chars - (len(text) - len(text.lstrip())))
+        prompt_chars = len(self._document_prompt)
+        alone = len(self.tokenizer.encode(self._document_prompt + stripped).ids)
+        # Two tokens of slack: the seam between prefix and text may tokenize longer than its parts.
+        room = min(sequence.PREFIX_MAX_TOKENS, self.max_tokens - alone - 2)
+        prefix = self._shortened(sequence.joined_prefix(sequence.encodable(item.prefix)), room)
+        whole = self._document_prompt + prefix + stripped
+        total_tokens = len(self.tokenizer.encode(whole).ids)
+        encoding = self._cut_tokenizer.encode(whole)
+        text_start = prompt_chars + len(prefix)
+        kept_prefix = _covering(encoding, prompt_chars, text_start) if item.keep_prefix else []
+        kept = _covering(encoding, text_start + overlap_chars, len(whole))
+        return _Laid(
+            text=prefix + stripped,
+            ids=encoding.ids,
+            kept=np.array([*kept_prefix, *kept], np.int64),
+            prefix_tokens=len(kept_prefix),
+            truncated_tokens=total_tokens - len(encoding.ids),
+        )
+
+    def _shortened(self, prefix: str, max_tokens: int) -> str:
+        encoding = self.tokenizer.encode(prefix, add_special_tokens=False)
+        if len(encoding.ids) <= max_tokens:
+            return prefix
+        fitting = len(sequence.whole_words(encoding, max_tokens))
+        return prefix[: encoding.offsets[fitting - 1][1]].rstrip() + " " if fitting else ""
+
+    def _passage(self, laid: _Laid, output: Mapping[str, Any]) -> PassageVectors:
+        dense = _dense(output)
+        if self._projection is None:
+            return PassageVectors(
+                dense, np.zeros((0, 0), np.int8), truncated_tokens=laid.truncated_tokens
+            )
+        tokens = self._projection.apply(_token_rows(output, laid.ids)[laid.kept])
+        codes = quantize.quantize(tokens, self._projection.scale)
+        return PassageVectors(dense, codes, laid.prefix_tokens, laid.truncated_tokens)
+
+    def _encode(
+        self, texts: Sequence[str], prompt: str, query: bool = False
+    ) -> list[Mapping[str, Any]]:
+        encode = self._model.encode_query if query else self._model.encode_document
+        with self._one_at_a_time:
+            outputs: list[Mapping[str, Any]] = encode(
+                list(texts),
+                prompt=prompt,
+                batch_size=len(texts),
+                output_value=None,
+                show_progress_bar=False,
+            )
+        return outputs
+
+    def _choose_projection(
+        self, probe: Sequence[Mapping[str, Any]], file: Path | None
+    ) -> tuple[Projection | None, str]:
+        for text, output in zip(_PROBES, probe, strict=True):
+            if not {"token_embeddings", "input_ids", "attention_mask"} <= output.keys():
+                return None, f"{self.name} gives no token vectors"
+            read = output["input_ids"][output["attention_mask"].bool()].tolist()
+            if read != self._cut_tokenizer.encode(self._document_prompt + text).ids:
+                return None, f"{self.name} reads other tokens than its tokenizer's offsets tell"
+        hidden_dim = int(probe[0]["token_embeddings"].shape[-1])
+        if file is not None:
+            return load_projection(file, hidden_dim), ""
+        if hidden_dim <= LARGEST_TOKEN_DIM:
+            return identity(hidden_dim), ""
+        return None, (
+            f"{self.name} gives token vectors of {hidden_dim} dimensions, over "
+            f"{LARGEST_TOKEN_DIM}; set embedder.projection to a file that "
+            "benchmarks/fit_projection.py makes for it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A passage ready to encode; as `sequence.TokenSequence`, with the text the model is given."""
+
+    text: str
+    ids: list[int]
+    kept: NDArray[np.int64]
+    prefix_tokens: int
+    truncated_tokens: int
+
+
+def _fast_tokenizer(model: Any, name: str) -> tuple[Tokenizer, str]:
+    """A copy of the model's tokenizer without truncation and padding, and a hash of it."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ModelUnavailable(
+            f"The model {name} has no fast tokenizer, which gives characters for tokens.",
+            "Choose a model with a tokenizer.json.",
+        )
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
+
+
+def _prompt(model: Any, prompts: Mapping[str, str], names: Sequence[str]) -> str:
+    """The first of `names` that the model has, else its default prompt, else none."""
+    for name in (*names, model.default_prompt_name):
+        if name in model.prompts:
+            return prompts.get(name, "")
+    return ""
+
+
+def _with_instruction(prompt: str, instruction: str) -> str:
+    """`Instruct: …\nQuery:` keeps its form; any other prompt is replaced, a space after it."""
+    if _TASK.search(prompt):
+        return _TASK.sub(lambda found: found[1] + instruction.strip() + found[2], prompt, count=1)
+    return instruction.rstrip() + " "
+
+
+def _covering(encoding: Encoding, start_char: int, end_char: int) -> list[int]:
+    """Positions of the tokens that end in (start_char, end_char]; special tokens never."""
+    return [
+        position
+        for position, ((_, end), special) in enumerate(
+            zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        )
+        if not special and start_char < end <= end_char
+    ]
+
+
+def _token_rows(output: Mapping[str, Any], ids: Sequence[int]) -> FloatArray:
+    """(len(ids), hidden_dim) float32: the last layer without padding, left or right."""
+    rows: FloatArray = (
+        output["token_embeddings"][output["attention_mask"].bool()].float().cpu().numpy()
+    )
+    assert len(rows) == len(ids), (len(rows), len(ids))
+    return rows
+
+
+def _dense(output: Mapping[str, Any]) -> FloatArray:
+    vector: FloatArray = unit_rows(output["sentence_embedding"].float().cpu().numpy()[None])[0]
+    return vector
