@@ -1,89 +1,39 @@
 """Which words of a passage a reader should see marked: the query's own, and its phrases.
 
 A word is marked when it equals a query word or shares its stem (all but the ending), compared
-case-folded. Stop words are not marked. Offsets are characters in the document.
+case-folded. The little words of its language are not marked. Offsets are characters in the
+document.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 
+from longleaf.core.language import detect
+from longleaf.core.language_words import LITTLE_WORDS
 from longleaf.core.types import PassageText
 
 _WORD = re.compile(r"\w+(?:[-'’./:]\w+)*")
-_STOP_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "shall",
-        "she",
-        "that",
-        "the",
-        "their",
-        "them",
-        "they",
-        "this",
-        "to",
-        "under",
-        "us",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-    ]
-)
+_QUESTION_WORDS = frozenset({"how", "what", "when", "where", "why", "who", "does", "did", "i"})
 _SHORTEST_STEM = 4
+
+
+@functools.lru_cache(maxsize=64)
+def _little_words(language: str) -> frozenset[str]:
+    lists = (script.get(language, "") for script in LITTLE_WORDS.values())
+    return frozenset(" ".join(lists).split()) | _QUESTION_WORDS
 
 
 def highlight_spans(
     passage: PassageText, query_text: str, phrases: tuple[str, ...] = ()
 ) -> tuple[tuple[int, int], ...]:
     """Spans of `passage` to mark, as (start_char, end_char) in the document, ordered, disjoint."""
+    unmarked = _little_words(detect(f"{query_text} {passage.text}") or "en")
     stems = {
         _stem(word)
         for word in (match.group().casefold() for match in _WORD.finditer(query_text))
-        if word not in _STOP_WORDS
+        if word not in unmarked
     }
     spans = [
         match.span()
