@@ -1,0 +1,71 @@
+"""The web app: routes, guards and pages around one runtime.
+
+It opens and closes nothing: whoever made the runtime owns it. Everything it serves it holds itself;
+the framework's own documentation pages load scripts from elsewhere and are replaced by /api.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+import longleaf
+from longleaf.api.http import collections, documents, health, pages, search
+from longleaf.api.http.errors import Problem, add_handlers
+from longleaf.api.http.guard import Guard
+from longleaf.api.http.html import FOLDER
+from longleaf.api.http.observe import Observe
+from longleaf.api.http.service import Service
+from longleaf.api.wire import Runtime
+
+_DESCRIPTION = (
+    "Search in long documents: hybrid retrieval finds candidates, a reranker reads them, and the "
+    "answer ranks documents with the passages that decided. Errors are RFC 9457 problems."
+)
+
+
+def create_app(runtime: Runtime, *, allowed_hosts: Collection[str] = ()) -> FastAPI:
+    """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on."""
+    app = FastAPI(
+        title="Longleaf",
+        version=longleaf.__version__,
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    service = Service(runtime)
+    app.state.service = service
+    for each in (search, documents, collections, health, pages):
+        app.include_router(each.router)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    add_handlers(app)
+    _describe_problems(app)
+    server = runtime.settings.server
+    app.add_middleware(
+        Guard,
+        host=server.host,
+        max_upload_bytes=server.max_upload_bytes,
+        allowed_hosts=tuple(allowed_hosts),
+    )
+    app.add_middleware(Observe, metrics=service.metrics)
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema that every route's errors refer to into the OpenAPI document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            described = generate()
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = described.setdefault("components", {}).setdefault("schemas", {})
+            schemas.update(schema.pop("$defs", {}))
+            schemas["Problem"] = schema
+            app.openapi_schema = described
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

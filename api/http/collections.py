@@ -1,0 +1,61 @@
+"""/v1/collections: list, make, look at, delete."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Path
+
+from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.schemas import (
+    CollectionBody,
+    CollectionDeleted,
+    CollectionList,
+    CollectionView,
+)
+from longleaf.api.http.service import Served
+from longleaf.api.wire import check_language
+from longleaf.core.catalog import Collection
+from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
+
+router = APIRouter(prefix="/v1", tags=["collections"], responses=PROBLEM_RESPONSES)
+
+_NAME = Path(description="The collection's name.")
+
+
+@router.get("/collections", summary="List collections")
+async def list_collections(service: Served) -> CollectionList:
+    """All collections, by name, with how many documents each holds."""
+    found = await service.read(lambda: service.runtime.catalog.collections(service.scope))
+    return CollectionList(collections=[CollectionView.of(each) for each in found])
+
+
+@router.post("/collections", status_code=201, summary="Make a collection")
+async def create_collection(body: CollectionBody, service: Served) -> CollectionView:
+    """Make an empty collection. Its language cannot be changed later."""
+
+    def work() -> Collection:
+        try:
+            language = check_language(body.language)
+        except ConfigError as error:
+            raise InvalidRequest(error.message, error.hint) from None
+        return service.runtime.catalog.create_collection(body.name, language, body.description)
+
+    return CollectionView.of(await service.write(work))
+
+
+@router.get("/collections/{name}", summary="Look at a collection")
+async def get_collection(service: Served, name: str = _NAME) -> CollectionView:
+    """One collection."""
+    found = await service.read(lambda: service.runtime.catalog.collections(service.scope))
+    for each in found:
+        if each.name == name:
+            return CollectionView.of(each)
+    known = ", ".join(each.name for each in found) or "none yet"
+    raise NotFound(f"There is no collection {name[:100]!r}.", f"Collections: {known}.")
+
+
+@router.delete("/collections/{name}", summary="Delete a collection")
+async def delete_collection(service: Served, name: str = _NAME) -> CollectionDeleted:
+    """Delete a collection with all its documents, for good."""
+    catalog = service.runtime.catalog
+    count = await service.write(lambda: catalog.delete_collection(name, service.scope))
+    return CollectionDeleted(name=name, deleted_documents=count)

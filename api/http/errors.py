@@ -1,0 +1,191 @@
+"""Every error leaves as an RFC 9457 problem: one table says which status each class has.
+
+A browser that asks for a page gets the same problem as a page; everything else gets
+application/problem+json. `type` points at the problem's entry on the `/api` page. What went wrong
+inside the server is logged with the request's id and never told outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from longleaf.api.http.html import render
+from longleaf.core import errors
+
+PROBLEM_TYPE = "application/problem+json"
+
+STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
+    errors.InvalidRequest: (400, "The request does not make sense"),
+    errors.NotFound: (404, "There is no such thing"),
+    errors.Conflict: (409, "It is there already, or somebody else holds it"),
+    errors.TooLarge: (413, "Larger than what is taken"),
+    errors.Rejected: (422, "The file was not indexed"),
+    errors.NoTextFound: (422, "The file holds no text"),
+    errors.IndexLocked: (503, "Another process owns the index"),
+    errors.ModelUnavailable: (503, "A model cannot be had"),
+    errors.GenerationMismatch: (503, "Indexed with other settings"),
+    errors.ConfigError: (500, "A setting cannot be used"),
+    errors.CatalogBroken: (500, "The data folder does not check out"),
+    errors.LongleafError: (500, "Something went wrong"),
+}
+"""Status and title of each class; a class that is not here has its parent's."""
+
+_OTHER_CODES = {
+    400: "bad_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    421: "wrong_host",
+    422: "validation",
+    500: "internal",
+    503: "not_ready",
+}
+OTHER_PROBLEMS: Mapping[str, tuple[int, str]] = {
+    code: (status, HTTPStatus(status).phrase) for status, code in _OTHER_CODES.items()
+}
+"""Problems that are no LongleafError: code -> status and title."""
+
+
+class FieldProblem(BaseModel):
+    """One part of a request that cannot be taken."""
+
+    field: str = Field(description="Where it stands, such as `body.limit`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem."""
+
+    type: str = Field(description="What kind of problem: an entry of the /api page.")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong this time.")
+    hint: str = Field("", description="What to do about it.")
+    code: str = Field(description="The kind of problem, stable, for programs.")
+    request_id: str = Field("", description="Names this request in the server's log.")
+    reason: str | None = Field(None, description="Why a file was rejected (code `rejected`).")
+    reasons: list[str] | None = Field(None, description="Why the server is not ready.")
+    errors: list[FieldProblem] | None = Field(None, description="The parts that were refused.")
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem (RFC 9457).",
+        "content": {
+            PROBLEM_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": {
+                    "type": "/api#not_found",
+                    "title": "There is no such thing",
+                    "status": 404,
+                    "detail": "There is no collection 'leases'.",
+                    "hint": "Collections: contracts, statutes.",
+                    "code": "not_found",
+                    "request_id": "5b0b2c0f6f7c4a0e",
+                },
+            }
+        },
+    }
+}
+"""What every route declares, so that OpenAPI shows problems and not the framework's own errors."""
+
+
+class BodyTooLarge(HTTPException):
+    """A body that went over its limit while it was being received.
+
+    An HTTPException, because the framework turns any other exception of a body into a 400.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(413, f"The body is larger than the {limit_bytes:,} bytes that are taken.")
+
+
+def problem(
+    status: int, code: str, title: str, detail: str, hint: str = "", **more: Any
+) -> Problem:
+    return Problem(
+        type=f"/api#{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        hint=hint,
+        code=code,
+        **more,
+    )
+
+
+def problem_of(error: errors.LongleafError) -> Problem:
+    """The problem that an error of ours is."""
+    status, title = next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
+    reason = str(error.reason) if isinstance(error, errors.Rejected) else None
+    return problem(status, error.code, title, error.message, error.hint, reason=reason)
+
+
+def http_problem(status: int, detail: str = "", hint: str = "", **more: Any) -> Problem:
+    """A problem that is known by its status alone."""
+    code = _OTHER_CODES.get(status, "http_error")
+    title = HTTPStatus(status).phrase
+    return problem(status, code, title, detail or title, hint, **more)
+
+
+def respond(request: Request, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as JSON, or as a page for a browser that asks for one outside /v1."""
+    what = what.model_copy(update={"request_id": getattr(request.state, "request_id", "")})
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if wants_page and not request.url.path.startswith("/v1/"):
+        return HTMLResponse(render("error.html", problem=what), what.status, headers)
+    body = what.model_dump_json(exclude_none=True)
+    return Response(body, what.status, headers, media_type=PROBLEM_TYPE)
+
+
+def validation_problem(found: Sequence[Mapping[str, Any]]) -> Problem:
+    """What the framework says of a request that does not fit; the input is never sent back."""
+    fields = [
+        FieldProblem(field=".".join(str(part) for part in each["loc"]), message=_message(each))
+        for each in found[:20]
+    ]
+    detail = "; ".join(f"{each.field}: {each.message}" for each in fields[:3])
+    return http_problem(422, detail, "The /api page describes every field.", errors=fields)
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    if found["type"] == "extra_forbidden":
+        return "unknown here; it may be misspelt, or come with a later version"
+    if found["type"] == "json_invalid":
+        return f"not JSON: {found.get('ctx', {}).get('error', '')}"
+    return str(found["msg"])
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make every error of the app's routes leave as a problem."""
+
+    async def on_longleaf_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.LongleafError)
+        return respond(request, problem_of(error))
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(request, validation_problem(error.errors()))
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        detail, hint = error.detail, ""
+        if error.status_code == 404:
+            detail = f"There is nothing at {request.url.path[:200]}."
+            hint = "The /api page lists the routes."
+        elif error.status_code == 405:
+            detail = f"{request.url.path[:200]} does not take {request.method[:20]}."
+        return respond(request, http_problem(error.status_code, detail, hint), error.headers)
+
+    app.add_exception_handler(errors.LongleafError, on_longleaf_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(StarletteHTTPException, on_http_error)

@@ -1,0 +1,120 @@
+"""What a request must be before any route sees it: for this host, from this origin, not too large.
+
+Three doors that a web page in the user's browser could otherwise come through: a name that was
+rebound to 127.0.0.1 (Host), a form that another site submits (Origin), and a body that never ends.
+Pure ASGI, so a body is counted while it streams, whatever Content-Length says. It knows no user:
+keys come with their own issue.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+
+from fastapi import Request
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longleaf.api.http.errors import BodyTooLarge, Problem, http_problem, respond
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+MAX_BODY_BYTES = 1024 * 1024
+MULTIPART_EXTRA_BYTES = 1024 * 1024
+UPLOAD_PATH = "/v1/documents"
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """Refuses requests by Host, Origin and body length.
+
+    Bound to loopback, only loopback names are taken; bound wider, any IP address is as well (an
+    address cannot be rebound, a name can). `allowed_hosts` are further names, without ports.
+    """
+
+    def __init__(
+        self, app: ASGIApp, host: str, max_upload_bytes: int, allowed_hosts: Collection[str] = ()
+    ) -> None:
+        self._app = app
+        bound = f"[{host}]" if ":" in host else host.lower()
+        self._names = LOOPBACK_HOSTS | {name.lower() for name in allowed_hosts} | {bound}
+        self._takes_addresses = bound not in LOOPBACK_HOSTS
+        self._max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit_bytes = self._limit_bytes(scope)
+        refused = (
+            self._wrong_host(headers)
+            or _foreign_origin(scope, headers)
+            or _declared_too_large(headers, limit_bytes)
+        )
+        if refused is not None:
+            await respond(Request(scope), refused, {"Connection": "close"})(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > limit_bytes:
+                raise BodyTooLarge(limit_bytes)
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _limit_bytes(self, scope: Scope) -> int:
+        if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
+            return self._max_upload_bytes + MULTIPART_EXTRA_BYTES
+        return MAX_BODY_BYTES
+
+    def _wrong_host(self, headers: Headers) -> Problem | None:
+        hosts = headers.getlist("host")
+        found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if found and (found[1] in self._names or (self._takes_addresses and _is_address(found[1]))):
+            return None
+        return http_problem(
+            421, "This server does not answer to that Host.", "Ask it as localhost or 127.0.0.1."
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _foreign_origin(scope: Scope, headers: Headers) -> Problem | None:
+    """Refuses a change that another site's page asks for; programs send neither header."""
+    if scope["method"] in _SAFE_METHODS:
+        return None
+    origins = headers.getlist("origin")
+    own = f"//{headers['host']}".lower()
+    foreign = any(origin.lower().partition(":")[2] != own for origin in origins)
+    if not origins:
+        foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    if not foreign:
+        return None
+    return http_problem(
+        403, "Changes are not taken from other sites' pages.", "Ask from this server's own page."
+    )
+
+
+def _declared_too_large(headers: Headers, limit_bytes: int) -> Problem | None:
+    declared = headers.get("content-length", "")
+    if not declared.isdecimal() or int(declared[:20]) <= limit_bytes:
+        return None
+    return http_problem(
+        413, f"The body is larger than the {limit_bytes:,} bytes that are taken.", UPLOAD_HINT
+    )
+
+
+UPLOAD_HINT = "Uploads: the setting server.max_upload_bytes. From disk: longleaf index."

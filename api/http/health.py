@@ -1,0 +1,70 @@
+"""/healthz says that the process answers, /readyz whether its answers can be trusted, /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+import longleaf
+from longleaf.api.http.errors import PROBLEM_RESPONSES, http_problem, respond
+from longleaf.api.http.schemas import Alive, Ready
+from longleaf.api.http.service import Served
+from longleaf.api.running import home_name
+from longleaf.api.wire import Runtime
+
+router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
+
+
+@router.get("/healthz", summary="Is the process alive?")
+async def get_health(service: Served) -> Alive:
+    """Answers as long as the event loop runs; touches nothing else."""
+    home = service.runtime.settings.home
+    return Alive(version=longleaf.__version__, home=home_name(home))
+
+
+@router.get("/readyz", response_model=Ready, summary="Can it search?")
+async def get_readiness(service: Served, request: Request) -> Response:
+    """200 when the index is open and follows the catalog, 503 with the reasons when not."""
+    ready, reasons = await service.read(lambda: _readiness(service.runtime))
+    if ready is None or reasons:
+        detail = " ".join(reasons)
+        return respond(request, http_problem(503, detail, reasons=reasons), {"Retry-After": "5"})
+    return JSONResponse(ready.model_dump())
+
+
+def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
+    """How the index stands, and why it is not ready, if it is not."""
+    try:
+        runtime.engine.index.passage_count()
+    except Exception as error:
+        return None, [f"The index cannot be read: {type(error).__name__}."]
+    try:
+        head_seq = runtime.catalog.head_seq()
+    except Exception as error:
+        return None, [f"The catalog cannot be read: {type(error).__name__}."]
+    seen_seq = runtime.follower.applied_seq
+    lag = max(0, head_seq - seen_seq)
+    reasons = []
+    thread = runtime.follower_thread
+    if thread is not None and thread.failure is not None:
+        reasons.append(f"The index cannot follow the catalog: {thread.failure}")
+    elif thread is None and lag:
+        reasons.append(f"The index is {lag:,} changes behind and nothing follows them.")
+    if lag and seen_seq == 0:
+        reasons.append("The index is still being filled for the first time.")
+    ready = Ready(seen_seq=seen_seq, head_seq=head_seq, lag=lag, chosen=dict(runtime.reasons))
+    return ready, reasons
+
+
+@router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
+async def get_metrics(service: Served) -> Response:
+    """Requests, stage times, degradations, sizes and lag in the Prometheus text format."""
+    runtime = service.runtime
+
+    def work() -> bytes:
+        counts = runtime.catalog.count(service.scope)
+        lag = max(0, counts.head_seq - runtime.follower.applied_seq)
+        return service.metrics.exposition(counts, lag)
+
+    return Response(await service.read(work), headers={"Content-Type": CONTENT_TYPE_LATEST})

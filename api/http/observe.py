@@ -1,0 +1,87 @@
+"""Around every request: an id, the security headers, the count, and the last catch.
+
+The outermost layer, so a refusal of the guard and a failure of our own carry the same headers and
+are counted as well. Pure ASGI; it never touches bodies.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from typing import Any
+
+import structlog
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longleaf.api.http.errors import http_problem, respond
+from longleaf.api.http.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+}
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Observe:
+    """Gives a request its id (the caller's X-Request-ID when it is a plain one) and watches it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex[:16]
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, watched)
+            except Exception:
+                _log.exception("http.failed", method=scope["method"], route=_route(scope))
+                if status:  # the answer has begun; cutting it off is all that is left
+                    raise
+                broken = http_problem(
+                    500,
+                    "The server failed on this request; it is not your fault.",
+                    "The log names the cause under this request id.",
+                )
+                await respond(Request(scope), broken)(scope, receive, watched)
+            finally:
+                elapsed = time.perf_counter() - started
+                self._metrics.note_request(scope["method"], _route(scope), status, elapsed)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that took the request."""
+    route: Any = scope.get("route")
+    return str(getattr(route, "path", "")) or "unmatched"

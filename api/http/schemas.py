@@ -1,0 +1,198 @@
+"""Documents, collections and health as JSON. Offsets are characters in the document's text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from longleaf.core.catalog import Collection, DocumentHead
+from longleaf.core.types import PassageText
+
+
+class CollectionBody(BaseModel):
+    """A collection to make."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "contracts", "language": "english"}]},
+    )
+
+    name: str = Field(
+        description="1 to 64 letters, digits, dots, dashes and underscores.", max_length=1000
+    )
+    language: str = Field(
+        "english",
+        max_length=100,
+        description="What BM25's stemmer reads, such as english or german; none: no stemming.",
+    )
+    description: str = Field("", max_length=2000)
+
+
+class CollectionView(BaseModel):
+    """A named set of documents."""
+
+    name: str
+    language: str
+    description: str
+    document_count: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, collection: Collection) -> CollectionView:
+        return cls(
+            name=collection.name,
+            language=collection.language,
+            description=collection.description,
+            document_count=collection.document_count,
+            created_at=_time(collection.created_at),
+        )
+
+
+class CollectionList(BaseModel):
+    collections: list[CollectionView]
+
+
+class CollectionDeleted(BaseModel):
+    name: str
+    deleted_documents: int
+
+
+class DocumentView(BaseModel):
+    """A document without its text."""
+
+    document_id: str
+    collection: str
+    key: str = Field(description="Names it within its collection.")
+    title: str
+    revision: int = Field(description="Counts up whenever text, metadata or access change.")
+    metadata: dict[str, Any]
+    groups: list[str] = Field(description="Access groups; empty: open to all of the collection.")
+    source: str = Field(description="The file it came from.")
+    media_type: str
+    language: str | None = Field(description="As detected; null when that is not clear.")
+    warnings: list[str] = Field(description="What could not be read well.")
+    text_chars: int
+    created_at: datetime
+    updated_at: datetime
+    url: str = Field(description="Its page on this server.")
+    passages_url: str
+    original_url: str | None = Field(description="The file itself; null when it was not kept.")
+
+    @classmethod
+    def of(cls, head: DocumentHead) -> DocumentView:
+        return cls(**cls.fields_of(head))
+
+    @staticmethod
+    def fields_of(head: DocumentHead) -> dict[str, Any]:
+        at = f"/v1/documents/{head.public_id}"
+        return {
+            "document_id": head.public_id,
+            "collection": head.collection,
+            "key": head.key,
+            "title": head.title,
+            "revision": head.revision,
+            "metadata": dict(head.metadata),
+            "groups": list(head.groups),
+            "source": head.source,
+            "media_type": head.media_type,
+            "language": head.language,
+            "warnings": list(head.warnings),
+            "text_chars": head.text_chars,
+            "created_at": _time(head.created_at),
+            "updated_at": _time(head.updated_at),
+            "url": f"/documents/{head.public_id}",
+            "passages_url": f"{at}/passages",
+            "original_url": f"{at}/original" if head.original else None,
+        }
+
+
+class DocumentList(BaseModel):
+    documents: list[DocumentView] = Field(description="In the order of their ids.")
+    next: str | None = Field(description="Give it as `after` for more; null: that was all.")
+
+
+class PageSpan(BaseModel):
+    number: int
+    start_char: int
+    end_char: int
+
+
+class SectionSpan(BaseModel):
+    title: str
+    level: int = Field(description="1 is the outermost.")
+    start_char: int
+    end_char: int
+
+
+class WholeDocument(DocumentView):
+    """A document with where its pages and sections lie, and its text if asked for."""
+
+    pages: list[PageSpan]
+    sections: list[SectionSpan]
+    text: str | None = Field(None, description="With ?text=true.")
+
+
+class PassageView(BaseModel):
+    """An exact slice of a document."""
+
+    start_char: int
+    end_char: int
+    first_page: int | None
+    last_page: int | None
+    headings: list[str]
+    token_count: int
+    text: str
+
+    @classmethod
+    def of(cls, passage: PassageText) -> PassageView:
+        return cls(
+            start_char=passage.start_char,
+            end_char=passage.end_char,
+            first_page=passage.first_page,
+            last_page=passage.last_page,
+            headings=list(passage.headings),
+            token_count=passage.token_count,
+            text=passage.text,
+        )
+
+
+class PassageList(BaseModel):
+    document_id: str
+    revision: int
+    first: int = Field(description="Number of the first passage here, from 0.")
+    passages: list[PassageView]
+    next: int | None = Field(description="Give it as `first` for more; null: that was all.")
+
+
+class UploadView(BaseModel):
+    """How an upload ended. It is durable; searches see it once seen_seq has reached seq."""
+
+    outcome: str = Field(description="indexed, indexed with warnings, or unchanged.")
+    document_ids: list[str]
+    document_count: int
+    changed_count: int
+    warnings: list[str]
+    detail: str
+    seq: int = Field(description="The catalog's newest change when it was acknowledged.")
+
+
+class Alive(BaseModel):
+    status: str = "ok"
+    version: str
+    home: str = Field(description="A hash that names the data folder.")
+
+
+class Ready(BaseModel):
+    """The server answers from an index that follows the catalog."""
+
+    ready: bool = True
+    seen_seq: int
+    head_seq: int
+    lag: int = Field(description="Changes that the index has not followed yet.")
+    chosen: dict[str, str] = Field(description="What was chosen for this machine, and why.")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

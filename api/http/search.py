@@ -1,0 +1,210 @@
+"""POST /v1/search, and GET for links: JSON to a request, an answer to JSON.
+
+`answer_search` does the same for the command line, without a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+from pydantic import ValidationError
+
+from longleaf.api.http.errors import PROBLEM_RESPONSES, validation_problem
+from longleaf.api.http.search_schemas import (
+    AnswerView,
+    DegradedView,
+    FirstStage,
+    HitView,
+    IndexView,
+    PageLink,
+    PassageHit,
+    PassageScores,
+    QueryView,
+    ReadingView,
+    RerankOptions,
+    SearchBody,
+    SearchLink,
+)
+from longleaf.api.http.service import Served, Service
+from longleaf.api.search import SearchAnswer, SearchRequest
+from longleaf.api.wire import Runtime
+from longleaf.core.errors import InvalidRequest
+from longleaf.core.types import Hit, HitPassage, Scope
+from longleaf.retriever.filters import filter_from_json, filter_to_json
+
+router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
+
+
+@router.post("/search", response_model=AnswerView, summary="Search in two stages")
+async def post_search(body: SearchBody, service: Served) -> Response:
+    """Find candidates by meaning and words, read them, and rank the documents.
+
+    The answer shows the passages that decided with every stage's rank and score, how much of each
+    document was read, stage times, and whatever it had to do without.
+    """
+    return await _respond(service, body)
+
+
+@router.get("/search", response_model=AnswerView, summary="Search by link")
+async def get_search(link: Annotated[SearchLink, Query()], service: Served) -> Response:
+    """The same search as a link that can be kept or sent."""
+    return await _respond(service, body_of(link))
+
+
+async def _respond(service: Service, body: SearchBody) -> Response:
+    def work() -> str:
+        return view(*search(service, body)).model_dump_json()
+
+    return Response(await service.search(work), media_type="application/json")
+
+
+def search(service: Service, body: SearchBody) -> tuple[SearchAnswer, int, SearchBody]:
+    """Run a search (blocking) and count it; returns (answer, head_seq, body) for `view`."""
+    answer = service.runtime.engine.search(request_of(body, service.scope))
+    service.metrics.note_answer(answer)
+    return answer, service.runtime.catalog.head_seq(), body
+
+
+def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
+    """What POST /v1/search would answer to `body`, blocking. Raises InvalidRequest."""
+    try:
+        read = SearchBody.model_validate(dict(body))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise InvalidRequest(validation_problem(found).detail) from None
+    answer = runtime.engine.search(request_of(read, Scope.all()))
+    return view(answer, runtime.catalog.head_seq(), read).model_dump(mode="json")
+
+
+def body_of(link: PageLink) -> SearchBody:
+    """A link's search. Raises InvalidRequest when its filter is not JSON."""
+    tree = None
+    if link.filter:
+        try:
+            tree = json.loads(link.filter)
+        except (ValueError, RecursionError):
+            raise InvalidRequest(
+                "filter: not JSON.", 'For example filter={"field": "year", "gte": 2019}'
+            ) from None
+        if not isinstance(tree, dict):
+            filter_from_json(tree)  # says what is expected instead
+    return SearchBody(
+        query=link.q,
+        collections=link.collection or None,
+        filter=tree,
+        limit=link.limit,
+        offset=link.offset,
+        rerank=RerankOptions(enabled=link.rerank),
+    )
+
+
+def request_of(body: SearchBody, scope: Scope) -> SearchRequest:
+    """The engine's request. Raises InvalidRequest, naming the bad part of the filter."""
+    return SearchRequest(
+        query=body.query,
+        scope=scope,
+        collections=tuple(body.collections) if body.collections else None,
+        where=filter_from_json(body.filter) if body.filter is not None else None,
+        limit=body.limit,
+        offset=body.offset,
+        candidates=body.candidates,
+        passages_per_document=body.passages_per_document,
+        fusion=body.fusion,
+        group=body.group,
+        rerank=body.rerank.enabled,
+        deadline_ms=body.rerank.deadline_ms,
+        instruction=body.rerank.instruction,
+    )
+
+
+def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
+    """An answer as JSON says it."""
+    warnings = list(answer.warnings)
+    if body.offset + body.limit > answer.found_count and not answer.exhausted:
+        warnings.append(
+            f"Only the best {answer.found_count} were looked at and there are more: "
+            "raise candidates to go on."
+        )
+    where = answer.query.where
+    return AnswerView(
+        hits=[_hit(hit) for hit in answer.hits],
+        query=QueryView(
+            text=answer.query.text,
+            phrases=list(answer.query.phrases),
+            excluded=list(answer.query.excluded),
+            filter=filter_to_json(where) if where is not None else None,
+        ),
+        found_count=answer.found_count,
+        exhausted=answer.exhausted,
+        reranker=answer.reranker,
+        reranked_count=answer.reranked_count,
+        degraded=[DegradedView(**asdict(each)) for each in answer.degraded],
+        warnings=warnings,
+        timings_ms={name: round(value, 3) for name, value in answer.timings_ms.items()},
+        index=IndexView(seen_seq=answer.seen_seq, head_seq=head_seq),
+    )
+
+
+def document_url(document_id: str, start_char: int, end_char: int, query: str = "") -> str:
+    """The page of a document with a passage marked."""
+    parts = {"start": str(start_char), "end": str(end_char)}
+    if query:
+        parts["q"] = query
+    return f"/documents/{document_id}?{urlencode(parts)}#hit"
+
+
+def _hit(hit: Hit) -> HitView:
+    best = hit.passages[0].passage if hit.passages else None
+    reading = hit.reading
+    return HitView(
+        rank=hit.rank,
+        score=hit.score,
+        document_id=hit.document_id,
+        collection=hit.collection,
+        key=hit.key,
+        title=hit.title,
+        revision=hit.revision,
+        metadata=dict(hit.metadata),
+        source=hit.source,
+        url=document_url(hit.document_id, best.start_char, best.end_char)
+        if best
+        else f"/documents/{hit.document_id}",
+        first_stage=FirstStage(rank=hit.first_stage_rank, score=hit.first_stage_score),
+        reading=ReadingView(
+            score=reading.score,
+            depth=reading.depth,
+            tokens_read=reading.tokens_read,
+            tokens_total=reading.tokens_total,
+            truncated_tokens=reading.truncated_tokens,
+        )
+        if reading
+        else None,
+        passages=[_passage(each) for each in hit.passages],
+    )
+
+
+def _passage(found: HitPassage) -> PassageHit:
+    passage = found.passage
+    return PassageHit(
+        start_char=passage.start_char,
+        end_char=passage.end_char,
+        first_page=passage.first_page,
+        last_page=passage.last_page,
+        headings=list(passage.headings),
+        text=passage.text,
+        highlights=list(found.highlights),
+        scores=PassageScores(
+            dense=found.dense_score,
+            bm25=found.bm25_score,
+            fused=found.fused_score,
+            reading=found.reading_score,
+            dense_rank=found.dense_rank,
+            bm25_rank=found.bm25_rank,
+        ),
+    )

@@ -1,0 +1,219 @@
+"""A search as JSON: what may be asked, and what an answer says.
+
+Unknown keys are refused, so a misspelt option is never silently ignored. All offsets are characters
+(code points) in the document's text, half-open.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from longleaf.api.search import MAX_QUERY_CHARS
+
+MAX_HITS = 1000
+
+
+class RerankOptions(BaseModel):
+    """How the second stage reads."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    enabled: bool = Field(True, description="False stops after the first stage.")
+    deadline_ms: float | None = Field(
+        None, gt=0, description="Time to read in; what is not read by then keeps its place."
+    )
+    instruction: str | None = Field(
+        None, max_length=2000, description="What counts as an answer, for models that take it."
+    )
+
+
+def _options(value: Any) -> Any:
+    return {"enabled": value} if isinstance(value, bool) else value
+
+
+Rerank = Annotated[
+    RerankOptions, BeforeValidator(_options, json_schema_input_type=bool | RerankOptions)
+]
+
+_FILTER: dict[str, Any] = {
+    "and": [{"field": "year", "gte": 2019}, {"field": "court", "prefix": "ca"}]
+}
+
+
+class SearchBody(BaseModel):
+    """What is asked."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {"query": "which licences end my patent grant if I sue?"},
+                {
+                    "query": '"force majeure" epidemic -insurance',
+                    "collections": ["contracts"],
+                    "filter": _FILTER,
+                    "limit": 20,
+                    "rerank": {"deadline_ms": 500},
+                },
+            ]
+        },
+    )
+
+    query: str = Field(
+        max_length=MAX_QUERY_CHARS,
+        description='Words, "phrases" (must occur), -minus (leaves out), field:value, '
+        "year:2019..2022. May be empty when there is a filter.",
+    )
+    collections: list[str] | None = Field(
+        None, min_length=1, max_length=1000, description="Where to look; null looks everywhere."
+    )
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="A filter tree: leaves test a metadata field (eq, in, prefix, gte, gt, lte, "
+        "lt); and, or, not join them.",
+        examples=[_FILTER],
+    )
+    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
+    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
+    candidates: int | None = Field(
+        None, ge=1, le=1000, description="Documents that the first stage hands on (setting)."
+    )
+    passages_per_document: int | None = Field(
+        None, ge=1, le=32, description="Passages of a document that are kept and read (setting)."
+    )
+    fusion: Literal["zscore", "rrf"] | None = Field(
+        None, description="How dense and BM25 scores are joined (setting)."
+    )
+    group: Literal["document", "none"] = Field(
+        "document", description="Rank documents, or each passage for itself."
+    )
+    rerank: Rerank = Field(
+        default_factory=lambda: RerankOptions(enabled=True),
+        description="True or false, or the options of the second stage.",
+    )
+
+
+class PageLink(BaseModel):
+    """A search as the query part of a link."""
+
+    q: str = Field("", max_length=MAX_QUERY_CHARS, description="The query.")
+    collection: list[str] = Field(
+        default_factory=list, max_length=1000, description="Where to look; repeat it for more."
+    )
+    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
+    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
+    filter: str | None = Field(
+        None,
+        max_length=100_000,
+        description="A filter tree as JSON.",
+        examples=['{"field": "year", "gte": 2019}'],
+    )
+    rerank: bool = Field(True, description="False (or off) stops after the first stage.")
+
+
+class SearchLink(PageLink):
+    """The same for programs, where an unknown name is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class FirstStage(BaseModel):
+    """What retrieval said of a document."""
+
+    rank: int
+    score: float = Field(description="Its best passage's fused score.")
+
+
+class ReadingView(BaseModel):
+    """What the reranker said of a document."""
+
+    score: float = Field(description="The model's own; comparable within this answer only.")
+    depth: str = Field(description="What was read: its passages, or more of the document.")
+    tokens_read: int
+    tokens_total: int
+    truncated_tokens: int = Field(description="Tokens that were to be read and did not fit.")
+
+
+class PassageScores(BaseModel):
+    """Every stage's opinion of a passage; ranks are null where that list did not hold it."""
+
+    dense: float = Field(description="Cosine of query and passage.")
+    bm25: float
+    fused: float
+    reading: float | None
+    dense_rank: int | None
+    bm25_rank: int | None
+
+
+class PassageHit(BaseModel):
+    """A passage that decided."""
+
+    start_char: int
+    end_char: int
+    first_page: int | None
+    last_page: int | None
+    headings: list[str] = Field(description="Titles of the sections above it, outermost first.")
+    text: str = Field(description="Exactly the document's text from start_char to end_char.")
+    highlights: list[tuple[int, int]] = Field(
+        description="Words of the query, as offsets in the document."
+    )
+    scores: PassageScores
+
+
+class HitView(BaseModel):
+    """A document in the answer."""
+
+    rank: int
+    score: float = Field(description="Final score; comparable within this answer only.")
+    document_id: str
+    collection: str
+    key: str
+    title: str
+    revision: int
+    metadata: dict[str, Any]
+    source: str = Field(description="The file it came from.")
+    url: str = Field(description="The document's page on this server, at its best passage.")
+    first_stage: FirstStage
+    reading: ReadingView | None = Field(description="Null: it was not read.")
+    passages: list[PassageHit] = Field(description="Best first.")
+
+
+class QueryView(BaseModel):
+    """How the query was understood."""
+
+    text: str = Field(description="What was embedded and read by BM25.")
+    phrases: list[str]
+    excluded: list[str]
+    filter: dict[str, Any] | None
+
+
+class DegradedView(BaseModel):
+    """A stage that could not do all of its work, and why."""
+
+    stage: str
+    reason: str
+
+
+class IndexView(BaseModel):
+    """How far the index had followed the catalog: they are equal when nothing is under way."""
+
+    seen_seq: int
+    head_seq: int
+
+
+class AnswerView(BaseModel):
+    """What was found, and everything it should be judged by."""
+
+    hits: list[HitView]
+    query: QueryView
+    found_count: int = Field(description="Documents in the window that hits are cut out of.")
+    exhausted: bool = Field(description="There are no more beyond that window.")
+    reranker: str | None = Field(description="Null: no second stage.")
+    reranked_count: int
+    degraded: list[DegradedView]
+    warnings: list[str]
+    timings_ms: dict[str, float] = Field(description="By stage, and `total`.")
+    index: IndexView

@@ -1,0 +1,114 @@
+"""A real runtime on a scratch data folder, and a client that speaks to the app in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from longleaf.api.app import create_app
+from longleaf.api.wire import Runtime, open_runtime
+from longleaf.core.config import load_settings
+from longleaf.indexer.prepare import Labels
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+TEXTS = {
+    "apache.md": "# Apache License\n\n## Grant of Patent License\n\nIf You institute patent "
+    "litigation against any entity alleging that the Work infringes, then any patent licenses "
+    "granted to You under this License shall terminate as of the date such litigation is filed.\n"
+    "\n## Trademarks\n\nThis License does not grant permission to use the trade names.\n",
+    "mit.txt": "MIT License\n\nPermission is hereby granted, free of charge, to any person "
+    "obtaining a copy of this software to deal in it without restriction.\n",
+    "lease.txt": "Residential lease\n\nThe tenant shall pay the rent on the first day of each "
+    "month. The security deposit is returned within thirty days.\n",
+    "commercial.txt": "Commercial lease\n\nThe tenant may sublet the premises with the written "
+    "consent of the landlord. Force majeure suspends the obligation to pay rent.\n",
+    "asthma.txt": "Interleukin-6 in asthma\n\nSerum IL-6 was raised in patients with severe "
+    "asthma compared with healthy controls in a cohort of 240 adults.\n",
+    "vaccine.txt": "Vaccination trial\n\nThe vaccine reduced hospital admission by half in "
+    "adults over sixty-five years of age.\n",
+    "evil.md": f"# {EVIL}\n\nA hostile zeppelin document says {EVIL} and javascript:alert(3).\n",
+    "case.txt": "Smith v. Jones, No. 19-cv-01234\n\nThe court denied the motion to dismiss the "
+    "claim under 42 U.S.C. § 1983.\n",
+}
+YEARS = {"lease.txt": 2019, "commercial.txt": 2021, "case.txt": 2020}
+BASE = "http://127.0.0.1:8765"
+
+
+class Client:
+    """A blocking client of an app in this process; every call has an event loop of its own."""
+
+    def __init__(self, app: FastAPI, base_url: str = BASE) -> None:
+        self.app = app
+        self.base_url = base_url
+
+    def open(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(app=self.app)
+        return httpx.AsyncClient(transport=transport, base_url=self.base_url)
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with self.open() as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(ask())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("POST", path, **options)
+
+    def delete(self, path: str, **options: Any) -> httpx.Response:
+        return self.request("DELETE", path, **options)
+
+    def upload(self, name: str, data: bytes, **fields: Any) -> httpx.Response:
+        fields.setdefault("collection", "scratch")
+        return self.post("/v1/documents", files={"file": (name, data)}, data=fields)
+
+    def search(self, query: str, **options: Any) -> dict[str, Any]:
+        response = self.post("/v1/search", json={"query": query, **options})
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+
+def wait_until_followed(runtime: Runtime, seconds: float = 20.0) -> None:
+    """Wait for the follower; the catalog must not be written meanwhile."""
+    end = time.monotonic() + seconds
+    while runtime.follower.lag() > 0:
+        assert time.monotonic() < end, "the follower does not follow"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    home = tmp_path_factory.mktemp("home")
+    flags = {"home": home, "server.max_upload_bytes": 200_000, "chunker.target_tokens": 48}
+    settings = load_settings(flags, {}).settings
+    opened = open_runtime(settings, follow=True)
+    try:
+        for name in ("law", "science", "scratch"):
+            opened.catalog.create_collection(name)
+        for name, text in TEXTS.items():
+            collection = "science" if name in ("asthma.txt", "vaccine.txt") else "law"
+            metadata = {"year": YEARS[name]} if name in YEARS else {}
+            data = text.encode()
+            opened.indexer.index_bytes(
+                collection, "english", data, name, key=name, labels=Labels(metadata=metadata)
+            )
+        wait_until_followed(opened)
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def client(runtime: Runtime) -> Client:
+    return Client(create_app(runtime))
