@@ -60,7 +60,7 @@ class EmbedderSettings(_Section):
 class ChunkerSettings(_Section):
     """How documents become passages. Changing it means embedding anew."""
 
-    target_tokens: int = Field(200, ge=16, le=8192, description="Most tokens of a passage.")
+    target_tokens: int = Field(200, ge=40, le=8192, description="Most tokens of a passage.")
     overlap_tokens: int = Field(
         0, ge=0, le=4096, description="Tokens that a passage repeats of the one before."
     )
