@@ -1,0 +1,60 @@
+"""Which parser reads a file: by its suffix, and by its first bytes where the suffix says nothing.
+
+A parser's library loads when it first parses, not here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+
+from longleaf.core.errors import Rejected, RejectReason
+from longleaf.core.protocols import Parser
+from longleaf.indexer.parsers.decode import clean, looks_binary, refuse_empty
+from longleaf.indexer.parsers.html import HtmlParser
+from longleaf.indexer.parsers.jsonl import JsonlParser
+from longleaf.indexer.parsers.markdown import MarkdownParser
+from longleaf.indexer.parsers.pdf import PdfParser
+from longleaf.indexer.parsers.text import TextParser
+
+_PDF, _HTML, _TEXT = PdfParser(), HtmlParser(), TextParser()
+PARSERS: tuple[Parser, ...] = (_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT)
+
+_BY_SUFFIX = {suffix: parser for parser in PARSERS for suffix in parser.suffixes}
+_PDF_MAGIC_BYTES = 1_024  # the header may stand anywhere in the first kilobyte
+_HTML_START = re.compile(
+    rb"\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
+)
+_REFUSED_STARTS = (
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"{\\rtf", "an RTF document"),
+    (b"<?xml", "XML"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"%!PS", "PostScript"),
+)
+
+
+def parser_for(name: str, data: bytes) -> Parser:
+    """The parser for a file called `name`. Raises `Rejected` (UNSUPPORTED, EMPTY).
+
+    A known suffix decides, whatever the bytes are; its parser then says what is wrong with them.
+    """
+    known = _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    if known is not None:
+        return known
+    name = clean(name).text
+    refuse_empty(data, name)
+    if b"%PDF-" in data[:_PDF_MAGIC_BYTES]:
+        return _PDF
+    head = data[:4_096].removeprefix(b"\xef\xbb\xbf")
+    if _HTML_START.match(head) is not None:
+        return _HTML
+    seen = next((what for magic, what in _REFUSED_STARTS if head.startswith(magic)), "")
+    if not seen and not looks_binary(data):
+        return _TEXT
+    raise Rejected(
+        RejectReason.UNSUPPORTED,
+        f"{name} is {seen or 'binary data of an unknown type'}, which cannot be read yet.",
+        f"Supported: {', '.join(sorted(_BY_SUFFIX))}, and plain text with any suffix.",
+    )

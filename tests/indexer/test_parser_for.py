@@ -1,0 +1,123 @@
+"""Which parser reads which file, and all of them over a collection of broken ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.types import Document, Rejection
+from longleaf.indexer.parsers import PARSERS, parser_for
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "media_type"),
+    [
+        ("a.PDF", b"anything", "application/pdf"),
+        ("a.txt", b"%PDF-1.7", "text/plain"),
+        ("a.markdown", b"", "text/markdown"),
+        ("a.HTM", b"", "text/html"),
+        ("corpus.jsonl", b"", "application/jsonl"),
+        ("LICENSE", b"Apache License", "text/plain"),
+        ("download", b"junk\n%PDF-1.4\n", "application/pdf"),
+        ("download.php", b"\xef\xbb\xbf \n<!-- x --><!DOCTYPE html><p>", "text/html"),
+        ("page.aspx", b"<HTML lang=en>", "text/html"),
+        ("page.xml", b'<?xml version="1.0"?>\n<html xmlns="x">', "text/html"),
+        ("notes.rst", b"Notes", "text/plain"),
+        ("utf16", "Some words".encode("utf-16"), "text/plain"),
+    ],
+)
+def test_the_suffix_decides_and_else_the_content(name: str, data: bytes, media_type: str) -> None:
+    assert parser_for(name, data).media_type == media_type
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "word"),
+    [
+        ("a.docx", b"PK\x03\x04rest", "Office"),
+        ("a.doc", b"\xd0\xcf\x11\xe0rest", "Office"),
+        ("a.rtf", b"{\\rtf1 text}", "RTF"),
+        ("a.xml", b"<?xml version='1.0'?><law>text</law>", "XML"),
+        ("a.gz", b"\x1f\x8b\x08", "gzip"),
+        ("a.bin", bytes(range(256)), "binary"),
+    ],
+)
+def test_what_is_not_supported_is_said_with_what_is(name: str, data: bytes, word: str) -> None:
+    with pytest.raises(Rejected, match=word) as refusal:
+        parser_for(name, data)
+    assert refusal.value.reason == RejectReason.UNSUPPORTED
+    for suffix in (".pdf", ".html", ".md", ".jsonl", ".txt"):
+        assert suffix in refusal.value.hint
+
+
+def test_an_empty_file_of_any_name_is_empty() -> None:
+    with pytest.raises(Rejected) as refusal:
+        parser_for("unknown", b"")
+    assert refusal.value.reason == RejectReason.EMPTY
+    for parser in PARSERS:
+        with pytest.raises(Rejected) as refusal:
+            list(parser.parse(b"", "x" + parser.suffixes[0]))
+        assert refusal.value.reason == RejectReason.EMPTY
+
+
+def test_a_name_that_is_no_unicode_does_not_reach_titles_or_messages() -> None:
+    (document,) = parser_for("\udcff", b"???").parse(b"???", "\udcff")
+    assert isinstance(document, Document) and document.title == "\ufffd"
+    for parser in PARSERS:
+        with pytest.raises((Rejected, NoTextFound)) as refusal:
+            list(parser.parse(b"\0" * 50, "\udcff"))
+        str(refusal.value).encode()
+
+
+def test_importing_the_parsers_loads_no_library() -> None:
+    code = (
+        "import sys, longleaf.indexer.parsers as p;"
+        "print([m for m in ('pypdfium2', 'selectolax', 'markdown_it') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _files() -> list[Path]:
+    found = sorted((DATA / "malformed").rglob("*")) + sorted(
+        (DATA / "documents" / "court_files").glob("*")
+    )
+    return [path for path in found if path.is_file()]
+
+
+def test_broken_files_end_in_a_named_outcome_and_nothing_else() -> None:
+    files = _files()[::4]
+    if not files:
+        pytest.skip("the shared test data is not on this machine")
+    outcomes: set[str] = set()
+    for path in files:
+        data = path.read_bytes()
+        try:
+            found = list(parser_for(path.name, data).parse(data, path.name))
+        except Rejected as refusal:
+            outcomes.add(refusal.reason)
+            continue
+        except NoTextFound:
+            outcomes.add("no text")
+            continue
+        outcomes.add("read")
+        for document in found:
+            assert not isinstance(document, Rejection)
+            _check(document)
+    assert outcomes >= {"read", "no text", *list(RejectReason)[1:4]}
+
+
+def _check(document: Document) -> None:
+    text = document.text
+    assert text.strip() and document.title
+    assert (text + document.title).encode()
+    assert not set("\0\r") & set(text)
+    for section in document.sections:
+        assert 0 <= section.start_char < section.end_char <= len(text)
+    if document.pages:
+        assert document.pages[0].start_char == 0 and document.pages[-1].end_char == len(text)
