@@ -49,8 +49,8 @@ class Range:
 
     A bound that is a string is a date; a date without a time zone is UTC. A bound such as "2020"
     or "2020-03" means the start of that year or month for `gte`/`lt`, its end for `lte`/`gt`; a
-    value such as "2020" is its start. A string bound that is no date matches nothing; without any
-    bound, every field that has a value matches.
+    value such as "2020" is its start. A string bound that is no date matches nothing, nor do bounds
+    of both kinds together; without any bound, every field that has a value matches.
     """
 
     field: str
@@ -182,10 +182,10 @@ def _leaf_matches(leaf: Eq | In | Range | Prefix, value: Scalar) -> bool:
             return as_text(value).startswith(prefix)
         case Range():
             bounds = {"gte": leaf.gte, "gt": leaf.gt, "lte": leaf.lte, "lt": leaf.lt}
-            return all(
-                _inside(value, operator, bound)
-                for operator, bound in bounds.items()
-                if bound is not None
+            given = {name: bound for name, bound in bounds.items() if bound is not None}
+            one_kind = len({isinstance(bound, str) for bound in given.values()}) < 2
+            return one_kind and all(
+                _inside(value, operator, bound) for operator, bound in given.items()
             )
 
 

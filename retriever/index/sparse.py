@@ -49,7 +49,7 @@ _AFTER_SECTION_SIGN = re.compile(r"§\s+")
 _JOINT = r"(?:[-./:&@#_(]|\)[-./(]?|\+{1,2}|(?<=\d),(?=\d))"
 _JOINED_PARTS = rf"[^\W_]++(?:{_JOINT}[^\W_]++)"
 _IDENTIFIER = re.compile(
-    rf"§+(?P<section>{_JOINED_PARTS}*)|(?<![^\W_])(?P<compound>{_JOINED_PARTS}+)"
+    rf"(?<!§)§++(?P<section>{_JOINED_PARTS}*)|(?<![^\W_])(?P<compound>{_JOINED_PARTS}+)"
     r"|(?<!\w)[^\W\d_]{1,3}(?:\+{1,2}|#)(?!\w)"
 )
 

@@ -1,0 +1,427 @@
+"""What every PassageIndex promises, against the brute-force oracle."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from tests.contracts.oracle_index import OracleIndex
+
+from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range
+from longleaf.core.ids import point_id
+from longleaf.core.protocols import (
+    IndexEntry,
+    IndexFilter,
+    IndexPassage,
+    LexicalQuery,
+    PassageIndex,
+)
+from longleaf.core.types import MetaValue
+from longleaf.retriever.index.edge import EdgeIndex
+
+if TYPE_CHECKING:
+    from longleaf.core.types import FloatArray
+
+DIM = 16
+ALL = IndexFilter(collections=("law", "science"))
+EVERYTHING = 10**9
+
+
+def open_edge(folder: Path) -> PassageIndex:
+    return EdgeIndex.open(folder, DIM, "test")
+
+
+def open_oracle(folder: Path) -> PassageIndex:
+    return OracleIndex()
+
+
+@pytest.fixture(params=[open_edge, open_oracle], ids=["edge", "oracle"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PassageIndex]:
+    opened = request.param(tmp_path / "index")
+    yield opened
+    opened.close()
+
+
+def unit(random_state: np.random.Generator) -> FloatArray:
+    vector = random_state.normal(size=DIM).astype(np.float32)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def entry(
+    document: int,
+    texts: tuple[str, ...] = ("plain words",),
+    revision: int | None = None,
+    collection: str = "law",
+    groups: tuple[str, ...] = (),
+    metadata: Mapping[str, MetaValue] | None = None,
+    language: str = "english",
+) -> IndexEntry:
+    revision = document if revision is None else revision
+    numbers = np.random.default_rng(revision)
+    return IndexEntry(
+        document_id=document,
+        revision_id=revision,
+        public_id=f"public{document}",
+        collection=collection,
+        key=f"docs/{document}.txt",
+        title=f"Title {document % 3}",
+        source=f"/in/{document}.txt",
+        media_type="text/plain" if document % 2 else "application/pdf",
+        language=language,
+        groups=groups,
+        passages=tuple(
+            IndexPassage(point_id(revision, ordinal), text, text, unit(numbers))
+            for ordinal, text in enumerate(texts)
+        ),
+        metadata=metadata or {},
+    )
+
+
+def found(index: PassageIndex, index_filter: IndexFilter) -> set[int]:
+    """Every point that passes."""
+    query = unit(np.random.default_rng(0))
+    return {point.point_id for point in index.search_dense(query, index_filter, EVERYTHING)}
+
+
+VALUES: list[MetaValue] = [
+    2019, 2020.0, 2020.5, "2020", "02020", "2020-03-01", "2020-03-01T12:00:00+05:00", "2020-03", -3,
+    0, "", "ca9", "CA9", "café", True, False, "true", ("a", "b"), ("2021", "zeta"), (), 2**60,
+    "1e3", "n/a", "\ud800", "2019-12-31T23:59:59.999999", "9999-12",
+    "0001-01-01T00:00:00+14:00", 1e300,
+]  # fmt: skip
+FIELDS = ["year", "a.b[0]", "título", "court"]
+BOUNDS: list[float | str | None] = [
+    None, 2019, 2020.0, 2020.5, -3, "2020", "2020-03", "2020-03-01", "2021-01-01T00:00:00Z",
+    "no date", 2.0**60, "9999-12", math.nan, math.inf,
+]  # fmt: skip
+
+
+def some_metadata(choose: random.Random) -> dict[str, MetaValue]:
+    return {name: choose.choice(VALUES) for name in FIELDS if choose.random() < 0.7}
+
+
+def some_filter(choose: random.Random, depth: int = 3) -> Filter:
+    field = choose.choice([*FIELDS, "type", "key", "document", "collection", "missing"])
+    values = [value for value in VALUES if not isinstance(value, tuple)]
+    values += ["text/plain", "docs/3.txt", "public4", "law"]
+    kinds = ["eq", "in", "range", "range", "prefix"] + ["and", "or", "not"] * (depth > 0)
+    match choose.choice(kinds):
+        case "eq":
+            return Eq(field, choose.choice(values))
+        case "in":
+            return In(field, tuple(choose.sample(values, choose.randrange(4))))
+        case "range":
+            names = choose.sample(["gte", "gt", "lte", "lt"], choose.randrange(3))
+            return Range(field, **{name: choose.choice(BOUNDS) for name in names})
+        case "prefix":
+            return Prefix(field, choose.choice(["", "2", "20", "ca", "docs/1", "t", "\ud800", "x"]))
+        case "not":
+            return Not(some_filter(choose, depth - 1))
+        case kind:
+            parts = tuple(some_filter(choose, depth - 1) for _ in range(choose.randrange(4)))
+            return And(parts) if kind == "and" else Or(parts)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PassageIndex, OracleIndex]]:
+    """An edge index and the oracle, holding the same 200 documents."""
+    choose = random.Random(7)
+    vocabulary = ["court", "patent", "il-6", "12(b)(iii)", "liability", "the", "of", "act", "god"]
+    entries = [
+        entry(
+            number,
+            tuple(
+                " ".join(choose.choices(vocabulary, k=12)) for _ in range(choose.randrange(1, 4))
+            ),
+            collection=choose.choice(["law", "science"]),
+            groups=tuple(choose.sample(["a", "b", "open"], choose.choice([0, 0, 1, 2]))),
+            metadata=some_metadata(choose),
+        )
+        for number in range(1, 201)
+    ]
+    edge, oracle = (
+        EdgeIndex.open(tmp_path_factory.mktemp("pair") / "index", DIM, "test"),
+        OracleIndex(),
+    )
+    for opened in (edge, oracle):
+        opened.put(entries)
+    yield edge, oracle
+    edge.close()
+
+
+def test_filters_mean_what_matches_says(pair: tuple[PassageIndex, OracleIndex]) -> None:
+    edge, oracle = pair
+    choose = random.Random(11)
+    sizes = set()
+    for _ in range(600):
+        asked = IndexFilter(("law", "science"), where=some_filter(choose))
+        wanted = found(oracle, asked)
+        assert found(edge, asked) == wanted, asked.where
+        sizes.add(len(wanted))
+    assert len(sizes) > 50, "the generated filters are too alike to prove anything"
+
+
+def test_filters_mean_the_same_after_optimize(pair: tuple[PassageIndex, OracleIndex]) -> None:
+    edge, oracle = pair
+    assert isinstance(edge, EdgeIndex)
+    edge.optimize()
+    choose = random.Random(13)
+    for _ in range(150):
+        asked = IndexFilter(("law", "science"), where=some_filter(choose))
+        assert found(edge, asked) == found(oracle, asked), asked.where
+
+
+def test_scopes(pair: tuple[PassageIndex, OracleIndex]) -> None:
+    edge, oracle = pair
+    for collections in [("law",), ("science",), ("law", "science"), ("none",), ("law", "none")]:
+        for groups in [None, (), ("a",), ("a", "b"), ("open",), ("nobody",)]:
+            asked = IndexFilter(collections, groups)
+            assert found(edge, asked) == found(oracle, asked), asked
+
+
+def test_dense_equals_brute_force(pair: tuple[PassageIndex, OracleIndex]) -> None:
+    edge, oracle = pair
+    numbers = np.random.default_rng(3)
+    for _ in range(20):
+        query = unit(numbers)
+        left = edge.search_dense(query, ALL, 25)
+        right = oracle.search_dense(query, ALL, 25)
+        assert [point.point_id for point in left] == [point.point_id for point in right]
+        np.testing.assert_allclose(
+            [point.score for point in left], [point.score for point in right], atol=1e-5
+        )
+
+
+def test_bm25_equals_the_formula_within_the_collections_searched(
+    pair: tuple[PassageIndex, OracleIndex],
+) -> None:
+    edge, oracle = pair
+    for text in [
+        "patent liability",
+        "12(b)(iii)",
+        "the court il-6",
+        "god",
+        "absent",
+        "the of",
+        "",
+    ]:
+        for asked in [ALL, IndexFilter(("science",)), IndexFilter(("law",), groups=("a",))]:
+            query = LexicalQuery(text, "english")
+            left = edge.search_bm25(query, asked, EVERYTHING)
+            right = oracle.search_bm25(query, asked, EVERYTHING)
+            assert {p.point_id for p in left} == {p.point_id for p in right}
+            expected = {p.point_id: p.score for p in right}
+            for point in left:
+                assert point.score == pytest.approx(expected[point.point_id], rel=1e-4)
+
+
+def test_scores_of_given_points(pair: tuple[PassageIndex, OracleIndex]) -> None:
+    edge, oracle = pair
+    numbers = np.random.default_rng(5)
+    every = sorted(found(oracle, ALL))
+    asked = [*every[:40], point_id(10**6, 0), every[0]]
+    query = unit(numbers)
+    left, right = edge.score_dense(query, asked), oracle.score_dense(query, asked)
+    assert left.keys() == right.keys() == set(every[:40])
+    assert all(left[point] == pytest.approx(right[point], abs=1e-5) for point in left)
+    lexical = LexicalQuery("patent", "english")
+    for within in [
+        ALL,
+        IndexFilter(("law",)),
+        IndexFilter(("law",), where=Eq("type", "text/plain")),
+    ]:
+        got = edge.score_bm25(lexical, within, asked)
+        wanted = oracle.score_bm25(lexical, within, asked)
+        assert got.keys() == wanted.keys()
+        assert 0.0 in got.values() and max(got.values()) > 0.0
+        assert all(got[point] == pytest.approx(wanted[point], rel=1e-4) for point in got)
+
+
+PHRASE_TEXTS = (
+    "The Court-of-Appeals, in Smith v. Jones, held: force majeure does not apply.",
+    "force\nmajeure",
+    "majeure force",
+    "Force “Majeure”",
+    "enforce majeure",
+    "IL‑6 and TNF-α rise; § 12(b)(iii) applies",
+    "ﬁnal ﬁndings of fact",
+    "東京都で開催された会議",
+    "no words here !!!",
+)
+
+
+PHRASES: list[tuple[str, set[int]]] = [
+    ("force majeure", {0, 1, 3}),
+    ("FORCE, majeure!", {0, 1, 3}),
+    ("court of appeals", {0}),
+    ("smith v. jones", {0}),
+    ("il-6", {5}),
+    ("12(b)(iii)", {5}),
+    ("12(b)", {5}),
+    ("tnf α", {5}),
+    ("findings of fact", {6}),
+    ("京都", {7}),
+    ("会議", {7}),
+    ("appl", set()),
+    ("unknown words", set()),
+    ("force", {0, 1, 2, 3}),
+]
+
+
+def test_phrases_and_exclusions(index: PassageIndex) -> None:
+    index.put([entry(1, PHRASE_TEXTS)])
+    everything = {point_id(1, ordinal) for ordinal in range(len(PHRASE_TEXTS))}
+    for phrase, holding in PHRASES:
+        points = {point_id(1, ordinal) for ordinal in holding}
+        assert found(index, IndexFilter(("law",), phrases=(phrase,))) == points, phrase
+        assert found(index, IndexFilter(("law",), phrases=(phrase, "no such"))) == points, phrase
+        rest = everything - points
+        assert found(index, IndexFilter(("law",), excluded=(phrase,))) == rest, phrase
+
+
+def test_phrases_without_words_are_ignored(index: PassageIndex) -> None:
+    index.put([entry(1, PHRASE_TEXTS)])
+    assert len(found(index, IndexFilter(("law",), phrases=("!!!",), excluded=("…", "")))) == len(
+        PHRASE_TEXTS
+    )
+
+
+def test_identifiers_beat_their_parts(index: PassageIndex) -> None:
+    index.put(
+        [
+            entry(1, ("rule 12 of part (b) and of part (iii), 12 12 b iii",)),
+            entry(2, ("as § 12(b)(iii) says",)),
+            entry(3, ("interleukin 6 and IL 10, IL 6 il 6 il",)),
+            entry(4, ("levels of IL-6 rose",)),
+            entry(5, ("doi 10.1371/journal.pbio.0020188",)),
+            entry(6, ("the journal 10 1371 pbio 0020188 journal",)),
+            entry(7, ("東京都で開催された会議",)),
+            entry(8, ("Case 1:21-cv-01234-ABC was closed",)),
+        ]
+    )
+    for text, best in [("§ 12(b)(iii)", 2), ("12(b)", 2), ("IL-6", 4), ("IL6", 4), ("東京", 7),
+                       ("10.1371/journal.pbio.0020188", 5), ("1:21-cv-01234", 8)]:  # fmt: skip
+        ranked = index.search_bm25(LexicalQuery(text, "english"), ALL, 5)
+        assert ranked[0].point_id == point_id(best, 0), text
+
+
+def test_empty_index_and_limits(index: PassageIndex) -> None:
+    query, lexical = unit(np.random.default_rng(1)), LexicalQuery("words", "english")
+    assert index.search_dense(query, ALL, 10) == []
+    assert index.search_bm25(lexical, ALL, 10) == []
+    assert index.score_dense(query, [1]) == {}
+    assert index.score_bm25(lexical, ALL, [1]) == {}
+    assert (index.passage_count(), index.indexed_seq()) == (0, 0)
+    index.delete([1, 2])
+    index.put([])
+    index.put([entry(1, ("words", "more words"))])
+    assert index.search_dense(query, ALL, 0) == [] == index.search_bm25(lexical, ALL, 0)
+    assert len(index.search_dense(query, ALL, 10**12)) == 2
+    assert len(index.search_bm25(lexical, ALL, 1)) == 1
+    assert index.score_dense(query, []) == {} == index.score_bm25(lexical, ALL, [])
+
+
+def test_equal_scores_come_in_point_order(index: PassageIndex) -> None:
+    index.put([entry(3, ("steady text", "steady text")), entry(1, ("steady text",))])
+    ranked = index.search_bm25(LexicalQuery("steady", "english"), ALL, 10)
+    assert [point.point_id for point in ranked] == [point_id(1, 0), point_id(3, 0), point_id(3, 1)]
+
+
+def test_put_replaces_whole_documents(index: PassageIndex) -> None:
+    index.put([entry(1, ("old one", "old two", "old three"), revision=10), entry(2)])
+    index.put([entry(1, ("new one",), revision=11)])
+    assert found(index, ALL) == {point_id(11, 0), point_id(2, 0)}
+    index.put([entry(1, ("new one",), revision=11)])
+    assert index.passage_count() == 2
+    index.put([entry(1, (), revision=12)])
+    assert found(index, ALL) == {point_id(2, 0)}
+
+
+def test_an_older_revision_is_ignored(index: PassageIndex) -> None:
+    index.put([entry(1, ("newer",), revision=5)])
+    index.put([entry(1, ("older", "older too"), revision=4), entry(2, revision=6)])
+    assert found(index, ALL) == {point_id(5, 0), point_id(6, 0)}
+    index.put([entry(3, revision=9), entry(3, revision=8)])
+    assert found(index, ALL) == {point_id(5, 0), point_id(6, 0), point_id(9, 0)}
+
+
+def test_the_same_revision_takes_new_fields(index: PassageIndex) -> None:
+    index.put([entry(1, revision=5, metadata={"year": 2020})])
+    index.put([entry(1, revision=5, metadata={"court": "ca9"}, groups=("a",))])
+    point = {point_id(5, 0)}
+    assert found(index, IndexFilter(("law",), where=Prefix("year", ""))) == set()
+    assert found(index, IndexFilter(("law",), where=Eq("court", "ca9"))) == point
+    assert found(index, IndexFilter(("law",), groups=("b",))) == set()
+
+
+def test_delete(index: PassageIndex) -> None:
+    index.put([entry(number) for number in range(1, 6)])
+    index.delete([2, 4, 99])
+    index.delete([])
+    assert found(index, ALL) == {point_id(number, 0) for number in (1, 3, 5)}
+    assert index.passage_count() == 3
+    index.put([entry(2)])
+    assert point_id(2, 0) in found(index, ALL)
+
+
+def test_rare_words_lead_after_replacing_and_deleting(index: PassageIndex) -> None:
+    """How often a word occurred in what is gone may linger in its weight, but in nothing else."""
+    kept = [entry(n, ("alpha beta" if n % 3 else "alpha gamma",)) for n in range(1, 10)]
+    index.put([entry(n, ("beta beta",)) for n in range(20, 40)])
+    index.put([entry(3, ("beta gamma", "beta"), revision=2)])
+    index.put(kept)
+    index.delete(list(range(20, 40)))
+    everything = [one.passages[0].point_id for one in kept]
+    ranked = index.search_bm25(LexicalQuery("alpha gamma", "english"), ALL, 50)
+    assert [point.point_id for point in ranked[:3]] == [point_id(n, 0) for n in (3, 6, 9)]
+    assert {point.point_id for point in ranked} == set(everything)
+    assert index.score_bm25(LexicalQuery("alpha gamma", "english"), ALL, everything) == {
+        point.point_id: point.score for point in ranked
+    }
+
+
+def test_ranges_beyond_the_indexed_fields(
+    index: PassageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "_max_indexed_keys", 7, raising=False)
+    index.put([entry(n, metadata={f"field{n}": n, "seen": f"2020-01-{n:02}"}) for n in range(1, 8)])
+    for number in range(1, 8):
+        asked = IndexFilter(("law",), where=Range(f"field{number}", gte=number, lte=number))
+        assert found(index, asked) == {point_id(number, 0)}
+    late = IndexFilter(("law",), where=Range("seen", gt="2020-01-05"))
+    assert found(index, late) == {point_id(6, 0), point_id(7, 0)}
+
+
+def test_concurrent_put_and_search(index: PassageIndex) -> None:
+    """A document that is being replaced is always found, in its old or its new revision."""
+    index.put([entry(1, ("steady words",) * 3, revision=1)])
+    failures: list[BaseException | str] = []
+    done = threading.Event()
+
+    def search() -> None:
+        query = unit(np.random.default_rng(1))
+        try:
+            while not done.is_set():
+                if not index.search_dense(query, ALL, 100):
+                    failures.append("nothing was found by meaning")
+                if not index.search_bm25(LexicalQuery("steady", "english"), ALL, 100):
+                    failures.append("nothing was found by words")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for revision in range(2, 40):
+        index.put([entry(1, ("steady words",) * (1 + revision % 3), revision=revision)])
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert found(index, ALL) == {point_id(39, 0)}
