@@ -168,7 +168,7 @@ class SearchEngine:
             return _nothing(parsed, timings)
 
         started = time.perf_counter()
-        vectors, failure = self._embed(parsed.text, request.instruction)
+        vectors = self._embed(parsed.text, request.instruction)
         timings["embed"] = _lap(started)
         retrieval = retrieve(
             RetrievalQuery(
@@ -192,9 +192,8 @@ class SearchEngine:
             request,
         )
         timings |= read_timings
-        warnings = [*failure]
         detected = detect(parsed.text)
-        warnings += [
+        warnings = [
             warning
             for language in sorted(set(languages.values()))
             if (
@@ -264,17 +263,15 @@ class SearchEngine:
         known_fields = {*BUILT_IN_FIELDS, *self.catalog.metadata_fields(collections)}
         return parse_query(request.query, known_fields)
 
-    def _embed(
-        self, text: str, instruction: str | None
-    ) -> tuple[QueryVectors | None, tuple[str, ...]]:
-        """The query's vectors; None and the reason when the model fails: BM25 still answers."""
+    def _embed(self, text: str, instruction: str | None) -> QueryVectors | None:
+        """The query's vectors; None when the model fails: BM25 still answers, and says so."""
         if not text.strip():
-            return None, ()
+            return None
         try:
-            return self.embedder.embed_query(text, instruction), ()
-        except Exception as error:
+            return self.embedder.embed_query(text, instruction)
+        except Exception:
             _log.exception("search.embed_failed")
-            return None, (f"The query could not be embedded: {error}",)
+            return None
 
     def _settings(self, request: SearchRequest) -> RetrievalSettings:
         changes: dict[str, object] = {"group": request.group}

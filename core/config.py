@@ -32,6 +32,9 @@ class ServerSettings(_Section):
     allow_remote: bool = Field(
         False, description="Listen beyond loopback although there are no access keys yet."
     )
+    allowed_hosts: str = Field(
+        "", description="Host names to answer to beside the address itself, comma-separated."
+    )
     port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: int = Field(
         256 * 1024 * 1024, ge=1, description="Largest upload taken, in bytes."

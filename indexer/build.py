@@ -414,9 +414,10 @@ def _key_of(file: _File, result: PutResult) -> str:
 
 
 def _unchanged(known: Source) -> FileResult:
-    return FileResult(
-        known.key, Outcome.UNCHANGED, known.reason, known.detail, known.document_count
-    )
+    """A file that was not read again; one that could not be taken still cannot."""
+    failed = known.outcome in (Outcome.REJECTED, Outcome.NO_TEXT)
+    outcome = known.outcome if failed else Outcome.UNCHANGED
+    return FileResult(known.key, outcome, known.reason, known.detail, known.document_count)
 
 
 def _lies_under(key: str, roots: Sequence[Path]) -> bool:

@@ -29,9 +29,9 @@ def serve(
     import socket
 
     import uvicorn
-    from longleaf.api.app import create_app
 
     from longleaf.api import wire
+    from longleaf.api.app import create_app
     from longleaf.api.running import announced
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
@@ -69,9 +69,10 @@ def serve(
             print_json({"url": url})
         else:
             console().print(f"Longleaf answers at {url} (ctrl-C stops it)")
+        allowed = [name for name in settings.server.allowed_hosts.split(",") if name.strip()]
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(runtime),
+                create_app(runtime, allowed_hosts=allowed),
                 log_level="info" if verbose else "warning",
                 timeout_graceful_shutdown=10,
                 server_header=False,

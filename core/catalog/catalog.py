@@ -238,6 +238,9 @@ class Catalog:
                 if source.keep_keys is not None:
                     self._delete_stale(connection, source_id, source.keep_keys)
             writes.append_log(connection, entries)
+            left = {each.replaced_original for each in results if each.replaced_original}
+            for name in writes.unused_originals(connection, left):
+                self.blobs.delete(name)
         return results
 
     def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:

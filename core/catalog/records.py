@@ -122,7 +122,11 @@ class Source(SourceWrite):
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """What a put did: `changed` is False when the document was already exactly so."""
+    """What a put did: `changed` is False when the document was already exactly so.
+
+    `replaced_source`: the file that the document came from before; `replaced_original`: the
+    original that an unchanged document no longer refers to.
+    """
 
     public_id: str
     document_id: int
@@ -130,6 +134,7 @@ class PutResult:
     revision: int
     changed: bool
     replaced_source: str | None = None
+    replaced_original: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

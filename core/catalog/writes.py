@@ -181,7 +181,11 @@ def _segment_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]
 def put_document(
     connection: Connection, write: DocumentWrite, content_id: int, source_id: int | None
 ) -> tuple[PutResult, list[tuple[int, str, int, str]]]:
-    """Make `write` the current state of its document; returns the result and log entries."""
+    """Make `write` the current state of its document; returns the result and log entries.
+
+    Where the file around a document changed but not the document (another line of a JSONL), its
+    revision stays and only names the new original.
+    """
     now = time.time()
     metadata = {
         name: list(value) if isinstance(value, tuple) else value
@@ -203,12 +207,27 @@ def put_document(
         .where(documents.c.collection == write.collection, documents.c.key == write.key)
     ).first()
     public_id = ids.document_id(write.collection, write.key)
-    if old is not None and all(old._mapping[name] == value for name, value in wanted.items()):
+    if old is not None and all(
+        old._mapping[name] == value for name, value in wanted.items() if name != "original"
+    ):
         if source_id != old.source_id:
             connection.execute(
                 update(documents).where(documents.c.id == old.id).values(source_id=source_id)
             )
-        same = PutResult(public_id, old.id, old.revision_id, old.revision, changed=False)
+        if write.original != old.original:
+            connection.execute(
+                update(revisions)
+                .where(revisions.c.id == old.revision_id)
+                .values(original=write.original)
+            )
+        same = PutResult(
+            public_id,
+            old.id,
+            old.revision_id,
+            old.revision,
+            changed=False,
+            replaced_original=old.original if old.original != write.original else None,
+        )
         return same, []
     if old is None:
         document_id = insert_row(

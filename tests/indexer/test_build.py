@@ -112,7 +112,13 @@ def test_a_second_run_embeds_nothing(indexer: Indexer, folder: Path) -> None:
     run(indexer, folder)
     before, seq = indexer.embedder.count, indexer.catalog.head_seq()  # type: ignore[attr-defined]
     again = run(indexer, folder)
-    assert {result.outcome for result in again.values()} == {Outcome.UNCHANGED}
+    assert {name: result.outcome for name, result in again.items()} == {
+        "lease.txt": Outcome.UNCHANGED,
+        "note.md": Outcome.UNCHANGED,
+        "many.jsonl": Outcome.UNCHANGED,
+        "broken.pdf": Outcome.REJECTED,
+        "empty.txt": Outcome.REJECTED,
+    }
     assert indexer.embedder.count == before  # type: ignore[attr-defined]
     assert indexer.catalog.head_seq() == seq
     # A file that was only touched is read, recognised and not embedded.
@@ -134,6 +140,8 @@ def test_a_changed_file_replaces_only_what_changed(indexer: Indexer, folder: Pat
     assert "8" not in by_key, "a line that is gone takes its document with it"
     assert by_key["3"].revision == 2
     assert indexer.catalog.text(by_key["3"]).text == "Now it says something else."
+    now = (folder / "many.jsonl").read_bytes()
+    assert {indexer.catalog.blobs.get(by_key[str(n)].original or "") for n in range(8)} == {now}
 
 
 def test_prune_removes_what_is_gone_and_only_below_the_roots(
