@@ -66,8 +66,9 @@ class OracleIndex:
     def search_bm25(
         self, query: LexicalQuery, index_filter: IndexFilter, limit: int
     ) -> list[ScoredPoint]:
-        passing = [passage.point_id for _, passage in self._passing(index_filter)]
-        scores = self.score_bm25(query, index_filter, passing)
+        with self.lock:
+            passing = [passage.point_id for _, passage in self._passing(index_filter)]
+            scores = self.score_bm25(query, index_filter, passing)
         return _top({point: score for point, score in scores.items() if score > 0.0}, limit)
 
     def score_dense(self, vector: FloatArray, point_ids: Sequence[int]) -> dict[int, float]:
@@ -80,9 +81,10 @@ class OracleIndex:
     def score_bm25(
         self, query: LexicalQuery, index_filter: IndexFilter, point_ids: Sequence[int]
     ) -> dict[int, float]:
+        everything = self._all()
         corpus = {
             passage.point_id: _terms(entry, passage)
-            for entry, passage in self._all()
+            for entry, passage in everything
             if entry.collection in index_filter.collections
         }
         with_term = Counter(term for terms in corpus.values() for term in terms)
@@ -90,13 +92,14 @@ class OracleIndex:
             term: math.log(1.0 + (len(corpus) - count + 0.5) / (count + 0.5))
             for term, count in with_term.items()
         }
+        wanted = set(point_ids)
         asked = encoder(query.language).query(query.text).indices
         return {
             passage.point_id: sum(
                 corpus[passage.point_id].get(term, 0.0) * idf.get(term, 0.0) for term in asked
             )
-            for _, passage in self._passing(index_filter)
-            if passage.point_id in point_ids
+            for entry, passage in everything
+            if passage.point_id in wanted and passes(entry, passage, index_filter)
         }
 
     def passage_count(self) -> int:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
 from longleaf.core.ids import point_id
-from longleaf.core.protocols import IndexEntry, IndexFilter, IndexPassage
+from longleaf.core.protocols import IndexEntry, IndexFilter, IndexPassage, LexicalQuery
 from longleaf.retriever.index.edge import EdgeIndex
 
 DIM = 4
@@ -51,6 +52,24 @@ def test_everything_survives_reopening_and_copying(tmp_path: Path) -> None:
         again.put([entry(2, 2)])
         assert again.passage_count() == 4
         again.close()
+
+
+def test_a_reopened_index_still_keeps_collections_apart(tmp_path: Path) -> None:
+    """Searching all there is leaves the collection filter out; what "all" is must survive."""
+    index = opened(tmp_path / "index")
+    index.put([entry(1, 1), replace(entry(2, 2), collection="secret")])
+    index.flush(1)
+    index.close()
+    index = opened(tmp_path / "index")
+    query = np.ones(DIM, np.float32)
+    law = {point_id(1, 0), point_id(1, 1)}
+    assert {p.point_id for p in index.search_dense(query, ALL, 10)} == law
+    assert set(index.score_bm25(LexicalQuery("text", "none"), ALL, index.scroll(ALL, 10))) == law
+    assert len(index.scroll(IndexFilter(("law", "secret")), 10)) == 4
+    assert index.scroll(IndexFilter(()), 10) == []
+    index.put([replace(entry(3, 3), collection="later")])
+    assert len(index.scroll(IndexFilter(("law", "secret")), 10)) == 4
+    index.close()
 
 
 _WORKER = """
@@ -144,4 +163,36 @@ def test_bad_vectors_are_refused_before_anything_is_written(tmp_path: Path) -> N
     with pytest.raises(GenerationMismatch):
         index.search_dense(np.ones(DIM + 1, np.float32), ALL, 3)
     assert index.passage_count() == 0
+    index.close()
+
+
+@pytest.mark.slow
+def test_int8_codes_with_rescoring_find_what_brute_force_finds(tmp_path: Path) -> None:
+    """Below about 10 MB of vectors the engine makes no codes, so this takes a larger index."""
+    dim, count = 384, 20_000
+    numbers = np.random.default_rng(1)
+    centres = numbers.normal(size=(500, dim))
+    vectors = centres[numbers.integers(0, 500, count)] + 0.8 * numbers.normal(size=(count, dim))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    index = EdgeIndex.open(tmp_path / "index", dim, "test")
+    for start in range(0, count, 1000):
+        made = (
+            IndexPassage(point_id(1 + start, n), "", "", vectors[start + n]) for n in range(1000)
+        )
+        index.put([replace(entry(1 + start, 1 + start), passages=tuple(made))])
+    assert index.optimize()
+    points = [point_id(1 + start, n) for start in range(0, count, 1000) for n in range(1000)]
+    found = exact = 0
+    for query in vectors[:: count // 50]:
+        scores = vectors @ query
+        best = {points[place] for place in np.argsort(-scores)[:100]}
+        ranked = index.search_dense(query, ALL, 100)
+        found += len(best & {point.point_id for point in ranked})
+        for point in ranked:
+            expected = scores[points.index(point.point_id)]
+            exact += abs(point.score - expected) < 1e-5
+        given = index.score_dense(query, points[:50])
+        assert [given[point] for point in points[:50]] == pytest.approx(scores[:50], abs=1e-5)
+    assert found / 5000 >= 0.999
+    assert exact == 5000
     index.close()
