@@ -3,6 +3,11 @@
 Fitted once by benchmarks/fit_projection.py on openly licensed text that no evaluation uses, and
 never refitted to a user's corpus: codes of every installation and every document then compare.
 This module applies a matrix; it neither fits one nor runs a model.
+
+What smallness costs, as nDCG@10 of MaxSim alone over the dense top 100 (mean of scifact train,
+cacm and cranfield; dense alone 0.523): 384 float32 0.560, 192 0.552, 128 0.543, 128 int8 0.544,
+128 int4 0.542, 96 int8 0.541, 64 int8 0.537. Centring (0.540), whitening (0.543) and earlier
+layers (0.510 and less) gained nothing.
 """
 
 from __future__ import annotations
