@@ -8,8 +8,8 @@ as plain text: they were not written in our query syntax.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from longleaf.api import wire
 from longleaf.api.evaluate.beir import BeirCollection
@@ -19,10 +19,12 @@ from longleaf.api.search import SearchRequest, StageRun
 from longleaf.core import ids
 from longleaf.core.catalog import DocumentHead
 from longleaf.core.config import Settings
-from longleaf.core.errors import CatalogBroken
+from longleaf.core.errors import CatalogBroken, NotFound
 from longleaf.core.protocols import ReaderQuery
-from longleaf.core.types import Candidate, CandidatePassage, Outcome, Scope
+from longleaf.core.types import Candidate, CandidatePassage, Outcome, QueryVectors, Scope
+from longleaf.reranker.read import ReadResult
 from longleaf.retriever.follow import Follower
+from longleaf.retriever.fusion import z_score_fusion
 
 COLLECTION = "eval"
 _BM25 = ("parse", "bm25", "check")
@@ -149,41 +151,73 @@ class EngineUnderTest:
         }
 
     def rerank_given(self, query_text: str, given: Sequence[tuple[str, float]]) -> StagedResult:
-        """The second stage alone; of a document's passages the densest few are read."""
+        """Dense, fused and final over the given documents: the given score stands in for BM25's.
+
+        Each document's densest few passages are scored and read, exactly as for candidates of our
+        own. `dense` orders the given documents, it finds none; `fused` adds the z-scores.
+        """
+        started = time.perf_counter()
         vectors = self.engine.embedder.embed_query(query_text)
-        candidates = []
-        for rank, (key, score) in enumerate(given, start=1):
+        embedded = time.perf_counter()
+        found: list[tuple[DocumentHead, float, list[tuple[int, float]]]] = []
+        for key, score in given:
             head = self._head(key)
-            if head is None:
-                continue
-            stored = self.catalog.passages(head, self.engine.generation, 0, 100_000)
-            points = [passage.point_id for passage in stored]
-            dense = self.engine.index.score_dense(vectors.dense, points)
-            best = sorted(points, key=lambda point: -dense.get(point, -1.0))
-            candidates.append(
-                Candidate(
-                    head.document_id,
-                    head.revision_id,
-                    rank,
-                    score,
-                    tuple(
-                        CandidatePassage(point, dense.get(point, 0.0), 0.0, None, None, score)
-                        for point in best[: self._passages_per_document]
-                    ),
-                )
+            if head is not None:
+                found.append((head, score, self._densest(head, vectors)))
+        dense_scores = {head.document_id: dense[0][1] for head, _, dense in found if dense}
+        fused = z_score_fusion(
+            dense_scores,
+            {
+                head.document_id: score
+                for head, score, _ in found
+                if head.document_id in dense_scores
+            },
+            self.engine.settings.weight_bm25,
+        )
+        by_document = {head.document_id: (head, dense) for head, _, dense in found}
+        candidates = [
+            Candidate(
+                document_id,
+                by_document[document_id][0].revision_id,
+                rank,
+                score,
+                tuple(
+                    CandidatePassage(point, dense, 0.0, None, None, score)
+                    for point, dense in by_document[document_id][1]
+                ),
             )
+            for rank, (document_id, score) in enumerate(fused.items(), start=1)
+        ]
+        fused_ms = (time.perf_counter() - started) * 1000.0
         query = ReaderQuery(query_text, None, vectors)
         request = SearchRequest(query_text, plain=True)
         read, heads, _, reading, timings = self.engine.read(candidates, query, request)
+        keys = {document_id: head.key for document_id, (head, _) in by_document.items()}
+        densest = sorted(dense_scores.items(), key=lambda item: (-item[1], item[0]))
         return StagedResult(
-            rankings={"final": _final(heads, read, reading)},
-            timings_ms={"final": sum(timings.values())},
+            rankings={
+                "dense": tuple((keys[document_id], score) for document_id, score in densest),
+                "fused": tuple((keys[document_id], score) for document_id, score in fused.items()),
+                "final": _final(heads, read, reading),
+            },
+            timings_ms={
+                "fused": fused_ms,
+                "final": fused_ms + sum(timings.values()),
+                "embed": (embedded - started) * 1000.0,
+                "rerank": sum(timings.values()),
+            },
             degraded=tuple(f"{d.stage}: {d.reason}" for d in reading.degraded),
         )
 
-    def _head(self, key: str) -> DocumentHead | None:
-        from longleaf.core.errors import NotFound
+    def _densest(self, head: DocumentHead, vectors: QueryVectors) -> list[tuple[int, float]]:
+        """A document's best passages by dense score: (point id, score), best first."""
+        stored = self.catalog.passages(head, self.engine.generation, 0, 100_000)
+        points = [passage.point_id for passage in stored]
+        scores = self.engine.index.score_dense(vectors.dense, points)
+        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        return best[: self._passages_per_document]
 
+    def _head(self, key: str) -> DocumentHead | None:
         try:
             return self.catalog.document(ids.document_id(COLLECTION, key), _ALL)
         except NotFound:
@@ -191,13 +225,8 @@ class EngineUnderTest:
 
 
 def _final(
-    heads: Mapping[int, DocumentHead], candidates: Sequence[Candidate], reading: object
+    heads: Mapping[int, DocumentHead], candidates: Sequence[Candidate], reading: ReadResult
 ) -> tuple[tuple[str, float], ...]:
-    order: Sequence[int] = reading.order  # type: ignore[attr-defined]
-    scores: Sequence[float] = reading.scores  # type: ignore[attr-defined]
-    return tuple((heads[candidates[index].revision_id].key, scores[index]) for index in order)
-
-
-def scratch_folder(settings: Settings) -> Path:
-    """Where scratch catalogs lie; may be deleted at any time."""
-    return settings.home / "eval"
+    return tuple(
+        (heads[candidates[index].revision_id].key, reading.scores[index]) for index in reading.order
+    )
