@@ -202,6 +202,11 @@ class SearchEngine:
                 )
             )
         ]
+        if vectors is not None and vectors.truncated_tokens:
+            warnings.append(
+                f"The query is longer than the embedding model reads: its last "
+                f"{vectors.truncated_tokens} tokens were used by the word search (BM25) only."
+            )
         return StageRun(
             parsed,
             replace(retrieval, candidates=candidates),

@@ -162,11 +162,14 @@ class QueryVectors:
     """A query as the embedder sees it.
 
     `dense`: (dim,) float32, unit length. `tokens`: (n_query_tokens, token_dim) float32, scaled so
-    that `token_codes @ tokens.T` is the cosine of stored token and query token; (0, 0) if none.
+    that `token_codes @ tokens.T` is the cosine of stored token and query token, times the query
+    token's weight where the embedder weighs them (weights average 1); (0, 0) if none.
+    `truncated_tokens` of the query did not fit the model.
     """
 
     dense: FloatArray
     tokens: FloatArray
+    truncated_tokens: int = 0
 
 
 # --- who may see what --------------------------------------------------------------------------

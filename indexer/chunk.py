@@ -98,6 +98,7 @@ class PassageChunker:
                     f"A passage {name.format(given)} cannot work.", f"Use {low:,} to {high:,}."
                 )
         self._tokenizer = type(tokenizer).from_str(tokenizer.to_str())
+        self._tokenizer.encode_special_tokens = tokenizer.encode_special_tokens
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._target_tokens = target_tokens

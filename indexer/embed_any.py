@@ -137,12 +137,15 @@ class SentenceTransformerEmbedder:
         text = sequence.encodable(text).strip()
         (output,) = self._encode([text], prompt, query=True)
         dense = _dense(output)
+        whole = len(self.tokenizer.encode(prompt + text).ids)
+        truncated_tokens = max(0, whole - self.max_tokens)
         if self._projection is None:
-            return QueryVectors(dense, np.zeros((0, 0), np.float32))
+            return QueryVectors(dense, np.zeros((0, 0), np.float32), truncated_tokens)
         encoding = self._cut_tokenizer.encode(prompt + text)
         kept = _covering(encoding, len(prompt), len(prompt) + len(text))
         tokens = self._projection.apply(_token_rows(output, encoding.ids)[kept])
-        return QueryVectors(dense, quantize.scale_query(tokens, self._projection.scale))
+        codes = quantize.scale_query(tokens, self._projection.scale)
+        return QueryVectors(dense, codes, truncated_tokens)
 
     def _lay_out(self, item: EmbedInput) -> _Laid:
         text = sequence.encodable(item.text)

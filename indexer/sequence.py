@@ -102,10 +102,10 @@ class SequenceBuilder:
             truncated_tokens=len(text.ids) - len(text_ids),
         )
 
-    def query(self, text: str) -> tuple[int, ...]:
-        """A query's ids; what does not fit is cut (a query has no place to count it)."""
-        ids = self._tokenizer.encode(encodable(text), add_special_tokens=False).ids[: self._room]
-        return (self._first, *ids, self._last)
+    def query(self, text: str) -> tuple[tuple[int, ...], int]:
+        """A query's ids, and how many of its tokens did not fit."""
+        ids = self._tokenizer.encode(encodable(text), add_special_tokens=False).ids
+        return (self._first, *ids[: self._room], self._last), max(0, len(ids) - self._room)
 
 
 def whole_words(encoding: Encoding, max_tokens: int) -> list[int]:

@@ -21,13 +21,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longleaf.core.onecore import one_core_threads
+
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray, Int8Array
@@ -158,14 +161,7 @@ def _one_core() -> ThreadPoolExecutor:
     """A thread whose torch uses one core; everybody else's keeps what it has."""
     import torch
 
-    before = torch.get_num_threads()
-    executor = ThreadPoolExecutor(
-        1, thread_name_prefix="maxsim", initializer=torch.set_num_threads, initargs=(1,)
-    )
-    executor.submit(torch.get_num_threads).result()
-    # torch sets the calling thread's count and the one that threads to come begin with.
-    torch.set_num_threads(before)
-    return executor
+    return one_core_threads("maxsim", torch.get_num_threads, torch.set_num_threads, workers=1)
 
 
 def _int8_product(stored: Int8Array, query: Int8Array) -> NDArray[np.int32]:

@@ -257,3 +257,16 @@ def test_importing_the_module_imports_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "False"
+
+
+def test_a_query_that_is_too_long_says_how_many_tokens_were_left_out(
+    minilm: MiniLMEmbedder,
+) -> None:
+    assert minilm.embed_query("short words").truncated_tokens == 0
+    assert minilm.embed_query("word " * 300).truncated_tokens == 300 - (minilm.max_tokens - 2)
+
+
+def test_special_tokens_in_a_document_are_only_letters(minilm: MiniLMEmbedder) -> None:
+    around = minilm.tokenizer.encode("").ids
+    inside = minilm.tokenizer.encode("a [SEP] b [CLS] [PAD]", add_special_tokens=False).ids
+    assert not set(around) & set(inside)
