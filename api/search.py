@@ -14,9 +14,9 @@ from typing import Literal
 
 import structlog
 
-from longleaf.api.highlight import highlight_spans
+from longleaf.api.highlight import Highlighter
 from longleaf.core.budget import Budget
-from longleaf.core.catalog import Catalog, DocumentHead, Generation
+from longleaf.core.catalog import CandidateHead, Catalog, DocumentHead, Generation
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, And, Filter
 from longleaf.core.language import detect, mismatch_warning
@@ -93,7 +93,7 @@ class StageRun:
     parsed: ParsedQuery
     retrieval: Retrieval
     reading: ReadResult
-    heads: Mapping[int, DocumentHead]
+    heads: Mapping[int, CandidateHead]
     passages: Mapping[int, PassageText]
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
@@ -127,10 +127,17 @@ class SearchEngine:
         started = time.perf_counter()
         seen_seq = self._seen_seq()
         run = self.run(request)
+        shown = time.perf_counter()
         order = run.reading.order[request.offset : request.offset + request.limit]
+        chosen = [run.retrieval.candidates[index].revision_id for index in order]
+        heads = self.catalog.heads(chosen, request.scope)
+        highlighter = Highlighter(run.parsed.text, run.parsed.phrases)
         hits = tuple(
-            self._hit(run, index, rank)
-            for rank, index in enumerate(order, start=request.offset + 1)
+            self._hit(run, index, rank, heads[revision_id], highlighter)
+            for rank, (index, revision_id) in enumerate(
+                zip(order, chosen, strict=True), start=request.offset + 1
+            )
+            if revision_id in heads
         )
         reranker = self.reranker if request.rerank else None
         return SearchAnswer(
@@ -142,7 +149,7 @@ class SearchEngine:
             reranked_count=run.reading.reranked_count,
             degraded=(*run.retrieval.degraded, *run.reading.degraded),
             warnings=run.warnings,
-            timings_ms={**run.timings_ms, "total": (time.perf_counter() - started) * 1000.0},
+            timings_ms={**run.timings_ms, "show": _lap(shown), "total": _lap(started)},
             seen_seq=seen_seq,
         )
 
@@ -221,7 +228,7 @@ class SearchEngine:
         self, found: Sequence[Candidate], query: ReaderQuery, request: SearchRequest
     ) -> tuple[
         tuple[Candidate, ...],
-        dict[int, DocumentHead],
+        dict[int, CandidateHead],
         dict[int, PassageText],
         ReadResult,
         dict[str, float],
@@ -232,7 +239,7 @@ class SearchEngine:
         point id, the verdict, and the milliseconds of "hydrate" and "rerank".
         """
         started = time.perf_counter()
-        heads = self.catalog.heads([c.revision_id for c in found], request.scope)
+        heads = self.catalog.candidate_heads([c.revision_id for c in found], request.scope)
         # A document deleted since the index was asked is gone from the answer as well.
         candidates = tuple(c for c in found if c.revision_id in heads)
         points = [passage.point_id for c in candidates for passage in c.passages]
@@ -288,9 +295,10 @@ class SearchEngine:
             changes["fusion"] = request.fusion
         return replace(self.settings, **changes)  # type: ignore[arg-type]
 
-    def _hit(self, run: StageRun, index: int, rank: int) -> Hit:
-        candidate: Candidate = run.retrieval.candidates[index]
-        head = run.heads[candidate.revision_id]
+    def _hit(
+        self, run: StageRun, index: int, rank: int, head: DocumentHead, highlighter: Highlighter
+    ) -> Hit:
+        candidate = run.retrieval.candidates[index]
         reading = run.reading.readings[index]
         scores = dict(reading.passage_scores) if reading else {}
         found = [each for each in candidate.passages if each.point_id in run.passages]
@@ -311,9 +319,7 @@ class SearchEngine:
             passages=tuple(
                 HitPassage(
                     passage=run.passages[each.point_id],
-                    highlights=highlight_spans(
-                        run.passages[each.point_id], run.parsed.text, run.parsed.phrases
-                    ),
+                    highlights=highlighter.spans(run.passages[each.point_id]),
                     dense_score=each.dense_score,
                     bm25_score=each.bm25_score,
                     dense_rank=each.dense_rank,

@@ -1,10 +1,11 @@
 """How long a two-stage search takes, and what 100,000 passages cost in memory and disk.
 
 One client, warm, queries one after another: query encoding + retrieval + `late` over the
-candidates' passages, through `SearchEngine.search` (the function behind API and page). Every size but the
-smallest is SYNTHETIC, and says so: texts are real (the documents beside the repository, cut by the
-real chunker, repeated as often as needed), dense vectors are real ones plus noise, token vectors
-are slices of real ones, so that no size waits hours for a model. `--passages 5000` embeds for real.
+candidates' passages, through `SearchEngine.search` (the function behind API and page). Every size
+but the smallest is SYNTHETIC, and says so: texts are real (the documents beside the repository, cut
+by the real chunker, repeated as often as needed), dense vectors are real ones plus noise, token
+vectors are slices of real ones, so that no size waits hours for a model. `--passages 5000` embeds
+for real.
 
     python benchmarks/latency.py --passages 5000 100000 --queries 300
 """

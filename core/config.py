@@ -105,7 +105,7 @@ class RerankerSettings(_Section):
     """The second stage."""
 
     kind: Literal["auto", "late", "cross-encoder", "none"] = Field(
-        "auto", description="auto: late. `longleaf doctor` and the log say what was chosen and why."
+        "auto", description="auto: late. `/readyz` and the log say what was chosen and why."
     )
     model: str = Field("", description="Folder or hub id, for kind cross-encoder.")
     deadline_ms: float | None = Field(

@@ -65,7 +65,7 @@ class MiniLMEmbedder:
         *,
         dtype: Dtype = "auto",
         threads: int | None = None,
-        weigh_query_tokens: bool = False,
+        weigh_query_tokens: bool = True,
         window_passages: int = WINDOW_PASSAGES,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:

@@ -56,7 +56,7 @@ class LateInteraction:
         self,
         reader: TokenVectorReader,
         *,
-        first_stage_weight: float = 3.0,
+        first_stage_weight: float = 2.0,
         read_title: bool = True,
         arithmetic: Arithmetic | None = None,
     ) -> None:

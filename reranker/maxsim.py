@@ -48,7 +48,7 @@ _EXACT_FLOAT32_DIM = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Which way of multiplying this machine uses, and why (shown by `longleaf doctor`)."""
+    """Which way of multiplying this machine uses, and why (logged at start)."""
 
     name: str
     reason: str

@@ -336,7 +336,6 @@ def test_the_installed_wheel_works_without_the_repository(wheel: Path, tmp_path:
     assert all(Path(each).is_relative_to(target) for each in said.split())
 
 
-@pytest.mark.xfail(strict=True, reason="pyproject.toml's license-files does not name NOTICE yet")
 def test_the_licence_and_the_notice_travel_with_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name).name for name in archive.namelist() if "/licenses/" in name}

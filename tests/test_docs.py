@@ -128,10 +128,6 @@ def test_every_setting_and_every_command_has_its_row() -> None:
                 assert re.search(rf"[`/]{re.escape(shown)}[`/]", section), (path, name)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="core/config.py describes reranker.kind by `longleaf doctor`, which is not there yet",
-)
 def test_setting_descriptions_name_only_commands_that_exist() -> None:
     named = {name for text in setting_names().values() for name in _COMMAND_IN_WORDS.findall(text)}
     assert named <= set(_groups())
@@ -198,9 +194,6 @@ def test_make_targets_and_documents_agree() -> None:
     assert targets <= said, "make targets that nobody explains"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`make bench` runs benchmarks/run.py, which is not there yet"
-)
 def test_what_make_runs_is_there() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     scripts = re.findall(r"\$\(BIN\)/python ([\w/]+\.py)", makefile)

@@ -20,11 +20,9 @@ OURS = [*MODULES, *(each for folder in ("tests", "benchmarks", "src/longleaf")
 
 MAX_LINES = 500
 OBVIOUS_LINES = 10
-OWED_LINES = {"core/catalog/catalog.py": 540, "tests/retriever/test_retrieve.py": 600}
+OWED_LINES = {"tests/retriever/test_retrieve.py": 600}
 """Files that are too long today, and how long they may be until somebody splits them."""
 OWED_WORDS = {
-    "core/catalog/generations.py": {"live_generation", "create_generation"},
-    "core/catalog/reads.py": {"passage_text"},
     "indexer/parsers/pdf_text.py": {"Usage.of"},
 }
 """Names without a docstring today; whoever explains one takes it out."""

@@ -17,13 +17,12 @@ from longleaf.api.evaluate.run import StagedResult
 from longleaf.api.evaluate.spans import RankedSpan
 from longleaf.api.search import SearchRequest, StageRun
 from longleaf.core import ids
-from longleaf.core.catalog import DocumentHead
+from longleaf.core.catalog import CandidateHead, DocumentHead
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, NotFound
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import Candidate, CandidatePassage, Outcome, QueryVectors, Scope
 from longleaf.reranker.read import ReadResult
-from longleaf.retriever.follow import Follower
 from longleaf.retriever.fusion import z_score_fusion
 
 COLLECTION = "eval"
@@ -65,8 +64,7 @@ def open_scratch(
             "longleaf index names the reason: try it on that file.",
         )
     runtime = wire.open_runtime(scratch, follow=False)
-    follower: Follower = runtime.follower
-    follower.catch_up(on_index)
+    runtime.follower.catch_up(on_index)
     return runtime
 
 
@@ -102,7 +100,7 @@ class EngineUnderTest:
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
         retrieval = run.retrieval
         sides = {"bm25": retrieval.bm25_ranking, "dense": retrieval.dense_ranking}
-        heads: Mapping[int, DocumentHead] = self.catalog.heads(
+        heads = self.catalog.candidate_heads(
             [ranked.revision_id for side in sides.values() for ranked in side], _ALL
         )
         rankings = {
@@ -225,7 +223,7 @@ class EngineUnderTest:
 
 
 def _final(
-    heads: Mapping[int, DocumentHead], candidates: Sequence[Candidate], reading: ReadResult
+    heads: Mapping[int, CandidateHead], candidates: Sequence[Candidate], reading: ReadResult
 ) -> tuple[tuple[str, float], ...]:
     return tuple(
         (heads[candidates[index].revision_id].key, reading.scores[index]) for index in reading.order

@@ -2,6 +2,7 @@
 
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.records import (
+    CandidateHead,
     CatalogCounts,
     Change,
     Collection,
@@ -18,6 +19,7 @@ from longleaf.core.catalog.records import (
 )
 
 __all__ = [
+    "CandidateHead",
     "Catalog",
     "CatalogCounts",
     "Change",

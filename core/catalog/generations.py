@@ -16,6 +16,7 @@ from longleaf.core.catalog.records import Generation
 
 
 def live_generation(connection: Connection) -> Generation | None:
+    """The generation that searches answer from, None before anything was indexed."""
     table, chunkers, embedders = schema.generations, schema.chunkers, schema.embedders
     row = connection.execute(
         select(
@@ -43,6 +44,7 @@ def create_generation(
     token_dim: int,
     state: str = "live",
 ) -> Generation:
+    """Enter a generation, with its chunker and embedder where those are new."""
     chunkers, embedders = schema.chunkers, schema.embedders
     chunker_id = connection.execute(
         select(chunkers.c.id).where(chunkers.c.fingerprint == chunker)

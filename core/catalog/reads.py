@@ -1,6 +1,6 @@
 """Reading documents and passages, every time within a `Scope`.
 
-The scope is part of the SQL, not a filter afterwards, so counts and pages are right as well. What
+In lists and counts the scope is part of the SQL, so pages and numbers are right as well. What
 a caller may not see does not exist for that caller: it is NotFound, never "forbidden".
 """
 
@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 
 from longleaf.core import ids
 from longleaf.core.catalog.records import (
+    CandidateHead,
     DocumentHead,
     DocumentSize,
     DocumentText,
@@ -105,16 +106,49 @@ def metadata_from_json(stored: Mapping[str, Any]) -> dict[str, MetaValue]:
     }
 
 
+# By id, the scope is checked on the row: with the scope in the SQL, SQLite walks all documents of
+# the collection instead of looking up 200 ids (260 ms against 1 ms at 5,000 documents).
+
+
 def heads_by_revision(
     connection: Connection, revision_ids: Sequence[int], scope: Scope
 ) -> dict[int, DocumentHead]:
     """The heads of those revisions that still exist and may be seen (current or just replaced)."""
     found: dict[int, DocumentHead] = {}
-    condition = scope_condition(connection, scope)
     for batch in batches(list(revision_ids)):
-        for row in connection.execute(_HEAD.where(revisions.c.id.in_(batch), condition)):
-            head = head_from_row(row)
-            found[head.revision_id] = head
+        for row in connection.execute(_HEAD.where(revisions.c.id.in_(batch))):
+            if scope.allows(row.collection, row.groups):
+                found[row.revision_id] = head_from_row(row)
+    return found
+
+
+_CANDIDATE = (
+    select(
+        documents.c.id,
+        revisions.c.id.label("revision_id"),
+        revisions.c.content_id,
+        documents.c.key,
+        contents.c.title,
+        documents.c.collection,
+        revisions.c.groups,
+    )
+    .select_from(revisions)
+    .join(documents, documents.c.id == revisions.c.document_id)
+    .join(contents, contents.c.id == revisions.c.content_id)
+)
+
+
+def candidate_heads(
+    connection: Connection, revision_ids: Sequence[int], scope: Scope
+) -> dict[int, CandidateHead]:
+    """The same as `heads_by_revision`, with only what ranking needs."""
+    found: dict[int, CandidateHead] = {}
+    for batch in batches(list(revision_ids)):
+        for *head, collection, groups in connection.execute(
+            _CANDIDATE.where(revisions.c.id.in_(batch))
+        ):
+            if scope.allows(collection, groups):
+                found[head[1]] = CandidateHead(*head)
     return found
 
 
@@ -122,16 +156,17 @@ def visible_revisions(
     connection: Connection, revision_ids: Sequence[int], scope: Scope
 ) -> dict[int, int]:
     """revision_id -> document_id of those that exist and may be seen."""
-    query = (
-        select(revisions.c.id, revisions.c.document_id)
-        .join(documents, documents.c.id == revisions.c.document_id)
-        .where(scope_condition(connection, scope))
-    )
-    found: dict[int, int] = {}
-    for batch in batches(list(revision_ids)):
-        for row in connection.execute(query.where(revisions.c.id.in_(batch))):
-            found[row.id] = row.document_id
-    return found
+    query = select(
+        revisions.c.id, revisions.c.document_id, documents.c.collection, revisions.c.groups
+    ).join(documents, documents.c.id == revisions.c.document_id)
+    return {
+        revision_id: document_id
+        for batch in batches(list(revision_ids))
+        for revision_id, document_id, collection, groups in connection.execute(
+            query.where(revisions.c.id.in_(batch))
+        )
+        if scope.allows(collection, groups)
+    }
 
 
 def document_head(connection: Connection, public_id: str, scope: Scope) -> DocumentHead | None:
@@ -228,6 +263,7 @@ def passages_by_point(
 
 
 def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
+    """A passage row with its text and its point id."""
     return PassageText(
         point_id=point,
         passage_id=row.id,

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from longleaf.core.types import (
     Document,
@@ -159,6 +160,16 @@ class DocumentHead:
     text_chars: int
     created_at: float
     updated_at: float
+
+
+class CandidateHead(NamedTuple):
+    """The little that ranking needs of a document: read for every candidate, so it is cheap."""
+
+    document_id: int
+    revision_id: int
+    content_id: int
+    key: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from longleaf.api.highlight import highlight_spans
+from longleaf.api.highlight import Highlighter
 from longleaf.core.types import PassageText
 
 
 def marked(text: str, query: str, *phrases: str, start: int = 100) -> list[str]:
     passage = PassageText(1, 1, start, start + len(text), None, None, (), 9, text)
-    spans = highlight_spans(passage, query, phrases)
+    spans = Highlighter(query, phrases).spans(passage)
     assert list(spans) == sorted(spans)
     assert all(left[1] < right[0] for left, right in pairwise(spans))
     return [text[begin - start : end - start] for begin, end in spans]

@@ -1,0 +1,306 @@
+"""The reading half of the catalog: everything that changes nothing.
+
+Reads for a user take a `Scope`; the feed for indexes does not, because an index holds everything
+and is filtered when asked. Thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, func, select
+
+from longleaf.core.catalog import feed, generations, reads, schema, writes
+from longleaf.core.catalog.blobs import BlobFolder
+from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.records import (
+    CandidateHead,
+    CatalogCounts,
+    Change,
+    Collection,
+    DocumentHead,
+    DocumentSize,
+    DocumentText,
+    Generation,
+    Source,
+)
+from longleaf.core.catalog.segments import SegmentReader, SegmentRef
+from longleaf.core.errors import NotFound
+from longleaf.core.types import Outcome, PassageText, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from longleaf.core.protocols import IndexEntry
+    from longleaf.core.types import Int8Array
+
+SEGMENT_FOLDER = "token-vectors"
+
+
+class CatalogReader:
+    """One data folder, opened for reading (and made if it is not there)."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.blobs = BlobFolder(folder / "originals")
+        (folder / SEGMENT_FOLDER).mkdir(exist_ok=True)
+        self._segment_reader = SegmentReader(folder / SEGMENT_FOLDER)
+        self._segment_names: dict[int, str] = {}
+        self._database = Database(folder / "catalog.sqlite3")
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def collections(self, scope: Scope) -> list[Collection]:
+        """The collections that `scope` may see, by name, with the documents it may see in each."""
+        with self._database.reading() as connection:
+            return [
+                Collection(
+                    row.name,
+                    row.language,
+                    row.description,
+                    row.created_at,
+                    reads.count_documents(connection, scope.narrowed([row.name])),
+                )
+                for row in reads.known_collections(connection)
+                if scope.collections is None or row.name in scope.collections
+            ]
+
+    def collection_languages(self, scope: Scope, names: Sequence[str] | None) -> dict[str, str]:
+        """name -> BM25 language of the collections asked for (None: all that may be seen).
+
+        Raises NotFound for a name that is not there or may not be seen.
+        """
+        with self._database.reading() as connection:
+            seen = {
+                row.name: str(row.language)
+                for row in reads.known_collections(connection)
+                if scope.collections is None or row.name in scope.collections
+            }
+        if names is None:
+            return seen
+        for name in names:
+            if name not in seen:
+                raise NotFound(
+                    f"There is no collection {name!r}.",
+                    f"Collections: {', '.join(sorted(seen)) or 'none yet'}.",
+                )
+        return {name: seen[name] for name in sorted(set(names))}
+
+    def metadata_fields(self, collections: Sequence[str]) -> set[str]:
+        """The metadata fields that documents of these collections have or had."""
+        table = schema.metadata_fields
+        with self._database.reading() as connection:
+            query = select(table.c.name).where(table.c.collection.in_(collections)).distinct()
+            return {row.name for row in connection.execute(query)}
+
+    def live_generation(self) -> Generation | None:
+        """The generation that searches answer from, None before anything was indexed."""
+        with self._database.reading() as connection:
+            return generations.live_generation(connection)
+
+    def has_content(self, digest: str, generation: Generation) -> bool:
+        """Whether this content already has the generation's vectors."""
+        with self._database.reading() as connection:
+            return writes.find_content(connection, digest, generation) is not None
+
+    def sources(self, collection: str) -> dict[str, Source]:
+        """Every file that was ever indexed into the collection, by key."""
+        table = schema.sources
+        with self._database.reading() as connection:
+            rows = connection.execute(select(table).where(table.c.collection == collection))
+            return {
+                row.key: Source(**{**row._mapping, "outcome": Outcome(row.outcome)}) for row in rows
+            }
+
+    def document(self, public_id: str, scope: Scope) -> DocumentHead:
+        """One document's head. Raises NotFound when there is none or the scope may not see it."""
+        with self._database.reading() as connection:
+            head = reads.document_head(connection, public_id, scope)
+        if head is None:
+            raise no_document(public_id)
+        return head
+
+    def documents(
+        self, scope: Scope, after: str | None = None, limit: int = 100
+    ) -> list[DocumentHead]:
+        """Heads in the order of public ids, from behind `after`."""
+        with self._database.reading() as connection:
+            return reads.list_heads(connection, scope, after, limit)
+
+    def count(self, scope: Scope) -> CatalogCounts:
+        """How much there is within the scope (passages and seq: in all)."""
+        with self._database.reading() as connection:
+            return CatalogCounts(
+                collections=sum(
+                    scope.collections is None or row.name in scope.collections
+                    for row in reads.known_collections(connection)
+                ),
+                documents=reads.count_documents(connection, scope),
+                passages=int(
+                    connection.execute(
+                        select(func.coalesce(func.sum(schema.chunkings.c.passage_count), 0))
+                    ).scalar_one()
+                ),
+                head_seq=feed.head_seq(connection),
+            )
+
+    def text(self, head: DocumentHead) -> DocumentText:
+        """A document's whole text (the head proves that the scope was checked)."""
+        with self._database.reading() as connection:
+            return reads.document_text(connection, head.content_id)
+
+    def passages(
+        self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100
+    ) -> list[PassageText]:
+        """A document's passages in order, from ordinal `first`."""
+        with self._database.reading() as connection:
+            rows = reads.passage_rows(connection, head.content_id, generation, first, limit)
+            spans = [(row.content_id, row.start_char, row.end_char) for row in rows]
+            texts = reads.slices(connection, spans)
+        return [
+            reads.passage_text(row, text, head.revision_id << 20 | row.ordinal)
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def heads(self, revision_ids: Sequence[int], scope: Scope) -> dict[int, DocumentHead]:
+        """revision_id -> head, of those that still exist and that the scope may see."""
+        with self._database.reading() as connection:
+            return reads.heads_by_revision(connection, revision_ids, scope)
+
+    def candidate_heads(
+        self, revision_ids: Sequence[int], scope: Scope
+    ) -> dict[int, CandidateHead]:
+        """The same as `heads`, with only what ranking needs of each."""
+        with self._database.reading() as connection:
+            return reads.candidate_heads(connection, revision_ids, scope)
+
+    def visible(self, revision_ids: Sequence[int], scope: Scope) -> Mapping[int, int]:
+        """revision_id -> document_id, of those that still exist and that the scope may see."""
+        with self._database.reading() as connection:
+            return reads.visible_revisions(connection, revision_ids, scope)
+
+    def texts(self, revision_ids: Sequence[int]) -> Mapping[int, str]:
+        """revision_id -> whole text (for revisions that `visible` has let through)."""
+        with self._database.reading() as connection:
+            contents = reads.content_ids_by_revision(connection, revision_ids)
+            texts = reads.content_texts(connection, list(contents.values()))
+        return {revision_id: texts[content_id] for revision_id, content_id in contents.items()}
+
+    def public_ids(self, document_ids: Sequence[int]) -> Mapping[int, str]:
+        """Catalog document id -> public id (for documents that `visible` has let through)."""
+        table = schema.documents
+        found: dict[int, str] = {}
+        with self._database.reading() as connection:
+            for batch in reads.batches(list(document_ids)):
+                query = select(table.c.id, table.c.public_id).where(table.c.id.in_(batch))
+                found |= {row.id: row.public_id for row in connection.execute(query)}
+        return found
+
+    def hydrate(
+        self,
+        heads: Mapping[int, DocumentHead] | Mapping[int, CandidateHead],
+        point_ids: Sequence[int],
+        generation: Generation,
+    ) -> tuple[dict[int, PassageText], dict[int, DocumentSize]]:
+        """Passages by point id, and document sizes by revision id, for heads already checked."""
+        content_by_revision = {head.revision_id: head.content_id for head in heads.values()}
+        with self._database.reading() as connection:
+            found = reads.passages_by_point(connection, point_ids, content_by_revision, generation)
+            sizes = reads.document_sizes(connection, list(content_by_revision.values()), generation)
+        return found, {
+            revision_id: sizes.get(content_id, DocumentSize(None, 0, 0))
+            for revision_id, content_id in content_by_revision.items()
+        }
+
+    def token_vectors(
+        self, passage_ids: Sequence[int], generation: Generation
+    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
+        """See `core.protocols.TokenVectorReader`."""
+        table = schema.vectors
+        found: dict[int, SegmentRef] = {}
+        with self._database.reading() as connection:
+            for batch in reads.batches(list(passage_ids)):
+                for row in connection.execute(
+                    select(table.c.passage_id, table.c.segment_id, table.c.segment_offset).where(
+                        table.c.passage_id.in_(batch),
+                        table.c.embedder_id == generation.embedder_id,
+                        table.c.segment_id.is_not(None),
+                    )
+                ):
+                    name = self._segment_name(connection, row.segment_id)
+                    found[row.passage_id] = SegmentRef(name, row.segment_offset)
+        return self._segment_reader.gather([found.get(each) for each in passage_ids])
+
+    def _segment_name(self, connection: Connection, segment_id: int) -> str:
+        name = self._segment_names.get(segment_id)
+        if name is None:
+            table = schema.segments
+            name = str(
+                connection.execute(
+                    select(table.c.name).where(table.c.id == segment_id)
+                ).scalar_one()
+            )
+            self._segment_names[segment_id] = name
+        return name
+
+    def head_seq(self) -> int:
+        """The newest change's seq."""
+        with self._database.reading() as connection:
+            return feed.head_seq(connection)
+
+    def log_horizon(self) -> int:
+        """A follower whose seq is below this one has missed changes and must rebuild."""
+        with self._database.reading() as connection:
+            return feed.log_horizon(connection)
+
+    def changes_since(self, seq: int, limit: int = 1000) -> list[Change]:
+        """Log rows after `seq`, oldest first."""
+        with self._database.reading() as connection:
+            return feed.changes_since(connection, seq, limit)
+
+    def all_document_ids(self) -> tuple[list[int], int]:
+        """Every document's integer id, with the head seq of the same snapshot."""
+        with self._database.reading() as connection:
+            return feed.all_document_ids(connection), feed.head_seq(connection)
+
+    def index_entries(
+        self, document_ids: Sequence[int], generation: Generation
+    ) -> Iterator[IndexEntry]:
+        """The current state of those documents that still exist."""
+        with self._database.reading() as connection:
+            yield from feed.index_entries(connection, document_ids, generation)
+
+    def content_count(self) -> int:
+        """How many different contents there are."""
+        with self._database.reading() as connection:
+            table = schema.contents
+            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
+
+    def visit_contents(self, visit: Callable[[str, str, DocumentText], None]) -> None:
+        """Call `visit(digest, title, text)` for every content that still exists, oldest first."""
+        table = schema.contents
+        last = 0
+        while True:
+            with self._database.reading() as connection:
+                row = connection.execute(
+                    select(table.c.id, table.c.digest, table.c.title)
+                    .where(table.c.id > last)
+                    .order_by(table.c.id)
+                    .limit(1)
+                ).first()
+                if row is None:
+                    return
+                text = reads.document_text(connection, row.id)
+            last = row.id
+            visit(row.digest, row.title, text)
+
+
+def no_document(public_id: str) -> NotFound:
+    """The same answer for a document that is not there and one that may not be seen."""
+    return NotFound(f"There is no document {public_id!r}.", "Search or list documents for its id.")
