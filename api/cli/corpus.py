@@ -38,8 +38,8 @@ def index(
     paths: Annotated[list[Path], typer.Argument(help="Files and folders, folders recursively.")],
     collection: Annotated[str, typer.Option(help="Where to; made if it is not there.")] = "default",
     language: Annotated[
-        str, typer.Option(help="BM25 language of a collection that is made.")
-    ] = "english",
+        str | None, typer.Option(help="BM25 language of a collection that is made (english).")
+    ] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Only files that match this pattern (repeatable).")
     ] = None,
@@ -74,7 +74,7 @@ def index(
     settings = load_settings({"home": home}).settings
     parts = wire.open_write_side(settings)
     try:
-        language = _ensure_collection(parts, collection, language)
+        bm25_language = _ensure_collection(parts, collection, language)
         results: list[FileResult] = []
 
         def go(show: Callable[[FileResult], None], on_passages: Callable[[int], None]) -> None:
@@ -84,7 +84,7 @@ def index(
 
             parts.indexer.index_paths(
                 collection,
-                language,
+                bm25_language,
                 [path.resolve() for path in paths],
                 include=include or (),
                 exclude=exclude or (),
@@ -299,16 +299,22 @@ def delete_document(document_id: str, home: Home = None, as_json: AsJson = False
     print_json({"deleted": document_id}) if as_json else console().print("Deleted.")
 
 
-def _ensure_collection(parts: WriteSide, name: str, language: str) -> str:
+def _ensure_collection(parts: WriteSide, name: str, language: str | None) -> str:
     """Make the collection if it is not there; returns its BM25 language."""
     from longleaf.api import wire
+    from longleaf.core.errors import Conflict
     from longleaf.core.types import Scope
 
-    known = parts.catalog.collection_languages(Scope.all(), None)
-    if name not in known:
-        parts.catalog.create_collection(name, wire.check_language(language))
-        return language
-    return known[name]
+    wanted = wire.check_language(language) if language else None
+    known = parts.catalog.collection_languages(Scope.all(), None).get(name)
+    if known is None:
+        return parts.catalog.create_collection(name, wanted or "english").language
+    if wanted is not None and wanted != known:
+        raise Conflict(
+            f"The collection {name!r} reads {known}, not {wanted}.",
+            f"Index into another one: --collection {name}-{wanted} --language {wanted}",
+        )
+    return known
 
 
 def _follow(parts: WriteSide, as_json: bool) -> str:

@@ -37,7 +37,10 @@ def main() -> None:
         print_error(error, as_json="--json" in sys.argv)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Interrupted. What was reported is safe; run the command again to go on.")
+        print(
+            "Interrupted. What was reported is safe; run the command again to go on.",
+            file=sys.stderr,
+        )
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away (| head): nothing to say to it, and no traceback.

@@ -108,7 +108,9 @@ def test_filters_and_exact_identifiers_work_from_the_command_line(home: Path) ->
     assert keys("cold", "--filter", '{"field": "year", "lt": 2020}') == ["a1"]
 
 
-def test_a_mistake_gives_a_sentence_and_no_traceback(home: Path, tmp_path: Path) -> None:
+def test_a_mistake_gives_a_sentence_and_no_traceback(
+    home: Path, documents: Path, tmp_path: Path
+) -> None:
     for arguments in (
         ["search", "x", "--collection", "nothing"],
         ["search", "x", "--filter", "{not json"],
@@ -118,6 +120,7 @@ def test_a_mistake_gives_a_sentence_and_no_traceback(home: Path, tmp_path: Path)
         ["collections", "create", "x", "--language", "klingon"],
         ["documents", "show", "nothing"],
         ["eval", str(tmp_path)],
+        ["index", str(documents), "--language", "german"],
         ["serve", "--host", "0.0.0.0"],
     ):
         said = longleaf(home, *arguments, expect=1)
