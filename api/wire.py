@@ -1,7 +1,7 @@
 """Settings to concrete parts: the only place that names concrete classes.
 
 Everything else speaks to protocols. A choice that depends on the machine is made here once, and
-its reason is kept beside it (`Runtime.reasons`), shown in the log and by `longleaf config`.
+its reason is kept beside it (`Runtime.reasons`), shown in the log and by `/readyz`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from longleaf.core.config import RerankerSettings, Settings
 from longleaf.core.errors import CatalogBroken, ConfigError, GenerationMismatch
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
 from longleaf.indexer.build import Indexer
-from longleaf.retriever.follow import Follower, FollowerThread
+from longleaf.retriever.follow import Follower, Following
 from longleaf.retriever.retrieve import RetrievalSettings
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
     from longleaf.indexer.embed import MiniLMEmbedder
     from longleaf.indexer.embed_any import SentenceTransformerEmbedder
+    from longleaf.retriever.index.process import IndexProcess
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +57,11 @@ class WriteSide:
 
 @dataclass(slots=True)
 class Runtime:
-    """Everything that a process which searches needs; owns the index shard."""
+    """Everything that a process which searches needs; it, or its index process, owns the shard.
+
+    `index_process` is the index and its follower where it follows the catalog by itself; None
+    where whoever opened this calls `follower.catch_up()`.
+    """
 
     settings: Settings
     catalog: Catalog
@@ -64,15 +69,13 @@ class Runtime:
     generation: Generation
     indexer: Indexer
     engine: SearchEngine
-    follower: Follower
-    follower_thread: FollowerThread | None
+    follower: Following
+    index_process: IndexProcess | None
     reasons: Mapping[str, str]
     writer_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def close(self) -> None:
         """Stop following, then let go of index and catalog."""
-        if self.follower_thread is not None:
-            self.follower_thread.stop()
         self.engine.index.close()
         self.catalog.close()
 
@@ -103,7 +106,7 @@ def open_write_side(settings: Settings) -> WriteSide:
 
 
 def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
-    """What searching needs. With `follow`, a thread keeps the index up to date.
+    """What searching needs. With `follow`, a process of its own keeps the index up to date.
 
     Raises IndexLocked when another process owns the index.
     """
@@ -118,15 +121,21 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
 def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
     settings, catalog = write_side.settings, write_side.catalog
     generation, reasons = write_side.generation, write_side.reasons
-    index = open_index(settings, catalog, generation)
+    folder = index_folder(settings, generation)
+    flush_documents = settings.retriever.flush_documents
+    index: PassageIndex
+    follower: Following
+    process = None
+    if follow:
+        from longleaf.retriever.index.process import IndexProcess
+
+        workers = settings.server.workers
+        process = IndexProcess.open(catalog, generation, folder, flush_documents, workers)
+        index = follower = process
+    else:
+        index = open_index(settings, catalog, generation)
+        follower = Follower(catalog, index, generation, str(folder), flush_documents)
     try:
-        follower = Follower(
-            catalog,
-            index,
-            generation,
-            name=str(index_folder(settings, generation)),
-            flush_documents=settings.retriever.flush_documents,
-        )
         engine = SearchEngine(
             catalog,
             generation,
@@ -137,9 +146,6 @@ def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
             settings.reranker.deadline_ms,
             seen_seq=lambda: follower.applied_seq,
         )
-        thread = FollowerThread(follower) if follow else None
-        if thread is not None:
-            thread.start()
     except BaseException:
         index.close()
         raise
@@ -153,7 +159,7 @@ def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
         write_side.indexer,
         engine,
         follower,
-        thread,
+        process,
         reasons,
     )
 
@@ -208,17 +214,11 @@ def index_folder(settings: Settings, generation: Generation) -> Path:
 
 
 def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> PassageIndex:
-    """The generation's index; one that has missed deletions is made anew by its follower."""
+    """The generation's index in this process; its follower fills one that was made anew."""
     from longleaf.retriever.index.edge import EdgeIndex
 
     folder = index_folder(settings, generation)
-    index = EdgeIndex.open(folder, generation.dim, generation.fingerprint)
-    if 0 < index.indexed_seq() < catalog.log_horizon():
-        _log.warning("index.rebuilt", reason="it was away longer than the change log reaches")
-        index.close()
-        shutil.rmtree(folder)
-        index = EdgeIndex.open(folder, generation.dim, generation.fingerprint)
-    return index
+    return EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog.log_horizon())
 
 
 def drop_index(settings: Settings, catalog: Catalog, generation: Generation) -> None:

@@ -65,6 +65,12 @@ class IndexLocked(Conflict):
     code = "index_locked"
 
 
+class IndexUnavailable(LongleafError):
+    """The index's process is gone or not there yet; it is started again by itself."""
+
+    code = "index_unavailable"
+
+
 class GenerationMismatch(LongleafError):
     """The stored vectors were made by another embedder or chunker than the configured one."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -28,6 +29,21 @@ _log = structlog.get_logger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (documents done, documents to do)."""
+
+
+class Following(Protocol):
+    """How far an index has come, in whichever process its follower runs."""
+
+    @property
+    def applied_seq(self) -> int: ...
+
+    def lag(self) -> int: ...
+
+    def catch_up(self, progress: Progress | None = None) -> int: ...
+
+
+class Stopped(Exception):
+    """The follower was told to stop; what it had not flushed, the next one applies again."""
 
 
 class Follower:
@@ -48,6 +64,7 @@ class Follower:
         self._flush_documents = flush_documents
         self._applied_seq = index.indexed_seq()
         self._following = threading.Lock()
+        self._stopping = threading.Event()
 
     @property
     def applied_seq(self) -> int:
@@ -59,7 +76,10 @@ class Follower:
         return self.catalog.head_seq() - self._applied_seq
 
     def catch_up(self, progress: Progress | None = None) -> int:
-        """Apply everything there is and flush; returns how many documents were applied."""
+        """Apply everything there is and flush; returns how many documents were applied.
+
+        Raises Stopped after `stop`.
+        """
         with self._following:
             applied = 0
             if self._applied_seq == 0:
@@ -79,6 +99,10 @@ class Follower:
                 if progress:
                     progress(applied, applied + self.lag())
             return applied
+
+    def stop(self) -> None:
+        """End `catch_up`, in whatever thread it runs, after the batch under way; for good."""
+        self._stopping.set()
 
     def show_life(self) -> None:
         """Tell the catalog that this follower still needs the log behind its seq."""
@@ -100,6 +124,8 @@ class Follower:
     def _apply(self, document_ids: Sequence[int]) -> None:
         found: set[int] = set()
         for batch in _by_passages(self.catalog.index_entries(document_ids, self.generation)):
+            if self._stopping.is_set():
+                raise Stopped
             found.update(entry.document_id for entry in batch)
             self.index.put(batch)
         gone = [document_id for document_id in document_ids if document_id not in found]
@@ -131,6 +157,7 @@ class FollowerThread:
     def stop(self) -> None:
         """Finish the batch under way and end."""
         self._stop.set()
+        self.follower.stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -144,6 +171,8 @@ class FollowerThread:
                     self.follower.show_life()
                     seen_at = time.monotonic()
                 self.failure = None
+            except Stopped:
+                return
             except Exception as error:
                 # The thread must outlive any single failure (a full disk, a busy catalog).
                 self.failure = str(error) if isinstance(error, LongleafError) else repr(error)

@@ -1,4 +1,4 @@
-"""`longleaf serve`: API and page in one process that owns the index."""
+"""`longleaf serve`: API and page, with the index in a process of its own."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.Rejected: (422, "The file was not indexed"),
     errors.NoTextFound: (422, "The file holds no text"),
     errors.IndexLocked: (503, "Another process owns the index"),
+    errors.IndexUnavailable: (503, "The index is being started again"),
     errors.ModelUnavailable: (503, "A model cannot be had"),
     errors.GenerationMismatch: (503, "Indexed with other settings"),
     errors.ConfigError: (500, "A setting cannot be used"),
@@ -37,6 +38,9 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.LongleafError: (500, "Something went wrong"),
 }
 """Status and title of each class; a class that is not here has its parent's."""
+
+_RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {errors.IndexUnavailable: "2"}
+"""Seconds after which a class of errors may be over by itself."""
 
 _OTHER_CODES = {
     400: "bad_request",
@@ -170,7 +174,9 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_longleaf_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.LongleafError)
-        return respond(request, problem_of(error))
+        retry_after = _RETRY_AFTER.get(type(error))
+        headers = None if retry_after is None else {"Retry-After": retry_after}
+        return respond(request, problem_of(error), headers)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

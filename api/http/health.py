@@ -12,6 +12,7 @@ from longleaf.api.http.schemas import Alive, Ready
 from longleaf.api.http.service import Served
 from longleaf.api.running import home_name
 from longleaf.api.wire import Runtime
+from longleaf.core.errors import IndexUnavailable
 
 router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
 
@@ -37,6 +38,8 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     """How the index stands, and why it is not ready, if it is not."""
     try:
         runtime.engine.index.passage_count()
+    except IndexUnavailable as error:
+        return None, [str(error)]
     except Exception as error:
         return None, [f"The index cannot be read: {type(error).__name__}."]
     try:
@@ -46,10 +49,10 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     seen_seq = runtime.follower.applied_seq
     lag = max(0, head_seq - seen_seq)
     reasons = []
-    thread = runtime.follower_thread
-    if thread is not None and thread.failure is not None:
-        reasons.append(f"The index cannot follow the catalog: {thread.failure}")
-    elif thread is None and lag:
+    process = runtime.index_process
+    if process is not None and process.failure is not None:
+        reasons.append(f"The index cannot follow the catalog: {process.failure}")
+    elif process is None and lag:
         reasons.append(f"The index is {lag:,} changes behind and nothing follows them.")
     if lag and seen_seq == 0:
         reasons.append("The index is still being filled for the first time.")

@@ -7,12 +7,13 @@ model. Trade-off: the scan grows with the shard and the folder takes one process
 recall, no tuning and no server.
 
 Threads: searches run while a write runs, and writes take turns. Queries release the GIL; updates,
-`flush` (its fsyncs: 0.02-0.6 s) and `optimize` hold it for as long as they run, so a process that
-must answer within 50 ms while it indexes keeps its shard in another process.
+`flush` (its fsyncs: 0.02-0.7 s) and `optimize` hold it for as long as they run, so a server keeps
+its shard in another process (`process.IndexProcess`).
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import structlog
 
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.ids import split_point_id
@@ -42,6 +44,8 @@ _POINTS_PER_UPDATE = 100
 _IDS_PER_REQUEST = 10_000
 _ALL_COLLECTIONS = 1_000_000
 _T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
 
 
 class EdgeIndex:
@@ -66,14 +70,21 @@ class EdgeIndex:
         self._exact = qe.SearchParams(exact=True, quantization=unquantized)
 
     @classmethod
-    def open(cls, folder: Path, dim: int, fingerprint: str) -> EdgeIndex:
+    def open(cls, folder: Path, dim: int, fingerprint: str, log_horizon: int = 0) -> EdgeIndex:
         """The index in `folder`, made when there is none.
 
+        One that stopped following below `log_horizon` has missed deletions, which no log can tell
+        it any more: it is removed and made anew, empty.
         Raises GenerationMismatch when it was made by another `fingerprint` or `dim`, IndexLocked
         when another process (or this one) has it open, CatalogBroken when the folder holds
         something else or cannot be read.
         """
         shard, state = edge_folder.open_shard(folder, dim, fingerprint)
+        if 0 < state["indexed_seq"] < log_horizon:
+            _log.warning("index.rebuilt", reason="it was away longer than the change log reaches")
+            shard.close()
+            shutil.rmtree(folder)
+            shard, state = edge_folder.open_shard(folder, dim, fingerprint)
         return cls(folder, shard, state)
 
     def indexed_seq(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from typing import Any
@@ -14,6 +16,7 @@ from tests.api.conftest import Client, wait_until_followed
 
 from longleaf.api.app import create_app
 from longleaf.api.wire import Runtime
+from longleaf.core.errors import IndexUnavailable
 
 PROBLEM = "application/problem+json"
 
@@ -159,12 +162,15 @@ def test_readiness_tells_the_truth(
     ready = client.get("/readyz")
     assert ready.status_code == 200 and ready.json()["ready"] is True
     assert "reranker" in ready.json()["chosen"]
-    thread = runtime.follower_thread
-    assert thread is not None
-    monkeypatch.setattr(runtime, "follower_thread", None)
-    assert client.get("/readyz").status_code == 200
+    assert runtime.index_process is not None
     with monkeypatch.context() as patch:
-        patch.setattr(runtime.follower, "_applied_seq", runtime.follower.applied_seq - 1)
+        patch.setattr(runtime, "index_process", None)
+        assert client.get("/readyz").status_code == 200
+
+        class Behind:
+            applied_seq = runtime.follower.applied_seq - 1
+
+        patch.setattr(runtime, "follower", Behind())
         refused = client.get("/readyz")
     assert refused.status_code == 503 and refused.headers["content-type"] == PROBLEM
     assert "behind" in refused.json()["reasons"][0]
@@ -172,10 +178,47 @@ def test_readiness_tells_the_truth(
     class Failing:
         failure = "no space left on device"
 
-    monkeypatch.setattr(runtime, "follower_thread", Failing())
+    monkeypatch.setattr(runtime, "index_process", Failing())
     refused = client.get("/readyz")
     assert refused.status_code == 503 and "no space left" in refused.json()["detail"]
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_dead_index_process_is_told_and_comes_back(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = runtime.index_process
+    assert process is not None and process.child_pid is not None
+    found = client.search("security deposit")["hits"]
+    assert found
+
+    def refuse() -> None:
+        raise IndexUnavailable("No memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_start", refuse)
+        os.kill(process.child_pid, signal.SIGKILL)
+        refused = client.post("/v1/search", json={"query": "security deposit"})
+        assert refused.status_code == 503 and refused.headers["content-type"] == PROBLEM
+        assert refused.json()["code"] == "index_unavailable"
+        assert int(refused.headers["Retry-After"]) > 0
+        unready = client.get("/readyz")
+        assert unready.status_code == 503 and "index process" in unready.json()["reasons"][0]
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/metrics").status_code == 200
+        uploaded = client.upload("more.txt", b"Written while the index was away.")
+        assert uploaded.status_code == 201
+    end = time.monotonic() + 30.0
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end, "the index process was not started again"
+        time.sleep(0.05)
+    wait_until_followed(runtime)
+    again = client.search("security deposit")["hits"]
+    assert again[0]["document_id"] == found[0]["document_id"]
+    new = client.search("written while the index was away")["hits"][0]
+    assert new["title"] == "Written while the index was away."
+    assert client.delete(f"/v1/documents/{new['document_id']}").status_code == 204
+    wait_until_followed(runtime)
 
 
 def test_metrics_count_by_route_and_never_by_path(client: Client) -> None:

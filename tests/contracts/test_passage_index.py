@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.contracts.oracle_index import OracleIndex
 
+from longleaf.core.catalog import Catalog
 from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import (
@@ -24,6 +25,7 @@ from longleaf.core.protocols import (
 )
 from longleaf.core.types import MetaValue
 from longleaf.retriever.index.edge import EdgeIndex
+from longleaf.retriever.index.process import IndexProcess
 
 if TYPE_CHECKING:
     from longleaf.core.types import FloatArray
@@ -128,9 +130,11 @@ def some_filter(choose: random.Random, depth: int = 3) -> Filter:
             return And(parts) if kind == "and" else Or(parts)
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PassageIndex, OracleIndex]]:
-    """An edge index and the oracle, holding the same 200 documents."""
+@pytest.fixture(scope="module", params=["edge", "process"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[PassageIndex, OracleIndex]]:
+    """An index and the oracle, holding the same 200 documents."""
     choose = random.Random(7)
     vocabulary = ["court", "patent", "il-6", "12(b)(iii)", "liability", "the", "of", "act", "god"]
     entries = [
@@ -145,14 +149,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PassageInde
         )
         for number in range(1, 201)
     ]
-    edge, oracle = (
-        EdgeIndex.open(tmp_path_factory.mktemp("pair") / "index", DIM, "test"),
-        OracleIndex(),
-    )
+    home = tmp_path_factory.mktemp("pair")
+    catalog = Catalog(home)
+    generation = catalog.open_generation("c", "e", "tiny", DIM, 0)
+    edge, oracle = EdgeIndex.open(home / "index", DIM, generation.fingerprint), OracleIndex()
     for opened in (edge, oracle):
         opened.put(entries)
-    yield edge, oracle
-    edge.close()
+    searched: PassageIndex = edge
+    if request.param == "process":
+        edge.flush(0)
+        edge.close()
+        # An empty catalog: there is nothing to follow, and the passages stay as they are.
+        searched = IndexProcess.open(catalog, generation, home / "index")
+    yield searched, oracle
+    searched.close()
+    catalog.close()
 
 
 def test_filters_mean_what_matches_says(pair: tuple[PassageIndex, OracleIndex]) -> None:
@@ -169,7 +180,8 @@ def test_filters_mean_what_matches_says(pair: tuple[PassageIndex, OracleIndex]) 
 
 def test_filters_mean_the_same_after_optimize(pair: tuple[PassageIndex, OracleIndex]) -> None:
     edge, oracle = pair
-    assert isinstance(edge, EdgeIndex)
+    if not isinstance(edge, EdgeIndex):
+        pytest.skip("the index process never optimizes")
     edge.optimize()
     choose = random.Random(13)
     for _ in range(150):
