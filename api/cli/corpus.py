@@ -104,6 +104,8 @@ def index(
                 def passed(count: int) -> None:
                     nonlocal passages
                     passages += count
+                    if not progress.console.is_terminal:
+                        progress.console.print(f"{passages:,} passages are in the catalog")
                     progress.update(task, description=f"Indexing ({passages:,} passages)")
 
                 go(lambda _result: progress.advance(task), passed)

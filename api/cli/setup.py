@@ -69,10 +69,9 @@ def demo(
     quiet_logs()
     import time
 
-    from longleaf.api.http.search import answer_search
-
     from longleaf.api.cli.corpus import index
     from longleaf.api.cli.searching import print_answer
+    from longleaf.api.http.search import answer_search
     from longleaf.api.wire import open_runtime
     from longleaf.core.config import load_settings
     from longleaf.indexer.demo_corpus import collect
@@ -84,7 +83,8 @@ def demo(
         corpus = collect(home / "corpus")
         out.print(
             f"Collected {corpus.files:,} licence and copyright texts of this machine "
-            f"({corpus.bytes / 1e6:.1f} MB) in {home / 'corpus'}"
+            f"({corpus.bytes / 1e6:.1f} MB) in {home / 'corpus'}; {corpus.left_out:,} more were "
+            "left out to keep the demo short"
         )
         docs, collection = home / "corpus", "licences"
     else:
