@@ -8,8 +8,10 @@ loses the batch under way and nothing else, and the next run goes on from the ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from longleaf.core.catalog import (
 )
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
-from longleaf.core.errors import Rejected
+from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.protocols import Chunker, Embedder
 from longleaf.core.types import Outcome, PassageVectors
 from longleaf.indexer.prepare import (
@@ -37,7 +39,7 @@ from longleaf.indexer.prepare import (
     embed_inputs,
     prepare_file,
 )
-from longleaf.indexer.sources import SourceFile, read_bytes, walk
+from longleaf.indexer.sources import SourceFile, path_of, read_bytes, walk
 
 INGEST_VERSION = "1"
 """Raised when a parser gets better: files are then read again even if they did not change."""
@@ -80,6 +82,15 @@ class _File:
         """The key under which the catalog remembers this file."""
         return self.key if self.source is not None else f"upload:{self.key}"
 
+
+_MAY_PASS = frozenset(
+    reason.value
+    for reason in (RejectReason.UNREADABLE, RejectReason.TOO_LARGE, RejectReason.INTERNAL)
+)
+"""Rejections that say nothing about the file's content: it is tried again on every run."""
+
+_WAITING_CHARS = 8_000_000
+"""Text held for the next commit at most; documents that need no embedding fill it, too."""
 
 OnResult = Callable[[FileResult], None]
 OnPassages = Callable[[int], None]
@@ -126,7 +137,8 @@ class Indexer:
     ) -> Counter[Outcome]:
         """Bring a collection up to date with files and folders; returns how many ended how.
 
-        `prune` removes documents whose file lay under `roots` before and is gone.
+        `prune` removes documents whose file lay under `roots` and no longer exists. A document
+        that was deleted by hand stays deleted while its file does not change.
         """
         run = _Run(self, collection, bm25_language, labels or Labels(), on_result, on_passages)
         known = self.catalog.sources(collection)
@@ -137,7 +149,7 @@ class Indexer:
         run.finish()
         if prune:
             for key, gone in known.items():
-                if key not in seen and _lies_under(key, roots):
+                if key not in seen and _is_gone(key, roots):
                     count = self.catalog.remove_source(gone)
                     run.report(FileResult(key, Outcome.REMOVED, document_count=count))
         return run.counts
@@ -201,6 +213,7 @@ class _Run:
         self._waiting: list[tuple[_File, Prepared]] = []
         self._ended: list[_File] = []
         self._passages = 0
+        self._chars = 0
 
     def report(self, result: FileResult) -> None:
         self.counts[result.outcome] += 1
@@ -212,6 +225,7 @@ class _Run:
             known is not None
             and known.ingest_version == self.ingest_version
             and known.outcome is not Outcome.INTERRUPTED
+            and known.reason not in _MAY_PASS
         )
         times = (source.size_bytes, source.mtime_ns)
         if known is not None and settled and (known.size_bytes, known.mtime_ns) == times:
@@ -256,6 +270,7 @@ class _Run:
             file.warnings += item.warnings
             self._waiting.append((file, item))
             self._passages += len(item.passages or ())
+            self._chars += len(item.document.text)
             if self._is_full():
                 self._commit()
         self._end(file)
@@ -271,7 +286,11 @@ class _Run:
 
     def _is_full(self) -> bool:
         enough = self.indexer.settings.commit_passages
-        return self._passages >= enough or len(self._waiting) + len(self._ended) >= enough
+        return (
+            self._passages >= enough
+            or self._chars >= _WAITING_CHARS
+            or len(self._waiting) + len(self._ended) >= enough
+        )
 
     def _commit(self) -> None:
         if not self._waiting and not self._ended:
@@ -297,7 +316,7 @@ class _Run:
                     f"the key {_key_of(file, result)!r} came from {result.replaced_source} before; "
                     "this file's document replaced it"
                 )
-        done, self._passages = self._passages, 0
+        done, self._passages, self._chars = self._passages, 0, 0
         ended, self._waiting, self._ended = self._ended, [], []
         self._on_passages(done)
         for file in ended:
@@ -309,10 +328,13 @@ class _Run:
                 continue
             data = file.upload
             if data is None and file.source is not None:
-                data = read_bytes(file.source, self.indexer.settings.max_file_bytes)
-            if data is None or self.indexer.catalog.blobs.put(data) != file.original:
+                with contextlib.suppress(Rejected):
+                    data = read_bytes(file.source, self.indexer.settings.max_file_bytes)
+            if data is None or hashlib.sha256(data).hexdigest() != file.original:
                 file.original = None
                 file.warnings.append("the file changed while it was indexed; no original is kept")
+            else:
+                self.indexer.catalog.blobs.put(data)
 
     def _embed(
         self, have: dict[str, ContentWrite], *, whole: bool = False
@@ -378,13 +400,18 @@ class _Run:
             reason,
             detail,
             len(file.keys),
-            keep_keys=frozenset(file.keys),
+            # What was indexed from this file before stays while the file cannot be read to its
+            # end: a failed upload or a passing error must not delete a good document.
+            keep_keys=None if _was_not_read(file) else frozenset(file.keys),
         )
 
 
 def _ending(file: _File) -> tuple[Outcome, str, str]:
     """Outcome, reason and detail of a file whose documents are all in."""
-    details = [f"{f.where}: {f.reason}: {f.detail}" for f in file.failures if f.where]
+    details = [
+        f"{f.where}: {f.reason}: {f.detail}" if f.where else f"{f.reason or f.outcome}: {f.detail}"
+        for f in file.failures
+    ]
     if not file.keys and file.failures:
         first = file.failures[0]
         return first.outcome, first.reason, first.detail
@@ -393,6 +420,11 @@ def _ending(file: _File) -> tuple[Outcome, str, str]:
         return Outcome.REJECTED, "empty", "the file holds no document"
     outcome = Outcome.INDEXED_WITH_WARNINGS if problems else Outcome.INDEXED
     return outcome, "", "; ".join(problems[:20]) + ("; …" if len(problems) > 20 else "")
+
+
+def _was_not_read(file: _File) -> bool:
+    """Whether the file as a whole failed (some bad members of a container do not count)."""
+    return any(not failure.where for failure in file.failures)
 
 
 def _result(file: _File) -> FileResult:
@@ -420,6 +452,18 @@ def _unchanged(known: Source) -> FileResult:
     return FileResult(known.key, outcome, known.reason, known.detail, known.document_count)
 
 
-def _lies_under(key: str, roots: Sequence[Path]) -> bool:
-    path = Path(key)
-    return any(path == root or root in path.parents for root in (r.resolve() for r in roots))
+def _is_gone(key: str, roots: Sequence[Path]) -> bool:
+    """Whether a source of these roots is not there any more.
+
+    One that the walk left out (a pattern, a folder that cannot be listed now) is not gone.
+    """
+    path = path_of(key)
+    if not any(path == root or root in path.parents for root in (r.resolve() for r in roots)):
+        return False
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -61,7 +61,11 @@ class BlobFolder:
         return self._path(name).exists()
 
     def delete(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        """Remove a blob for good; one that is not there is fine."""
+        path = self._path(name)
+        if path.exists():
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -27,7 +27,7 @@ from longleaf.core.catalog.records import (
     SourceWrite,
 )
 from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
-from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest
+from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -69,17 +69,23 @@ class Catalog(CatalogReader):
         return Collection(name, language, description, float(str(row["created_at"])))
 
     def delete_collection(self, name: str, scope: Scope) -> int:
-        """Delete a collection with all its documents; returns how many there were."""
+        """Delete a collection with all its documents; returns how many there were.
+
+        Raises NotFound for a caller who may not see all of it.
+        """
+        if scope.groups is not None:
+            raise NotFound(f"There is no collection {name!r} that you may delete.")
         self.collection_languages(scope, [name])
         with self._database.writing() as connection:
             found = select(schema.documents.c.id).where(schema.documents.c.collection == name)
             document_ids = [row.id for row in connection.execute(found)]
-            self._delete(connection, document_ids)
+            orphans = self._delete(connection, document_ids)
             sources = schema.sources
             connection.execute(delete(sources).where(sources.c.collection == name))
             fields = schema.metadata_fields
             connection.execute(delete(fields).where(fields.c.collection == name))
             connection.execute(delete(schema.collections).where(schema.collections.c.name == name))
+        self._sweep(orphans)
         return len(document_ids)
 
     # --- generations ---------------------------------------------------------------------------
@@ -115,10 +121,17 @@ class Catalog(CatalogReader):
                 connection, chunker, embedder, embedder_name, dim, token_dim, state="building"
             )
 
-    def make_live(self, generation: Generation) -> None:
-        """Answer from `generation` from now on; the one before is retired and its vectors go."""
+    def make_live(self, generation: Generation) -> bool:
+        """Answer from `generation` from now on; the one before is retired and its vectors go.
+
+        False, and nothing changes, while some content still lacks this generation's vectors
+        (written meanwhile by another process): make those and ask again.
+        """
         with self._database.writing() as connection:
+            if generations.incomplete_contents(connection, generation):
+                return False
             generations.make_live(connection, generation)
+        return True
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -137,7 +150,9 @@ class Catalog(CatalogReader):
         self._segment_writer.sync()
         results: list[PutResult] = []
         entries: list[tuple[int, str, int, str]] = []
+        orphans: set[str] = set()
         with self._database.writing() as connection:
+            generations.require_open(connection, generation)
             for write, write_refs in zip(documents, refs, strict=True):
                 writes.require_collection(connection, write.collection)
                 if write.original is not None and not self.blobs.exists(write.original):
@@ -163,11 +178,10 @@ class Catalog(CatalogReader):
             for source in sources:
                 source_id = writes.put_source(connection, source)
                 if source.keep_keys is not None:
-                    self._delete_stale(connection, source_id, source.keep_keys)
+                    orphans |= self._delete_stale(connection, source_id, source.keep_keys)
             writes.append_log(connection, entries)
-            left = {each.replaced_original for each in results if each.replaced_original}
-            for name in writes.unused_originals(connection, left):
-                self.blobs.delete(name)
+        left = {each.replaced_original for each in results if each.replaced_original}
+        self._sweep(left | orphans)
         return results
 
     def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:
@@ -182,7 +196,7 @@ class Catalog(CatalogReader):
 
     def _delete_stale(
         self, connection: Connection, source_id: int, keep_keys: frozenset[str]
-    ) -> None:
+    ) -> set[str]:
         table = schema.documents
         stale = [
             row.id
@@ -191,14 +205,29 @@ class Catalog(CatalogReader):
             )
             if row.key not in keep_keys
         ]
-        self._delete(connection, stale)
+        return self._delete(connection, stale)
 
-    def _delete(self, connection: Connection, document_ids: Sequence[int]) -> None:
+    def _delete(self, connection: Connection, document_ids: Sequence[int]) -> set[str]:
+        """Delete documents; returns the originals to sweep once the transaction is durable."""
+        orphans: set[str] = set()
         for batch in reads.batches(document_ids):
-            entries, orphans = writes.delete_documents(connection, batch)
+            entries, unused = writes.delete_documents(connection, batch)
             writes.append_log(connection, entries)
-            for name in orphans:
-                self.blobs.delete(name)
+            orphans.update(unused)
+        return orphans
+
+    def _sweep(self, names: Iterable[str]) -> None:
+        """Delete originals that nothing refers to, after the commit that let go of them.
+
+        Under the write lock and asked anew, because another process may have taken one up.
+        """
+        candidates = sorted(names)
+        if candidates:
+            with self._database.writing() as connection:
+                for name in writes.unused_originals(connection, candidates):
+                    self.blobs.delete(name)
+            # What was deleted should not stay readable in SQLite's log either.
+            self._database.truncate_log()
 
     def delete_document(self, public_id: str, scope: Scope) -> None:
         """Delete one document. Raises NotFound when the scope may not see it."""
@@ -206,7 +235,8 @@ class Catalog(CatalogReader):
             head = reads.document_head(connection, public_id, scope)
             if head is None:
                 raise no_document(public_id)
-            self._delete(connection, [head.document_id])
+            orphans = self._delete(connection, [head.document_id])
+        self._sweep(orphans)
 
     # --- sources -------------------------------------------------------------------------------
 
@@ -226,8 +256,9 @@ class Catalog(CatalogReader):
         with self._database.writing() as connection:
             found = select(table.c.id).where(table.c.source_id == source.id)
             document_ids = [row.id for row in connection.execute(found)]
-            self._delete(connection, document_ids)
+            orphans = self._delete(connection, document_ids)
             connection.execute(delete(schema.sources).where(schema.sources.c.id == source.id))
+        self._sweep(orphans)
         return len(document_ids)
 
     # --- followers -------------------------------------------------------------------------------
@@ -237,6 +268,7 @@ class Catalog(CatalogReader):
         refs = self._append_tokens(content)
         self._segment_writer.sync()
         with self._database.writing() as connection:
+            generations.require_open(connection, generation)
             known = select(schema.contents.c.id).where(schema.contents.c.digest == content.digest)
             if connection.execute(known).first() is not None:
                 writes.put_content(connection, content, refs, generation)
@@ -245,8 +277,8 @@ class Catalog(CatalogReader):
         """Note how far a follower has come, then clear up what all of them have passed."""
         with self._database.writing() as connection:
             feed.record_follower(connection, name, seq)
-            for blob in feed.collect_garbage(connection):
-                self.blobs.delete(blob)
+            orphans = feed.collect_garbage(connection)
+        self._sweep(orphans)
 
     def forget_follower(self, name: str) -> None:
         """A follower is gone for good (its index was deleted)."""

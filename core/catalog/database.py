@@ -64,7 +64,15 @@ class Database:
                     ) from error
                 raise
 
+    def truncate_log(self) -> None:
+        """Move the write-ahead log into the database and cut it, as far as readers allow."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            connection.exec_driver_sql("BEGIN")
+
     def close(self) -> None:
+        """Let go of the file."""
         self.engine.dispose()
 
 

@@ -145,8 +145,7 @@ def forget_follower(connection: Connection, name: str) -> None:
 def collect_garbage(connection: Connection) -> list[str]:
     """Drop what every follower has passed: replaced revisions, old log rows.
 
-    Returns the originals that nothing refers to any more (the caller deletes the files while the
-    write lock is still held).
+    Returns the originals that nothing refers to any more, for the caller to sweep afterwards.
     """
     oldest = connection.execute(
         select(func.min(followers.c.seq)).where(

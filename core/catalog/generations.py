@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from longleaf.core.catalog import schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import Generation
+from longleaf.core.errors import GenerationMismatch
 
 
 def live_generation(connection: Connection) -> Generation | None:
@@ -73,6 +74,22 @@ def create_generation(
     return Generation(generation_id, chunker_id, embedder_id, chunker, embedder, dim, token_dim)
 
 
+def incomplete_contents(connection: Connection, generation: Generation) -> int:
+    """How many contents lack passages or vectors of `generation`."""
+    contents, chunkings, vectors = schema.contents, schema.chunkings, schema.vectors
+    has_vectors = select(vectors.c.passage_id).where(
+        vectors.c.passage_id == chunkings.c.first_passage_id,
+        vectors.c.embedder_id == generation.embedder_id,
+    )
+    made = select(chunkings.c.content_id).where(
+        chunkings.c.content_id == contents.c.id,
+        chunkings.c.chunker_id == generation.chunker_id,
+        or_(chunkings.c.first_passage_id.is_(None), has_vectors.exists()),
+    )
+    missing = select(func.count()).select_from(contents).where(~made.exists())
+    return int(connection.execute(missing).scalar_one())
+
+
 def make_live(connection: Connection, generation: Generation) -> None:
     """Answer from `generation` from now on; the one before is retired and its vectors go."""
     table = schema.generations
@@ -83,3 +100,18 @@ def make_live(connection: Connection, generation: Generation) -> None:
     connection.execute(delete(vectors).where(vectors.c.embedder_id != generation.embedder_id))
     connection.execute(delete(passages).where(passages.c.chunker_id != chunker_id))
     connection.execute(delete(chunkings).where(chunkings.c.chunker_id != chunker_id))
+
+
+def require_open(connection: Connection, generation: Generation) -> None:
+    """Raise GenerationMismatch unless `generation` is still live or being built.
+
+    Asked inside every write transaction: vectors of a retired generation would be acknowledged
+    and never found.
+    """
+    table = schema.generations
+    state = connection.execute(select(table.c.state).where(table.c.id == generation.id)).scalar()
+    if state not in ("live", "building"):
+        raise GenerationMismatch(
+            "The documents here have been embedded anew with other models meanwhile.",
+            "Run the command again with the settings that the data folder uses now.",
+        )

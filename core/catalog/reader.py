@@ -151,9 +151,15 @@ class CatalogReader:
             )
 
     def text(self, head: DocumentHead) -> DocumentText:
-        """A document's whole text (the head proves that the scope was checked)."""
+        """A document's whole text (the head proves that the scope was checked).
+
+        Raises NotFound when the document was deleted since its head was read.
+        """
         with self._database.reading() as connection:
-            return reads.document_text(connection, head.content_id)
+            text = reads.document_text(connection, head.content_id)
+        if text is None:
+            raise no_document(head.public_id)
+        return text
 
     def passages(
         self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100
@@ -298,7 +304,8 @@ class CatalogReader:
                     return
                 text = reads.document_text(connection, row.id)
             last = row.id
-            visit(row.digest, row.title, text)
+            if text is not None:
+                visit(row.digest, row.title, text)
 
 
 def no_document(public_id: str) -> NotFound:

@@ -6,6 +6,7 @@ inserts rows, and allocates `seq` last, under the write lock, so commit order is
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 
@@ -55,15 +56,23 @@ def find_content(connection: Connection, digest: str, generation: Generation) ->
     ).scalar_one_or_none()
     if found is None:
         return None
-    complete = connection.execute(
-        select(vectors.c.passage_id)
-        .join(chunkings, chunkings.c.first_passage_id == vectors.c.passage_id)
-        .where(
-            chunkings.c.content_id == found,
-            chunkings.c.chunker_id == generation.chunker_id,
-            vectors.c.embedder_id == generation.embedder_id,
+    made = connection.execute(
+        select(chunkings.c.first_passage_id).where(
+            chunkings.c.content_id == found, chunkings.c.chunker_id == generation.chunker_id
         )
     ).first()
+    if made is None:
+        return None
+    complete = (
+        made.first_passage_id is None
+        or connection.execute(
+            select(vectors.c.passage_id).where(
+                vectors.c.passage_id == made.first_passage_id,
+                vectors.c.embedder_id == generation.embedder_id,
+            )
+        ).first()
+        is not None
+    )
     return int(found) if complete else None
 
 
@@ -135,9 +144,11 @@ def _insert_passages(
         passages.c.chunker_id == generation.chunker_id
     )
     have = select(passages.c.id).where(of_this).order_by(passages.c.ordinal)
-    existing = [int(row.id) for row in connection.execute(have)]
-    if existing:
-        return existing
+    chunked = select(chunkings.c.content_id).where(
+        chunkings.c.content_id == content_id, chunkings.c.chunker_id == generation.chunker_id
+    )
+    if connection.execute(chunked).first() is not None:
+        return [int(row.id) for row in connection.execute(have)]
     rows = [
         {
             "content_id": content_id,
@@ -208,7 +219,7 @@ def put_document(
     ).first()
     public_id = ids.document_id(write.collection, write.key)
     if old is not None and all(
-        old._mapping[name] == value for name, value in wanted.items() if name != "original"
+        _same(old._mapping[name], value) for name, value in wanted.items() if name != "original"
     ):
         if source_id != old.source_id:
             connection.execute(
@@ -265,6 +276,11 @@ def put_document(
         replaced_source=_other_source(connection, old, source_id),
     )
     return result, [(int(document_id), write.collection, int(revision_id), "put")]
+
+
+def _same(stored: object, wanted: object) -> bool:
+    """Equal, and of the same type: 1, 1.0 and true are three values of metadata."""
+    return json.dumps(stored, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
 def _other_source(connection: Connection, old: object, source_id: int | None) -> str | None:
@@ -362,12 +378,20 @@ def note_fields(connection: Connection, documents: Iterable[DocumentWrite]) -> N
 
 
 def source_id(connection: Connection, collection: str, key: str) -> int:
-    """The id of a source, entered as interrupted until `put_source` says how it ended."""
+    """The id of a source, marked as interrupted until `put_source` says how it ended."""
     known = connection.execute(
-        select(sources.c.id).where(sources.c.collection == collection, sources.c.key == key)
-    ).scalar()
+        select(sources.c.id, sources.c.outcome).where(
+            sources.c.collection == collection, sources.c.key == key
+        )
+    ).first()
     if known is not None:
-        return int(known)
+        if known.outcome != Outcome.INTERRUPTED.value:
+            connection.execute(
+                update(sources)
+                .where(sources.c.id == known.id)
+                .values(outcome=Outcome.INTERRUPTED.value, size_bytes=-1, mtime_ns=-1)
+            )
+        return int(known.id)
     unfinished = SourceWrite(collection, key, None, -1, -1, "", Outcome.INTERRUPTED)
     return put_source(connection, unfinished)
 

@@ -394,3 +394,79 @@ def test_a_foreign_file_is_not_taken_for_a_catalog(tmp_path: Path) -> None:
     (tmp_path / "catalog.sqlite3").write_bytes(b"this is not a database, it only looks like one")
     with pytest.raises(CatalogBroken):
         Catalog(tmp_path)
+
+
+def test_a_document_that_was_just_restricted_does_not_show_through_its_old_revision(
+    catalog: Catalog, generation: Generation
+) -> None:
+    catalog.record_follower("slow", 0)
+    [old] = catalog.commit(generation, [write("a", "open words")])
+    catalog.commit(generation, [write("a", "open words", groups=("board",))])
+    clerk = Scope(None, frozenset({"clerks"}))
+    for look in (catalog.visible, catalog.heads, catalog.candidate_heads):
+        assert look([old.revision_id], clerk) == {}
+        assert set(look([old.revision_id], EVERYONE)) == {old.revision_id}
+
+
+def test_writes_for_a_retired_generation_are_refused(
+    catalog: Catalog, generation: Generation
+) -> None:
+    catalog.commit(generation, [write("a", "words")])
+    newer = catalog.replace_generation("chunker-1", "embedder-2", "tiny", DIM, TOKEN_DIM)
+    assert not catalog.make_live(newer), "a content without the new vectors keeps the old alive"
+    assert catalog.live_generation() == generation
+    catalog.add_vectors(newer, content("words"))
+    catalog.commit(generation, [write("b", "written meanwhile")])
+    assert not catalog.make_live(newer)
+    catalog.add_vectors(newer, content("written meanwhile"))
+    assert catalog.make_live(newer)
+    with pytest.raises(GenerationMismatch):
+        catalog.commit(generation, [write("c", "too late")])
+    assert catalog.commit(newer, [write("c", "in time")])[0].changed
+
+
+def test_an_original_outlives_a_commit_that_fails(
+    catalog: Catalog, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = catalog.blobs.put(b"evidence")
+    [result] = catalog.commit(generation, [write("a", "words", original=name)])
+    from longleaf.core.catalog import catalog as module
+
+    def full(*_: object) -> int:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(module.writes, "append_log", full)
+    with pytest.raises(OSError, match="No space"):
+        catalog.delete_document(result.public_id, EVERYONE)
+    monkeypatch.undo()
+    assert catalog.blobs.get(catalog.document(result.public_id, EVERYONE).original or "")
+
+
+def test_a_metadata_value_of_another_type_is_a_change(
+    catalog: Catalog, generation: Generation
+) -> None:
+    catalog.commit(generation, [write("a", "words", metadata={"v": 1})])
+    [changed] = catalog.commit(generation, [write("a", "words", metadata={"v": True})])
+    assert changed.changed
+    assert catalog.document(changed.public_id, EVERYONE).metadata == {"v": True}
+
+
+def test_a_document_erased_while_it_is_read_is_not_found(
+    catalog: Catalog, generation: Generation
+) -> None:
+    [result] = catalog.commit(generation, [write("a", "words")])
+    head = catalog.document(result.public_id, EVERYONE)
+    catalog.delete_document(result.public_id, EVERYONE)
+    with pytest.raises(NotFound):
+        catalog.text(head)
+
+
+def test_deleted_text_is_gone_from_the_catalog_file(
+    catalog: Catalog, generation: Generation
+) -> None:
+    name = catalog.blobs.put(b"zyzzyva memorandum")
+    [result] = catalog.commit(generation, [write("a", "zyzzyva memorandum", original=name)])
+    catalog.delete_document(result.public_id, EVERYONE)
+    for file in (catalog.folder.glob("catalog.sqlite3*"), catalog.blobs.folder.rglob("*")):
+        for path in file:
+            assert not path.is_file() or b"zyzzyva" not in path.read_bytes(), path

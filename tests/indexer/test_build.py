@@ -268,3 +268,56 @@ def test_a_parser_that_breaks_is_an_internal_rejection(
         "internal",
     )
     assert results["note.md"].outcome is Outcome.INDEXED
+
+
+def test_a_failed_upload_leaves_the_good_document(indexer: Indexer) -> None:
+    indexer.index_bytes("law", "english", b"The good lease.", "lease.txt", key="lease")
+    bad = indexer.index_bytes("law", "english", b"%PDF-1.7 no pdf", "lease.pdf", key="lease")
+    assert bad.outcome is Outcome.REJECTED
+    [head] = indexer.catalog.documents(EVERYONE)
+    assert indexer.catalog.text(head).text == "The good lease."
+
+
+def test_a_file_that_is_too_large_keeps_its_document_and_is_tried_again(
+    indexer: Indexer, folder: Path
+) -> None:
+    run(indexer, folder)
+    settings = indexer.settings
+    (folder / "lease.txt").write_text("LEASE\n\nNow it is longer than it may be. " * 9)
+    indexer.settings = settings.model_copy(update={"max_file_bytes": 100})
+    assert run(indexer, folder)["lease.txt"].reason == "too large"
+    keys = {Path(head.key).name for head in indexer.catalog.documents(EVERYONE)}
+    assert "lease.txt" in keys, "what was good before is still there"
+    indexer.settings = settings
+    assert run(indexer, folder)["lease.txt"].outcome is Outcome.INDEXED
+
+
+def test_prune_keeps_what_a_pattern_left_out(indexer: Indexer, folder: Path) -> None:
+    run(indexer, folder)
+    results = run(indexer, folder, include=["*.md"], prune=True)
+    assert Outcome.REMOVED not in {result.outcome for result in results.values()}
+    assert len(indexer.catalog.documents(EVERYONE)) == 11
+
+
+def test_known_texts_do_not_pile_up_before_a_commit(
+    indexer: Indexer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longleaf.indexer import build
+
+    monkeypatch.setattr(build, "_WAITING_CHARS", 1_000)
+    root = tmp_path / "many"
+    root.mkdir()
+    for number in range(12):
+        (root / f"{number}.txt").write_text("The same words again and again. " * 12)
+    indexer.settings = indexer.settings.model_copy(update={"commit_passages": 1_000})
+    calls = 0
+    commit = indexer.catalog.commit
+
+    def counted(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        return commit(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(indexer.catalog, "commit", counted)
+    run(indexer, root)
+    assert calls >= 4
