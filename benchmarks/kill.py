@@ -26,6 +26,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -165,9 +166,13 @@ class Supervisor:
             os.close(self._commands)
             try:
                 _zygote(command_read, ack_write, marker_write)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
-        os.close(command_read)
+        # Ours would keep the pipes open after the zygote's death, and that must be noticed.
+        for theirs in (command_read, ack_write, marker_write):
+            os.close(theirs)
         self._buffers = {self._acks: b"", self._markers: b""}
         self._seen: list[str] = []
         self._wait_for("ready")
@@ -200,7 +205,9 @@ class Supervisor:
     def trial(self, phase: str | None, occurrence: int, delay_ms: float) -> str:
         """Run the indexer; kill it at the given entry, or let it finish (phase None)."""
         self._seen.clear()
-        os.write(self._commands, f"{json.dumps([str(self.home), str(self.documents)])}\n".encode())
+        hold = [phase, occurrence] if phase and delay_ms == 0.0 else None
+        command = json.dumps([str(self.home), str(self.documents), hold])
+        os.write(self._commands, f"{command}\n".encode())
         pid = int(self._wait_for("pid").split()[1])
         entered = 0
         while True:
