@@ -204,7 +204,9 @@ class CatalogReader:
         found: dict[int, str] = {}
         with self._database.reading() as connection:
             for batch in reads.batches(list(document_ids)):
-                query = select(table.c.id, table.c.public_id).where(table.c.id.in_(batch))
+                query = select(table.c.id, table.c.public_id).where(
+                    table.c.id.in_(reads.among(batch))
+                )
                 found |= {row.id: row.public_id for row in connection.execute(query)}
         return found
 
@@ -234,13 +236,15 @@ class CatalogReader:
             for batch in reads.batches(list(passage_ids)):
                 for row in connection.execute(
                     select(table.c.passage_id, table.c.segment_id, table.c.segment_offset).where(
-                        table.c.passage_id.in_(batch),
+                        table.c.passage_id.in_(reads.among(batch)),
                         table.c.embedder_id == generation.embedder_id,
                         table.c.segment_id.is_not(None),
                     )
                 ):
-                    name = self._segment_name(connection, row.segment_id)
-                    found[row.passage_id] = SegmentRef(name, row.segment_offset)
+                    passage_id, segment_id, offset = row
+                    found[passage_id] = SegmentRef(
+                        self._segment_name(connection, segment_id), offset
+                    )
         return self._segment_reader.gather([found.get(each) for each in passage_ids])
 
     def _segment_name(self, connection: Connection, segment_id: int) -> str:
