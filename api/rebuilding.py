@@ -42,13 +42,15 @@ def follow_once(parts: wire.WriteSide, progress: Progress | None = None) -> str:
     try:
         index = wire.open_index(parts.settings, parts.catalog, parts.generation)
     except IndexLocked:
-        return "Another process owns the index and adds them."
+        return "Another process has the index open: it, or the next search, adds them."
     try:
         follower = _follower(parts.settings, parts.catalog, index, parts.generation)
         before = index.passage_count()
         applied = follower.catch_up(progress)
         if index.passage_count() - before >= OPTIMIZE_PASSAGES:
             index.optimize()
+            # Whoever wrote meanwhile was told that this process has the index.
+            applied += follower.catch_up(progress)
     finally:
         index.close()
     return f"The index is up to date ({applied:,} documents applied)."
@@ -70,24 +72,22 @@ def rebuild(
     embedder, chunker = wire.open_models(settings, reasons)
     catalog = wire.open_catalog(settings)
     try:
-        live = catalog.live_generation()
-        made_with = (chunker.fingerprint, embedder.fingerprint)
-        if (
-            embed
-            and live is not None
-            and ((live.chunker_fingerprint, live.embedder_fingerprint) != made_with)
-        ):
-            generation = catalog.replace_generation(
-                *made_with, embedder.name, embedder.dim, embedder.token_dim
-            )
-            _embed_all(catalog, generation, chunker, embedder, progress)
-            catalog.make_live(generation)
-            wire.drop_index(settings, catalog, live)
-        else:
+        models = (chunker.fingerprint, embedder.fingerprint)
+        generation = catalog.live_generation()
+        if generation is None or not embed:
             generation = catalog.open_generation(
-                *made_with, embedder.name, embedder.dim, embedder.token_dim
+                *models, embedder.name, embedder.dim, embedder.token_dim
             )
-            wire.drop_index(settings, catalog, generation)
+        # Taken before the long work: whoever has the index open is told now, not after it.
+        with wire.take_index(settings, generation) as taken:
+            wire.drop_other_indexes(settings, catalog, generation)
+            if (generation.chunker_fingerprint, generation.embedder_fingerprint) != models:
+                generation = catalog.replace_generation(
+                    *models, embedder.name, embedder.dim, embedder.token_dim
+                )
+                _embed_all(catalog, generation, chunker, embedder, progress)
+                catalog.make_live(generation)
+            wire.drop_index(catalog, taken)
         index = wire.open_index(settings, catalog, generation)
         try:
             follower = _follower(settings, catalog, index, generation)

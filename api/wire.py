@@ -6,7 +6,6 @@ its reason is kept beside it (`Runtime.reasons`), shown in the log and by `/read
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import structlog
 from longleaf.api.search import SearchEngine
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings, Settings
-from longleaf.core.errors import CatalogBroken, ConfigError, GenerationMismatch
+from longleaf.core.errors import ConfigError
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
 from longleaf.indexer.build import Indexer
 from longleaf.retriever.follow import Follower, Following
@@ -32,11 +31,13 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
     from longleaf.indexer.embed import MiniLMEmbedder
     from longleaf.indexer.embed_any import SentenceTransformerEmbedder
+    from longleaf.retriever.index.edge_folder import TakenFolder
     from longleaf.retriever.index.process import IndexProcess
 
 _log = structlog.get_logger(__name__)
 
 DEFAULT_COLLECTION = "default"
+_GENERATION = "generation-"
 
 
 @dataclass(slots=True)
@@ -210,7 +211,7 @@ def make_indexer(
 
 def index_folder(settings: Settings, generation: Generation) -> Path:
     """Where the index of a generation lies."""
-    return settings.home / "index" / f"generation-{generation.id}"
+    return settings.home / "index" / f"{_GENERATION}{generation.id}"
 
 
 def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> PassageIndex:
@@ -218,20 +219,43 @@ def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> 
     from longleaf.retriever.index.edge import EdgeIndex
 
     folder = index_folder(settings, generation)
-    return EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog.log_horizon())
+    return EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog)
 
 
-def drop_index(settings: Settings, catalog: Catalog, generation: Generation) -> None:
-    """Delete a generation's index; raises IndexLocked while any process has it open."""
-    from longleaf.retriever.index.edge import EdgeIndex
+def take_index(settings: Settings, generation: Generation) -> TakenFolder:
+    """Keep all others from a generation's index, be it damaged or not there yet.
+
+    Raises IndexLocked while anybody has it open.
+    """
+    from longleaf.retriever.index import edge_folder
 
     folder = index_folder(settings, generation)
-    if folder.exists():
-        # A broken or foreign index is exactly what a rebuild is for; a locked one is in use.
-        with contextlib.suppress(CatalogBroken, GenerationMismatch):
-            EdgeIndex.open(folder, generation.dim, generation.fingerprint).close()
-        shutil.rmtree(folder)
-    catalog.forget_follower(str(folder))
+    edge_folder.make_if_missing(folder, generation.dim, generation.fingerprint)
+    return edge_folder.TakenFolder(folder)
+
+
+def drop_index(catalog: Catalog, taken: TakenFolder) -> None:
+    """Delete an index, whatever state it is in."""
+    # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
+    # follower that holds back the log.
+    catalog.forget_follower(str(taken.folder))
+    taken.remove()
+
+
+def drop_other_indexes(settings: Settings, catalog: Catalog, live: Generation) -> None:
+    """Delete what interrupted rebuilds left: indexes that are not the live generation's.
+
+    Raises IndexLocked while anybody has one of them open.
+    """
+    from longleaf.retriever.index import edge_folder
+
+    keep = index_folder(settings, live)
+    for folder in sorted(keep.parent.iterdir()):
+        if folder.name.startswith(edge_folder.OLD_PREFIX):
+            shutil.rmtree(folder)
+        elif folder.name.startswith(_GENERATION) and folder != keep:
+            with edge_folder.TakenFolder(folder) as taken:
+                drop_index(catalog, taken)
 
 
 def check_language(name: str) -> str:

@@ -3,7 +3,8 @@
 The follower reads the log behind the index's own `indexed_seq`, applies the *current* state of each
 document named there, flushes, and only then lets the index record the seq. Applying is idempotent,
 so a crash anywhere is mended by following again. A new index is filled from all documents first;
-one below the log's horizon has missed deletions and must be made anew. This module knows neither
+one below the log's horizon has missed deletions, one ahead of the log follows another catalog, and
+both must be made anew. This module knows neither
 which index it feeds nor who searches it.
 """
 
@@ -63,6 +64,7 @@ class Follower:
         self.name = name
         self._flush_documents = flush_documents
         self._applied_seq = index.indexed_seq()
+        self._fill_seq = 0
         self._following = threading.Lock()
         self._stopping = threading.Event()
 
@@ -72,16 +74,23 @@ class Follower:
         return self._applied_seq
 
     def lag(self) -> int:
-        """How many changes the index is behind."""
+        """How many changes the index is behind; negative when the catalog is older than it."""
         return self.catalog.head_seq() - self._applied_seq
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Apply everything there is and flush; returns how many documents were applied.
 
-        Raises Stopped after `stop`.
+        Raises Stopped after `stop`, and CatalogBroken when the log cannot bring the index to the
+        catalog's state.
         """
         with self._following:
             applied = 0
+            if self.lag() < 0:
+                raise CatalogBroken(
+                    f"The index {self.name} is ahead of the catalog, as after restoring a backup "
+                    "of the catalog alone: it would answer with what the catalog does not hold.",
+                    "Make it anew: longleaf rebuild",
+                )
             if self._applied_seq == 0:
                 applied += self._fill(progress)
             elif self._applied_seq < self.catalog.log_horizon():
@@ -109,7 +118,13 @@ class Follower:
         self.catalog.record_follower(self.name, self.index.indexed_seq())
 
     def _fill(self, progress: Progress | None) -> int:
+        # Registered before anything is read, so that no other follower truncates the log that
+        # this one needs next.
+        self.catalog.record_follower(self.name, self._fill_seq or self.catalog.head_seq())
         document_ids, seq = self.catalog.all_document_ids()
+        # Begun again after a failure: what the first attempt put and was deleted since is no
+        # longer among all documents, but it is in the log from where that attempt began.
+        self._fill_seq = seq = min(seq, self._fill_seq or seq)
         for begin in range(0, len(document_ids), self._flush_documents):
             self._apply(document_ids[begin : begin + self._flush_documents])
             # The seq stays where it is until all are in: a crash here starts the fill anew.
@@ -165,7 +180,7 @@ class FollowerThread:
         seen_at = 0.0
         while not self._stop.is_set():
             try:
-                if self.follower.lag() > 0:
+                if self.follower.lag() != 0:
                     self.follower.catch_up()
                 if time.monotonic() - seen_at > _SEEN_EVERY_SECONDS:
                     self.follower.show_life()

@@ -310,7 +310,10 @@ def _ensure_collection(parts: WriteSide, name: str, language: str | None) -> str
     wanted = wire.check_language(language) if language else None
     known = parts.catalog.collection_languages(Scope.all(), None).get(name)
     if known is None:
-        return parts.catalog.create_collection(name, wanted or "english").language
+        try:
+            return parts.catalog.create_collection(name, wanted or "english").language
+        except Conflict:  # another process was quicker
+            known = parts.catalog.collection_languages(Scope.all(), None)[name]
     if wanted is not None and wanted != known:
         raise Conflict(
             f"The collection {name!r} reads {known}, not {wanted}.",

@@ -13,7 +13,6 @@ its shard in another process (`process.IndexProcess`).
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -28,7 +27,7 @@ from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.index import edge_filter as ef
 from longleaf.retriever.index import edge_folder
-from longleaf.retriever.index.edge_folder import BM25, DENSE
+from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
 from longleaf.retriever.index.sparse import encoder
 
 if TYPE_CHECKING:
@@ -51,11 +50,13 @@ _log = structlog.get_logger(__name__)
 class EdgeIndex:
     """`core.protocols.PassageIndex` in a local folder. Made by `open`."""
 
-    def __init__(self, folder: Path, shard: qe.EdgeShard, state: dict[str, Any]) -> None:
+    def __init__(
+        self, taken: edge_folder.TakenFolder, shard: qe.EdgeShard, state: dict[str, Any]
+    ) -> None:
         import qdrant_edge as qe
 
         self.fingerprint: str = state["fingerprint"]
-        self._folder = folder
+        self._taken = taken
         self._shard = shard
         self._state = state
         self._writing = threading.Lock()
@@ -70,22 +71,41 @@ class EdgeIndex:
         self._exact = qe.SearchParams(exact=True, quantization=unquantized)
 
     @classmethod
-    def open(cls, folder: Path, dim: int, fingerprint: str, log_horizon: int = 0) -> EdgeIndex:
+    def open(
+        cls, folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+    ) -> EdgeIndex:
         """The index in `folder`, made when there is none.
 
-        One that stopped following below `log_horizon` has missed deletions, which no log can tell
-        it any more: it is removed and made anew, empty.
+        One that following `change_log` cannot make right is removed and made anew, empty: it
+        stopped below the log's horizon and missed deletions, is ahead of the log, or was left in
+        the middle of its first fill.
         Raises GenerationMismatch when it was made by another `fingerprint` or `dim`, IndexLocked
         when another process (or this one) has it open, CatalogBroken when the folder holds
         something else or cannot be read.
         """
-        shard, state = edge_folder.open_shard(folder, dim, fingerprint)
-        if 0 < state["indexed_seq"] < log_horizon:
-            _log.warning("index.rebuilt", reason="it was away longer than the change log reaches")
+        opened = cls._load(folder, dim, fingerprint)
+        try:
+            # The log is asked now that nobody else can move this index on.
+            why = edge_folder.why_unusable(opened._state, opened.passage_count(), change_log)
+        except BaseException:
+            opened.close()
+            raise
+        if why is None:
+            return opened
+        _log.warning("index.rebuilt", reason=why)
+        opened._shard.close()
+        opened._taken.remove()
+        return cls._load(folder, dim, fingerprint)
+
+    @classmethod
+    def _load(cls, folder: Path, dim: int, fingerprint: str) -> EdgeIndex:
+        taken, shard, state = edge_folder.open_shard(folder, dim, fingerprint)
+        try:
+            return cls(taken, shard, state)
+        except Exception as error:  # files are missing; the engine raises nothing finer
             shard.close()
-            shutil.rmtree(folder)
-            shard, state = edge_folder.open_shard(folder, dim, fingerprint)
-        return cls(folder, shard, state)
+            taken.close()
+            raise edge_folder.damaged(folder, error) from error
 
     def indexed_seq(self) -> int:
         return int(self._state["indexed_seq"])
@@ -129,7 +149,7 @@ class EdgeIndex:
         with self._writing:
             self._shard.flush()
             state = {**self._state, "indexed_seq": seq}
-            edge_folder.write_state(self._folder, state)
+            edge_folder.write_state(self._taken.folder, state)
             self._state = state
 
     def optimize(self) -> bool:
@@ -200,6 +220,7 @@ class EdgeIndex:
     def close(self) -> None:
         with self._writing:
             self._shard.close()
+            self._taken.close()
 
     def _ranked(
         self, query: qe.Query, only: qe.Filter, limit: int, params: qe.SearchParams

@@ -7,32 +7,101 @@ written after every flush (two fsyncs), so that a copied folder needs nothing el
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longleaf.core.catalog.blobs import sync_folder
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
+from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, LongleafError
 from longleaf.retriever.index import edge_filter
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import qdrant_edge as qe
 
 SCHEMA = 1
 SIDECAR = "longleaf.json"
+LOCK = "longleaf.lock"
+OLD_PREFIX = ".old-"
 DENSE, BM25 = "dense", "bm25"
 REBUILD = "Make the index anew from the catalog: longleaf rebuild"
 
 
-def open_shard(folder: Path, dim: int, fingerprint: str) -> tuple[qe.EdgeShard, dict[str, Any]]:
+class ChangeLog(Protocol):
+    """What an index must ask of the log that it follows (the catalog has it)."""
+
+    def head_seq(self) -> int: ...
+
+    def log_horizon(self) -> int: ...
+
+
+class TakenFolder:
+    """An index's folder that nobody else can open until this is closed. Raises IndexLocked.
+
+    The engine's own lock comes too late: its load writes to the segments before it finds them
+    locked, after which their owner can no longer flush.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it may have removed the folder, and another is in its place.
+            ours = os.path.samestat(os.fstat(self._file), (folder / LOCK).stat())
+        except OSError:
+            ours = False
+        if not ours:
+            self.close()
+            raise IndexLocked(
+                f"Another process owns the index in {folder}.",
+                "Stop it (longleaf serve or longleaf index), or search through the server.",
+            )
+
+    def __enter__(self) -> TakenFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def remove(self) -> None:
+        """Delete the folder; it loses its name first, so that half of one is never opened."""
+        name = f"{OLD_PREFIX}{self.folder.name}-{secrets.token_hex(4)}"
+        old = self.folder.replace(self.folder.with_name(name))
+        sync_folder(self.folder.parent)
+        self.close()
+        shutil.rmtree(old)
+
+
+def make_if_missing(folder: Path, dim: int, fingerprint: str) -> None:
+    """An empty index where nothing is or an empty folder."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        _create(folder, dim, fingerprint)
+
+
+def open_shard(
+    folder: Path, dim: int, fingerprint: str
+) -> tuple[TakenFolder, qe.EdgeShard, dict[str, Any]]:
     """The shard in `folder`, made when there is none, and its state; errors as `EdgeIndex.open`."""
     import qdrant_edge as qe
 
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        _create(folder, dim, fingerprint)
+    make_if_missing(folder, dim, fingerprint)
     state = _read_state(folder)
     if (state["fingerprint"], state["dim"]) != (fingerprint, dim):
         raise GenerationMismatch(
@@ -41,15 +110,35 @@ def open_shard(folder: Path, dim: int, fingerprint: str) -> tuple[qe.EdgeShard, 
             f"({fingerprint}, dim {dim}).",
             REBUILD,
         )
+    taken = TakenFolder(folder)
     try:
-        return qe.EdgeShard.load(str(folder)), state
-    except Exception as error:  # the engine raises nothing finer
-        if "WouldBlock" in str(error):
-            raise IndexLocked(
-                f"Another process owns the index in {folder}.",
-                "Stop it (longleaf serve or longleaf index), or search through the server.",
-            ) from error
-        raise CatalogBroken(f"The index in {folder} cannot be read: {error}", REBUILD) from error
+        # Read again: until it was taken, its owner could still move it on.
+        return taken, qe.EdgeShard.load(str(folder)), _read_state(folder)
+    except BaseException as error:
+        taken.close()
+        if isinstance(error, LongleafError) or not isinstance(error, Exception):
+            raise
+        raise damaged(folder, error) from error  # the engine raises nothing finer
+
+
+def why_unusable(
+    state: dict[str, Any], passage_count: int, change_log: ChangeLog | None
+) -> str | None:
+    """Why following the log would not make this index right; None when it would."""
+    seq = state["indexed_seq"]
+    if seq == 0 and passage_count > 0:
+        return "its first fill was interrupted, and what was deleted since would stay"
+    if change_log is None:
+        return None
+    if 0 < seq < change_log.log_horizon():
+        return "it was away longer than the change log reaches"
+    if seq > change_log.head_seq():
+        return "it is ahead of the catalog, as after restoring a backup of the catalog alone"
+    return None
+
+
+def damaged(folder: Path, error: Exception) -> CatalogBroken:
+    return CatalogBroken(f"The index in {folder} cannot be read: {error}", REBUILD)
 
 
 def _create(folder: Path, dim: int, fingerprint: str) -> None:

@@ -114,9 +114,7 @@ def main(arguments: Sequence[str]) -> int:
             catalog = Catalog(Path(place["home"]))
             opened.callback(catalog.close)
             folder = Path(place["folder"])
-            index = EdgeIndex.open(
-                folder, generation.dim, generation.fingerprint, catalog.log_horizon()
-            )
+            index = EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog)
             opened.callback(index.close)
             follower = Follower(
                 catalog, index, generation, str(folder), flush_documents=place["flush_documents"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from longleaf.core.catalog import Catalog, DocumentWrite, Generation, content_digest
 from longleaf.core.catalog.records import ContentWrite
 from longleaf.core.errors import CatalogBroken
-from longleaf.core.protocols import IndexFilter
+from longleaf.core.protocols import IndexEntry, IndexFilter
 from longleaf.core.types import Document, Passage, PassageVectors, Scope
 from longleaf.retriever.follow import Follower, FollowerThread
 from longleaf.retriever.index.edge import EdgeIndex
@@ -163,6 +164,108 @@ def test_a_crash_at_any_step_is_mended_by_following_again(
     assert points(again) == expected(catalog)
     assert again.indexed_seq() == catalog.head_seq()
     again.close()
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_fill_begun_again_keeps_no_document_deleted_since(
+    catalog: Catalog, generation: Generation, tmp_path: Path, reopened: bool
+) -> None:
+    """In the same process the log tells which are gone; a new process makes the index anew."""
+    for number in range(6):
+        put(catalog, generation, str(number), f"words of document {number}")
+    index = EdgeIndex.open(tmp_path / "index", DIM, "f", catalog)
+    follower = Follower(catalog, index, generation, "f", flush_documents=2)
+    real = index.put
+
+    def put_and_crash(entries: Sequence[IndexEntry]) -> None:
+        real(entries)
+        raise _Crash
+
+    index.put = put_and_crash  # type: ignore[method-assign]
+    with pytest.raises(_Crash):
+        follower.catch_up()
+    index.put = real  # type: ignore[method-assign]
+    assert (index.indexed_seq(), len(points(index))) == (0, 4)
+    if reopened:
+        index.flush(0)
+        index.close()
+        index = EdgeIndex.open(tmp_path / "index", DIM, "f", catalog)
+        assert index.passage_count() == 0
+        follower = Follower(catalog, index, generation, "f", flush_documents=2)
+    oldest = min(catalog.documents(Scope.all()), key=lambda head: head.revision_id)
+    catalog.delete_document(oldest.public_id, Scope.all())
+    catalog.record_follower("another", catalog.head_seq())
+    follower.catch_up()
+    assert follower.lag() == 0
+    assert points(index) == expected(catalog)
+    index.close()
+
+
+def test_another_follower_cannot_cut_the_log_that_a_fill_needs_next(
+    catalog: Catalog, generation: Generation, tmp_path: Path
+) -> None:
+    for number in range(4):
+        put(catalog, generation, str(number), f"words of document {number}")
+    first, second = open_index(tmp_path / "first"), open_index(tmp_path / "second")
+    quick = Follower(catalog, first, generation, "first")
+    quick.catch_up()
+    slow = Follower(catalog, second, generation, "second", flush_documents=2)
+    real = second.put
+    calls: list[Sequence[IndexEntry]] = []
+
+    def put_while_others_write(entries: Sequence[IndexEntry]) -> None:
+        real(entries)
+        calls.append(entries)
+        if len(calls) == 2:  # the first documents are read: their deletion only the log tells
+            oldest = min(catalog.documents(Scope.all()), key=lambda head: head.revision_id)
+            catalog.delete_document(oldest.public_id, Scope.all())
+            put(catalog, generation, "late", "late words here")
+            quick.catch_up()
+
+    second.put = put_while_others_write  # type: ignore[method-assign]
+    slow.catch_up()
+    assert slow.lag() == 0
+    assert points(second) == points(first) == expected(catalog)
+    first.close()
+    second.close()
+
+
+def test_an_index_ahead_of_a_restored_catalog_is_refused_and_then_made_anew(
+    tmp_path: Path,
+) -> None:
+    catalog = Catalog(tmp_path / "data")
+    catalog.create_collection("law")
+    generation = catalog.open_generation("c", "e", "tiny", DIM, 0)
+    put(catalog, generation, "kept", "words that were backed up")
+    catalog.close()
+    shutil.copytree(tmp_path / "data", tmp_path / "backup")
+    catalog = Catalog(tmp_path / "data")
+    for number in range(3):
+        put(catalog, generation, str(number), f"lost words {number}")
+    index = EdgeIndex.open(tmp_path / "index", DIM, "f", catalog)
+    Follower(catalog, index, generation, "f").catch_up()
+    catalog.close()
+
+    catalog = Catalog(tmp_path / "backup")
+    put(catalog, generation, "new", "another document altogether")
+    follower = Follower(catalog, index, generation, "f")
+    with pytest.raises(CatalogBroken, match="longleaf rebuild"):
+        follower.catch_up()
+    thread = FollowerThread(follower, interval_seconds=0.01)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while thread.failure is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    thread.stop()
+    assert "longleaf rebuild" in str(thread.failure)
+    index.close()
+
+    index = EdgeIndex.open(tmp_path / "index", DIM, "f", catalog)
+    assert (index.indexed_seq(), index.passage_count()) == (0, 0)
+    Follower(catalog, index, generation, "f").catch_up()
+    assert points(index) == expected(catalog)
+    index.close()
+    catalog.close()
 
 
 def test_the_thread_follows_by_itself_and_survives_a_failure(

@@ -226,6 +226,20 @@ def test_an_index_that_missed_deletions_is_made_anew(
     index.close()
 
 
+def test_an_index_ahead_of_the_catalog_is_made_anew(
+    catalog: Catalog, generation: Generation, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    put(catalog, generation, "a", "some words")
+    stale = EdgeIndex.open(folder, DIM, generation.fingerprint)
+    stale.flush(catalog.head_seq() + 1)
+    stale.close()
+    index = IndexProcess.open(catalog, generation, folder)
+    index.catch_up()
+    assert index.scroll(LAW, EVERYTHING) == expected(catalog)
+    index.close()
+
+
 def test_an_error_leaves_the_connection_usable(index: IndexProcess) -> None:
     pid = index.child_pid
     for _ in range(10):

@@ -1,0 +1,87 @@
+"""The folder of an edge shard when things go wrong: damage, removal, another owner."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.contracts.test_index_folder import DIM, entry, opened
+
+from longleaf.core.errors import CatalogBroken, IndexLocked
+from longleaf.retriever.index import edge_folder
+
+
+def filled(folder: Path) -> None:
+    index = opened(folder)
+    index.put([entry(1, 1)])
+    index.flush(7)
+    index.close()
+
+
+def test_a_shard_whose_files_are_gone_says_so_and_is_let_go_of(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    filled(folder)
+    shutil.rmtree(folder / "segments")
+    for _ in range(2):  # nor may the first attempt keep it locked
+        with pytest.raises(CatalogBroken, match="longleaf rebuild"):
+            opened(folder)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "segments", "all but segments"])
+def test_a_taken_folder_is_removed_whatever_state_it_is_in(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "index"
+    filled(folder)
+    if damage == "segments":
+        shutil.rmtree(folder / "segments")
+    elif damage == "all but segments":
+        for name in ("longleaf.json", "edge_config.json"):
+            (folder / name).unlink()
+        shutil.rmtree(folder / "wal")
+    with edge_folder.TakenFolder(folder) as taken:
+        taken.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_folder_is_locked_until_it_is_left(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    filled(folder)
+    with edge_folder.TakenFolder(folder), pytest.raises(IndexLocked):
+        opened(folder)
+    index = opened(folder)
+    with pytest.raises(IndexLocked):
+        edge_folder.TakenFolder(folder)
+    assert index.passage_count() == 2
+    index.close()
+
+
+def test_half_a_removal_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path / "index")
+
+    def die(folder: Path) -> None:
+        shutil.move(folder / "segments", tmp_path / "removed")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edge_folder.shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            edge_folder.TakenFolder(tmp_path / "index").remove()
+    edge_folder.make_if_missing(tmp_path / "index", DIM, "test")
+    index = opened(tmp_path / "index")
+    assert (index.indexed_seq(), index.passage_count()) == (0, 0)
+    index.close()
+
+
+def test_who_is_refused_leaves_no_trace_in_the_owners_index(tmp_path: Path) -> None:
+    """The engine, left to itself, writes to the files before it sees that they are locked."""
+    index = opened(tmp_path / "index")
+    index.put([entry(1, 1)])
+    index.flush(1)
+    with pytest.raises(IndexLocked):
+        opened(tmp_path / "index")
+    index.put([entry(2, 2)])
+    index.flush(2)
+    index.close()
+    index = opened(tmp_path / "index")
+    assert (index.indexed_seq(), index.passage_count()) == (2, 4)
+    index.close()
