@@ -98,9 +98,9 @@ class SegmentWriter:
         for path in sorted(self.folder.glob("*.seg")):
             if path.stat().st_size < self._roll_bytes // 2 and self._take(path):
                 return
-        path = self.folder / f"{secrets.token_hex(8)}.seg"
-        if not self._take(path, create=True):  # pragma: no cover - a 64-bit name collision
-            raise CatalogBroken(f"{path} is taken.", "Try again.")
+        # Another writer may take up a new file between its making and our lock: make another.
+        while not self._take(self.folder / f"{secrets.token_hex(8)}.seg", create=True):
+            pass
         sync_folder(self.folder)
 
     def _take(self, path: Path, create: bool = False) -> bool:
