@@ -86,7 +86,9 @@ def rebuild(
                     *models, embedder.name, embedder.dim, embedder.token_dim
                 )
                 _embed_all(catalog, generation, chunker, embedder, progress)
-                catalog.make_live(generation)
+                # A document that another process has written meanwhile lacks the new vectors.
+                while not catalog.make_live(generation):
+                    _embed_all(catalog, generation, chunker, embedder, progress)
             wire.drop_index(catalog, taken)
         index = wire.open_index(settings, catalog, generation)
         try:
@@ -114,17 +116,22 @@ def _embed_all(
     embedder: Embedder,
     progress: NamedProgress,
 ) -> None:
-    """Fill a new generation from stored text. Interrupted, the live one is untouched."""
+    """Fill a new generation from stored text; what has its vectors already is left alone.
+
+    Interrupted, the live generation is untouched, and the next run goes on where this one ended.
+    """
     total = catalog.content_count()
     done = 0
 
     def visit(digest: str, title: str, text: DocumentText) -> None:
         nonlocal done
+        done += 1
+        progress("Embed", done, total)
+        if catalog.has_content(digest, generation):
+            return
         document = Document(text.text, title, text.pages, text.sections)
         passages = chunker.chunk(document)
         vectors = tuple(embedder.embed_passages(embed_inputs(document, passages)))
         catalog.add_vectors(generation, ContentWrite(digest, document, passages, vectors))
-        done += 1
-        progress("Embed", done, total)
 
     catalog.visit_contents(visit)

@@ -162,7 +162,9 @@ def collect_garbage(connection: Connection) -> list[str]:
         connection.execute(delete(revisions).where(revisions.c.id.in_(batch)))
     writes.drop_unused_contents(connection, {row.content_id for row in old})
     connection.execute(delete(changes).where(changes.c.seq <= passed))
+    # A follower that registers late must not move the horizon back over rows that are gone.
+    horizon = max(passed, log_horizon(connection))
     connection.execute(
-        update(schema.meta).where(schema.meta.c.key == "log_horizon").values(value=str(passed))
+        update(schema.meta).where(schema.meta.c.key == "log_horizon").values(value=str(horizon))
     )
     return writes.unused_originals(connection, {row.original for row in old if row.original})

@@ -45,7 +45,10 @@ def create_generation(
     token_dim: int,
     state: str = "live",
 ) -> Generation:
-    """Enter a generation, with its chunker and embedder where those are new."""
+    """Enter a generation, with its chunker and embedder where those are new.
+
+    A building one of the same fingerprints is taken up again.
+    """
     chunkers, embedders = schema.chunkers, schema.embedders
     chunker_id = connection.execute(
         select(chunkers.c.id).where(chunkers.c.fingerprint == chunker)
@@ -62,6 +65,17 @@ def create_generation(
                 fingerprint=embedder, name=embedder_name, dim=dim, token_dim=token_dim
             ),
         )
+    if state == "building":
+        table = schema.generations
+        begun = connection.execute(
+            select(table.c.id).where(
+                table.c.state == "building",
+                table.c.chunker_id == chunker_id,
+                table.c.embedder_id == embedder_id,
+            )
+        ).scalar()
+        if begun is not None:
+            return Generation(begun, chunker_id, embedder_id, chunker, embedder, dim, token_dim)
     generation_id = insert_row(
         connection,
         insert(schema.generations).values(

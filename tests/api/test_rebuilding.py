@@ -163,3 +163,58 @@ def test_two_processes_that_make_the_same_collection_both_go_on(
         _ensure_collection(parts, "acts", "english")
     ours.close()
     theirs.close()
+
+
+def test_embedding_anew_goes_on_where_it_was_interrupted(
+    settings: Settings, other_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = wire.open_write_side(settings)
+    for number in range(3):
+        index_one(parts, f"more-{number}", f"Another text, number {number}.")
+    parts.close()
+    real, made = Catalog.add_vectors, []
+
+    def interrupted(self: Catalog, generation: Generation, content: Any) -> None:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(content.digest)
+        real(self, generation, content)
+
+    monkeypatch.setattr(Catalog, "add_vectors", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rebuilding.rebuild(other_settings, embed=True)
+    monkeypatch.undo()
+    again: list[str] = []
+
+    def counted(self: Catalog, generation: Generation, content: Any) -> None:
+        again.append(content.digest)
+        real(self, generation, content)
+
+    monkeypatch.setattr(Catalog, "add_vectors", counted)
+    assert rebuilding.rebuild(other_settings, embed=True).documents == 4
+    assert len(again) == 2
+    assert not set(again) & set(made)
+
+
+def test_a_document_written_while_everything_is_embedded_is_not_lost(
+    settings: Settings, other_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Catalog.make_live
+    written = []
+
+    def late(self: Catalog, generation: Generation) -> bool:
+        if not written:
+            parts = wire.open_write_side(settings)
+            index_one(parts, "late", "Written at the last moment.")
+            parts.close()
+            written.append("late")
+        return real(self, generation)
+
+    monkeypatch.setattr(Catalog, "make_live", late)
+    assert rebuilding.rebuild(other_settings, embed=True).documents == 2
+    runtime = wire.open_runtime(other_settings, follow=False)
+    try:
+        runtime.follower.catch_up()
+        assert runtime.engine.index.passage_count() == 2
+    finally:
+        runtime.close()

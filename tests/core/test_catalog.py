@@ -497,3 +497,13 @@ def test_writers_that_race_for_a_new_segment_each_get_one(tmp_path: Path) -> Non
         assert SegmentReader(folder).gather([ref for _, ref in refs])[0].shape == (18, TOKEN_DIM)
         for writer, _ in refs:
             writer.close()
+
+
+def test_a_late_follower_does_not_move_the_horizon_back(
+    catalog: Catalog, generation: Generation
+) -> None:
+    catalog.commit(generation, [write("a", "words")])
+    catalog.record_follower("first", catalog.head_seq())
+    horizon = catalog.log_horizon()
+    catalog.record_follower("late", 0)
+    assert catalog.log_horizon() == horizon == catalog.head_seq()
