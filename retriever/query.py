@@ -76,11 +76,15 @@ class Piece:
     kind: Literal["text", "phrase", "excluded", "filter"]
 
 
+def readable(text: str) -> str:
+    """`text` with U+FFFD for halves of surrogate pairs, which nothing can embed or store."""
+    # UTF-16, because it also joins two halves that stand side by side.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def parse_query(text: str, known_fields: Collection[str]) -> ParsedQuery:
     """Read a query; never raises. Without `known_fields` (built-in ones included) none filters."""
-    # A lone half of a surrogate pair can be neither embedded nor stored.
-    readable = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    pieces = list(pieces_of(readable, known_fields))
+    pieces = list(pieces_of(readable(text), known_fields))
     filters = [piece.content for piece in pieces if not isinstance(piece.content, str)]
     said = [(piece.kind, piece.content) for piece in pieces if isinstance(piece.content, str)]
     read = [

@@ -52,7 +52,7 @@ def search(
 
     try:
         tree = json.loads(where) if where else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"--filter is not JSON: {error}.") from None
     body: dict[str, Any] = {
         "query": query,
@@ -88,12 +88,16 @@ def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ask_server(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    import json
+
     import httpx
 
     from longleaf.core.errors import InvalidRequest, LongleafError
 
     with httpx.Client(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
-        response = client.post(f"{url}/v1/search", json=body)
+        # Escaped, so that an argument that is no UTF-8 arrives and the server judges it.
+        headers = {"content-type": "application/json"}
+        response = client.post(f"{url}/v1/search", content=json.dumps(body), headers=headers)
     answer: dict[str, Any] = response.json()
     if response.is_error:
         kind = InvalidRequest if response.is_client_error else LongleafError

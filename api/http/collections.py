@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Path
 
 from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.schemas import (
     CollectionBody,
     CollectionDeleted,
@@ -16,7 +17,12 @@ from longleaf.api.wire import check_language
 from longleaf.core.catalog import Collection
 from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
 
-router = APIRouter(prefix="/v1", tags=["collections"], responses=PROBLEM_RESPONSES)
+router = APIRouter(
+    prefix="/v1",
+    tags=["collections"],
+    responses=PROBLEM_RESPONSES,
+    default_response_class=PlainJSON,
+)
 
 _NAME = Path(description="The collection's name.")
 

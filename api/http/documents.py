@@ -14,9 +14,10 @@ from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Path, Query, UploadFile
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.schemas import (
     DocumentList,
     DocumentView,
@@ -39,15 +40,20 @@ from longleaf.core.errors import (
 from longleaf.core.types import MetaValue, Outcome
 from longleaf.indexer.build import FileResult
 from longleaf.indexer.prepare import Labels
+from longleaf.retriever.query import readable
 
-router = APIRouter(prefix="/v1", tags=["documents"], responses=PROBLEM_RESPONSES)
+router = APIRouter(
+    prefix="/v1",
+    tags=["documents"],
+    responses=PROBLEM_RESPONSES,
+    default_response_class=PlainJSON,
+)
 
 _ID = Path(description="The document's id.", max_length=64)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_NAME_CHARS = 255
 _MAX_KEY_CHARS = 1024
 _MAX_METADATA_FIELDS = 200
-_MAX_NUMBER = 1e300
 
 
 @router.post(
@@ -79,6 +85,8 @@ async def upload_document(
 ) -> Response:
     """Index a file. When this answers, the document is durable."""
     name = _plain_name(file.filename or "upload")
+    for what, given in (("collection", collection), ("key", key), ("groups", groups)):
+        check_plain(given, what)
     if key is not None and (not key.strip() or _CONTROL.search(key)):
         raise InvalidRequest("key: blank, or it has control characters.", "Leave it out instead.")
     labels = Labels(tuple(dict.fromkeys(groups or ())), _metadata(metadata))
@@ -102,7 +110,7 @@ async def upload_document(
     headers = {}
     if len(result.document_ids) == 1:
         headers["Location"] = f"/v1/documents/{result.document_ids[0]}"
-    return JSONResponse(shown.model_dump(), 200 if unchanged else 201, headers)
+    return PlainJSON(shown, 200 if unchanged else 201, headers)
 
 
 def _index(
@@ -142,7 +150,7 @@ def _raise_unless_indexed(result: FileResult) -> None:
 
 def _plain_name(name: str) -> str:
     """A file name from outside as a label: no folders, nothing that a terminal would obey."""
-    last = re.split(r"[/\\]", name)[-1]
+    last = re.split(r"[/\\]", readable(name))[-1]
     return _CONTROL.sub("", last).strip()[-_MAX_NAME_CHARS:] or "upload"
 
 
@@ -158,16 +166,15 @@ def _metadata(text: str | None) -> dict[str, MetaValue]:
             f"metadata: not a JSON object of at most {_MAX_METADATA_FIELDS} fields.",
             'For example {"court": "ca9", "year": 2020}.',
         )
-    return {name: _value(name, value) for name, value in read.items()}
+    found = {name: _value(name, value) for name, value in read.items()}
+    check_plain(found, "metadata")
+    return found
 
 
 def _value(name: str, value: Any) -> MetaValue:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
-    # NaN and Infinity are no JSON, but Python reads them.
-    if isinstance(value, str | bool) or (
-        isinstance(value, int | float) and abs(value) < _MAX_NUMBER
-    ):
+    if isinstance(value, str | int | float):
         return value
     raise InvalidRequest(
         f"metadata.{name[:100]}: expected a string, a number, a boolean or a list of strings."
@@ -206,7 +213,7 @@ async def get_document(
     """A document with where its pages and sections lie, and its text if asked for."""
     catalog = service.runtime.catalog
 
-    def work() -> str:
+    def work() -> Response:
         head = catalog.document(document_id, service.scope)
         body = catalog.text(head)
         pages = [
@@ -222,14 +229,15 @@ async def get_document(
             )
             for each in body.sections
         ]
-        return WholeDocument(
+        whole = WholeDocument(
             **DocumentView.fields_of(head),
             pages=pages,
             sections=sections,
             text=body.text if text else None,
-        ).model_dump_json()
+        )
+        return PlainJSON(whole)
 
-    return Response(await service.read(work), media_type="application/json")
+    return await service.read(work)
 
 
 @router.get("/documents/{document_id}/passages", summary="Read a document's passages")

@@ -8,7 +8,6 @@ inside the server is logged with the request's id and never told outside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from longleaf.api.http.html import render
+from longleaf.api.http.plain import PlainJSON
 from longleaf.core import errors
 
 PROBLEM_TYPE = "application/problem+json"
@@ -42,19 +42,20 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
 _RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {errors.IndexUnavailable: "2"}
 """Seconds after which a class of errors may be over by itself."""
 
-_OTHER_CODES = {
-    400: "bad_request",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    421: "wrong_host",
-    422: "validation",
-    500: "internal",
-    503: "not_ready",
+# The titles are ours: Python's phrases for statuses change between its versions.
+_OTHERS = {
+    400: ("bad_request", "Bad request"),
+    403: ("forbidden", "Forbidden"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+    413: ("too_large", "Content too large"),
+    421: ("wrong_host", "Misdirected request"),
+    422: ("validation", "Unprocessable content"),
+    500: ("internal", "Internal server error"),
+    503: ("not_ready", "Service unavailable"),
 }
 OTHER_PROBLEMS: Mapping[str, tuple[int, str]] = {
-    code: (status, HTTPStatus(status).phrase) for status, code in _OTHER_CODES.items()
+    code: (status, title) for status, (code, title) in _OTHERS.items()
 }
 """Problems that are no LongleafError: code -> status and title."""
 
@@ -130,14 +131,17 @@ def problem(
 def problem_of(error: errors.LongleafError) -> Problem:
     """The problem that an error of ours is."""
     status, title = next(STATUSES[each] for each in type(error).__mro__ if each in STATUSES)
-    reason = str(error.reason) if isinstance(error, errors.Rejected) else None
+    reason = None
+    if isinstance(error, errors.Rejected):
+        reason = str(error.reason)
+        if error.reason is errors.RejectReason.INTERNAL:
+            status = 500  # our mistake, and not the file's
     return problem(status, error.code, title, error.message, error.hint, reason=reason)
 
 
 def http_problem(status: int, detail: str = "", hint: str = "", **more: Any) -> Problem:
     """A problem that is known by its status alone."""
-    code = _OTHER_CODES.get(status, "http_error")
-    title = HTTPStatus(status).phrase
+    code, title = _OTHERS.get(status, ("http_error", "The request was not answered"))
     return problem(status, code, title, detail or title, hint, **more)
 
 
@@ -147,8 +151,8 @@ def respond(request: Request, what: Problem, headers: Mapping[str, str] | None =
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and not request.url.path.startswith("/v1/"):
         return HTMLResponse(render("error.html", problem=what), what.status, headers)
-    body = what.model_dump_json(exclude_none=True)
-    return Response(body, what.status, headers, media_type=PROBLEM_TYPE)
+    body = what.model_dump(mode="json", exclude_none=True)
+    return PlainJSON(body, what.status, headers, media_type=PROBLEM_TYPE)
 
 
 def validation_problem(found: Sequence[Mapping[str, Any]]) -> Problem:
@@ -166,6 +170,8 @@ def _message(found: Mapping[str, Any]) -> str:
         return "unknown here; it may be misspelt, or come with a later version"
     if found["type"] == "json_invalid":
         return f"not JSON: {found.get('ctx', {}).get('error', '')}"
+    if found["type"] == "string_unicode":
+        return "holds half of a surrogate pair; only text that UTF-8 can hold is taken"
     return str(found["msg"])
 
 

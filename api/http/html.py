@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import longleaf
+from longleaf.retriever.query import readable
 
 FOLDER = Path(__file__).resolve().parents[1]
 
@@ -35,4 +36,4 @@ _ENVIRONMENT.globals["version"] = longleaf.__version__
 
 def render(template: str, **values: Any) -> str:
     """A template of api/templates as a page. Values are text, never markup."""
-    return _ENVIRONMENT.get_template(template).render(**values)
+    return readable(_ENVIRONMENT.get_template(template).render(**values))

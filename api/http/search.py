@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from longleaf.api.http.errors import PROBLEM_RESPONSES, validation_problem
+from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.search_schemas import (
     AnswerView,
     DegradedView,
@@ -58,10 +59,10 @@ async def get_search(link: Annotated[SearchLink, Query()], service: Served) -> R
 
 
 async def _respond(service: Service, body: SearchBody) -> Response:
-    def work() -> str:
-        return view(*search(service, body)).model_dump_json()
+    def work() -> Response:
+        return PlainJSON(view(*search(service, body)))
 
-    return Response(await service.search(work), media_type="application/json")
+    return await service.search(work)
 
 
 def search(service: Service, body: SearchBody) -> tuple[SearchAnswer, int, SearchBody]:
@@ -79,7 +80,9 @@ def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
         found = error.errors(include_url=False, include_input=False)
         raise InvalidRequest(validation_problem(found).detail) from None
     answer = runtime.engine.search(request_of(read, Scope.all()))
-    return view(answer, runtime.catalog.head_seq(), read).model_dump(mode="json")
+    shown = PlainJSON(view(answer, runtime.catalog.head_seq(), read))
+    said: dict[str, Any] = json.loads(bytes(shown.body))
+    return said
 
 
 def body_of(link: PageLink) -> SearchBody:
@@ -106,11 +109,14 @@ def body_of(link: PageLink) -> SearchBody:
 
 def request_of(body: SearchBody, scope: Scope) -> SearchRequest:
     """The engine's request. Raises InvalidRequest, naming the bad part of the filter."""
+    where = filter_from_json(body.filter) if body.filter is not None else None
+    check_plain(body.filter, "filter")  # after the reading, which has a limit on the depth
+    check_plain(body.collections, "collections")
     return SearchRequest(
         query=body.query,
         scope=scope,
         collections=tuple(body.collections) if body.collections else None,
-        where=filter_from_json(body.filter) if body.filter is not None else None,
+        where=where,
         limit=body.limit,
         offset=body.offset,
         candidates=body.candidates,

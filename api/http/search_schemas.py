@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from longleaf.api.search import MAX_QUERY_CHARS
+from longleaf.retriever.query import readable
 
 MAX_HITS = 1000
 
@@ -37,6 +38,14 @@ Rerank = Annotated[
     RerankOptions, BeforeValidator(_options, json_schema_input_type=bool | RerankOptions)
 ]
 
+
+def _readable(value: Any) -> Any:
+    return readable(value) if isinstance(value, str) else value
+
+
+# A query is never an error: what UTF-8 cannot hold is replaced and not refused.
+Query = Annotated[str, BeforeValidator(_readable, json_schema_input_type=str)]
+
 _FILTER: dict[str, Any] = {
     "and": [{"field": "year", "gte": 2019}, {"field": "court", "prefix": "ca"}]
 }
@@ -62,7 +71,7 @@ class SearchBody(BaseModel):
         },
     )
 
-    query: str = Field(
+    query: Query = Field(
         max_length=MAX_QUERY_CHARS,
         description='Words, "phrases" (must occur), -minus (leaves out), field:value, '
         "year:2019..2022. May be empty when there is a filter.",

@@ -128,7 +128,7 @@ def test_links_that_cannot_be_asked(client: Client, link: str) -> None:
 def test_a_broken_body_is_a_problem(client: Client) -> None:
     headers = {"content-type": "application/json"}
     deep = b'{"query": ' + b"[" * 100_000
-    for body in (b"{", b"\xff\xfe", deep, b'{"query": "\\ud800"}'):
+    for body in (b"{", b"\xff\xfe", deep, b'{"query": 1}'):
         response = client.post("/v1/search", content=body, headers=headers)
         assert response.status_code in (400, 422), body[:20]
         assert response.headers["content-type"] == "application/problem+json"
