@@ -71,6 +71,8 @@ def index(
     from longleaf.indexer.prepare import Labels
 
     metadata = _metadata(meta or [])
+    for name in group or ():
+        _require_unicode(name)
     settings = load_settings({"home": home}).settings
     parts = wire.open_write_side(settings)
     try:
@@ -352,6 +354,7 @@ def _metadata(pairs: list[str]) -> dict[str, str | int | float | bool]:
 
     found: dict[str, str | int | float | bool] = {}
     for pair in pairs:
+        _require_unicode(pair)
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise InvalidRequest(f"{pair!r} is not metadata.", "Give it as name=value.")
@@ -361,6 +364,16 @@ def _metadata(pairs: list[str]) -> dict[str, str | int | float | bool]:
             number = value
         found[name] = number if isinstance(number, int | float | bool) else value
     return found
+
+
+def _require_unicode(text: str) -> None:
+    """Raise InvalidRequest for bytes on the command line that are no text."""
+    from longleaf.core.errors import InvalidRequest
+
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{text!r} is not valid UTF-8.", "Type it in UTF-8.") from None
 
 
 def _plain(result: FileResult) -> dict[str, object]:

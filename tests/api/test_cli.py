@@ -120,6 +120,8 @@ def test_a_mistake_gives_a_sentence_and_no_traceback(
         ["collections", "create", "x", "--language", "klingon"],
         ["documents", "show", "nothing"],
         ["eval", str(tmp_path)],
+        ["index", str(documents), "--meta", "x=\udcff"],
+        ["index", str(documents), "--group", "\udcff"],
         ["index", str(documents), "--language", "german"],
         ["serve", "--host", "0.0.0.0"],
     ):
