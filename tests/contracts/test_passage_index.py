@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 from tests.contracts.oracle_index import OracleIndex
 
-from longleaf.core.catalog import Catalog
+from longleaf.core.catalog import Catalog, schema
 from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import (
@@ -157,9 +158,13 @@ def pair(
         opened.put(entries)
     searched: PassageIndex = edge
     if request.param == "process":
-        edge.flush(0)
+        # A catalog that says it is where the index is: there is nothing to follow, and the
+        # passages stay as they are.
+        with catalog._database.writing() as connection:
+            head = update(schema.meta).where(schema.meta.c.key == "last_seq").values(value="1")
+            connection.execute(head)
+        edge.flush(1)
         edge.close()
-        # An empty catalog: there is nothing to follow, and the passages stay as they are.
         searched = IndexProcess.open(catalog, generation, home / "index")
     yield searched, oracle
     searched.close()

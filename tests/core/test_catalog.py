@@ -472,33 +472,6 @@ def test_deleted_text_is_gone_from_the_catalog_file(
             assert not path.is_file() or b"zyzzyva" not in path.read_bytes(), path
 
 
-def test_writers_that_race_for_a_new_segment_each_get_one(tmp_path: Path) -> None:
-    from longleaf.core.catalog.segments import SegmentReader, SegmentWriter
-
-    codes = np.ones((3, TOKEN_DIM), np.int8)
-    for turn in range(30):
-        folder = tmp_path / str(turn)
-        folder.mkdir()
-        ready = threading.Barrier(6)
-        refs = []
-
-        def write_one(folder: Path = folder, ready: threading.Barrier = ready) -> None:
-            writer = SegmentWriter(folder)
-            ready.wait()
-            refs.append((writer, writer.append(codes, 0)))  # noqa: B023
-            writer.sync()
-
-        threads = [threading.Thread(target=write_one) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len({ref.segment for _, ref in refs}) == 6
-        assert SegmentReader(folder).gather([ref for _, ref in refs])[0].shape == (18, TOKEN_DIM)
-        for writer, _ in refs:
-            writer.close()
-
-
 def test_a_late_follower_does_not_move_the_horizon_back(
     catalog: Catalog, generation: Generation
 ) -> None:
