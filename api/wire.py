@@ -204,9 +204,9 @@ def make_indexer(
     chunker: Chunker,
     embedder: Embedder,
 ) -> Indexer:
-    from longleaf.indexer.parsers import parser_for
+    from longleaf.indexer.parsers.here import ReadHere
 
-    return Indexer(catalog, generation, chunker, embedder, parser_for, settings.indexer)
+    return Indexer(catalog, generation, chunker, embedder, ReadHere(), settings.indexer)
 
 
 def index_folder(settings: Settings, generation: Generation) -> Path:

@@ -93,6 +93,11 @@ class RejectReason(enum.StrEnum):
     TOO_LARGE = "too large"
     UNREADABLE = "unreadable"
     DUPLICATE_KEY = "duplicate key"
+    NEEDS_PROGRAM = "needs a program that is not installed"
+    EXPANDS = "expands too much"
+    TOO_SLOW = "takes too long"
+    TOO_MUCH_MEMORY = "needs too much memory"
+    CRASHED = "crashes its reader"
     INTERNAL = "internal"
 
 

@@ -7,7 +7,7 @@ suite (tests/contracts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from longleaf.core.types import (
     Document,
     EmbedInput,
     MetaValue,
+    OcrWord,
     Passage,
     PassageVectors,
     QueryVectors,
@@ -32,20 +33,86 @@ if TYPE_CHECKING:
     from longleaf.core.types import FloatArray, Int8Array
 
 
+class PageReader(Protocol):
+    """Reads the text on a picture of a page (OCR).
+
+    `engine` names program, version and languages: what it has read stays valid while it stays the
+    same. `read_page` gives the words of page `number` in reading order; `render` makes the picture,
+    a PNG with its resolution inside, and is not called when the page is known already. Raises
+    `core.errors.Rejected` when the program fails.
+    """
+
+    engine: str
+
+    def read_page(self, number: int, render: Callable[[], bytes]) -> tuple[OcrWord, ...]: ...
+
+
+def _no_progress(_phase: str, _done: int, _total: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ParseContext:
+    """What a parser may use beside the bytes; by default nothing.
+
+    `ocr` reads pages without text; `why_no_ocr` says in the user's words why there is none.
+    `convert` makes a DOCX of an office file in another format: (bytes, suffix) -> bytes, raising
+    `Rejected`. `on_progress` hears (phase, units done, units in all).
+    """
+
+    ocr: PageReader | None = None
+    why_no_ocr: str = ""
+    convert: Callable[[bytes, str], bytes] | None = None
+    on_progress: Callable[[str, int, int], None] = _no_progress
+
+
+NO_CONTEXT = ParseContext()
+
+
 class Parser(Protocol):
     """Bytes to documents.
 
-    `parse` yields one `Document` for an ordinary file and many for a container (JSONL), and a
-    `Rejection` for each bad member of a container. It raises `core.errors.Rejected` when nothing
-    of the file can be read and `core.errors.NoTextFound` when it opens but holds no text. `name`
-    is the file's name as the user knows it; it is never opened. A parser touches no disk and no
-    network, and never yields a document whose text is empty or only white space.
+    `parse` yields one `Document` for an ordinary file and many for a container (JSONL, a mail with
+    attachments), and a `Rejection` for each bad member of a container. It raises
+    `core.errors.Rejected` when nothing of the file can be read and `core.errors.NoTextFound` when
+    it opens but holds no text. `name` is the file's name as the user knows it; it is never opened.
+    A parser touches no disk and no network beyond what its context does for it, and never yields a
+    document whose text is empty or only white space.
     """
 
     media_type: str
     suffixes: tuple[str, ...]
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]: ...
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]: ...
+
+
+class OpenedFile(Protocol):
+    """A file that is being read: what is in it, in file order, as it is found.
+
+    Iterating raises what `Parser.parse` raises. `close` gives up reading; closing twice is fine.
+    """
+
+    media_type: str
+
+    def __iter__(self) -> Iterator[Document | Rejection]: ...
+
+    def close(self) -> None: ...
+
+
+class FileReader(Protocol):
+    """Files to documents, wherever their parsers run.
+
+    `open` begins at once where it can (in another process), so that a caller who opens several
+    files has them read side by side; it raises `Rejected` for a type that nobody reads. Whatever a
+    file does to its parser, it ends as one of `Parser.parse`'s errors, and the reader lives on.
+    """
+
+    def open(
+        self, data: bytes, name: str, on_progress: Callable[[str, int, int], None] = _no_progress
+    ) -> OpenedFile: ...
+
+    def close(self) -> None: ...
 
 
 class Chunker(Protocol):

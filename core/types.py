@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from longleaf.core.layout import Layout
+
     FloatArray: TypeAlias = NDArray[np.float32]
     Int8Array: TypeAlias = NDArray[np.int8]
 
@@ -31,7 +33,10 @@ NO_METADATA: Mapping[str, MetaValue] = {}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the source: `number` counts from 1; `[start_char, end_char)` in the text."""
+    """A run of text on one page of the source: `number` counts from 1.
+
+    In text order. A page whose footnotes were moved behind the text has more than one run.
+    """
 
     number: int
     start_char: int
@@ -52,22 +57,41 @@ class Section:
     end_char: int
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSpan:
-    """Maps `text[start_char:end_char]` to characters `source_start_char…` of a source page."""
+class Role(enum.StrEnum):
+    """What a part of a text is for. All but the first are marked, so that they can be told apart.
 
+    FOOTNOTE interrupts a page and is text like any other. REFERENCES (a bibliography) and CONTENTS
+    (a table of contents) are aside: they name what a text is about without saying anything of it.
+    """
+
+    BODY = "body"
+    FOOTNOTE = "footnote"
+    REFERENCES = "references"
+    CONTENTS = "contents"
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether a search should rather find something else."""
+        return self in (Role.REFERENCES, Role.CONTENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """`text[start_char:end_char]` has another role than BODY; regions never overlap."""
+
+    role: Role
     start_char: int
     end_char: int
-    page: int
-    source_start_char: int
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """What a parser makes of bytes: one text, and where its pages and sections lie.
 
-    `key` names the document inside a file that holds many (a JSONL line's id); None means that
-    the file itself is the document and the source names it.
+    `key` names a document of a file that holds many (a JSONL line's id). `part` names one that
+    belongs to its file (a mail's attachment): its key is the file's, "!/" and `part`. Neither: the
+    file itself is the document and the source names it. `regions` mark what is not body text;
+    `layout` says where words stand on the pages, where the parser knows.
     """
 
     text: str
@@ -75,9 +99,29 @@ class Document:
     pages: tuple[Page, ...] = ()
     sections: tuple[Section, ...] = ()
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
-    source_map: tuple[SourceSpan, ...] = ()
+    regions: tuple[Region, ...] = ()
+    layout: Layout | None = None
     key: str | None = None
+    part: str | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OcrWord:
+    """A word that OCR read on a page: its place in points, as `core.layout` counts them.
+
+    `confidence` is the engine's, 0 to 100. Words of one `line` and `paragraph` share its number,
+    which counts up in reading order.
+    """
+
+    text: str
+    confidence: float
+    paragraph: int
+    line: int
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +144,7 @@ class Passage:
     `headings` is the path of section titles above it, outermost first. `token_count` counts the
     slice's own tokens in the embedder's tokenizer, without title or headings.
     `overlap_chars` says how many of its first characters the previous passage holds as well.
+    A passage lies in one role only.
     """
 
     ordinal: int
@@ -110,6 +155,7 @@ class Passage:
     last_page: int | None = None
     headings: tuple[str, ...] = ()
     overlap_chars: int = 0
+    role: Role = Role.BODY
 
 
 class Outcome(enum.StrEnum):
@@ -252,6 +298,7 @@ class PassageText:
     headings: tuple[str, ...]
     token_count: int
     text: str
+    role: Role = Role.BODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,10 @@ from longleaf.core.catalog import (
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Rejected, RejectReason
-from longleaf.core.protocols import Chunker, Embedder
+from longleaf.core.protocols import Chunker, Embedder, FileReader
 from longleaf.core.types import Outcome, PassageVectors
 from longleaf.indexer.prepare import (
     FileFailure,
-    FindParser,
     Labels,
     Prepared,
     embed_inputs,
@@ -112,14 +111,14 @@ class Indexer:
         generation: Generation,
         chunker: Chunker,
         embedder: Embedder,
-        find_parser: FindParser,
+        reader: FileReader,
         settings: IndexerSettings,
     ) -> None:
         self.catalog = catalog
         self.generation = generation
         self.chunker = chunker
         self.embedder = embedder
-        self.find_parser = find_parser
+        self.reader = reader
         self.settings = settings
 
     def index_paths(
@@ -253,7 +252,7 @@ class _Run:
             data,
             file.name,
             file.key,
-            find_parser=indexer.find_parser,
+            reader=indexer.reader,
             chunker=indexer.chunker,
             labels=self.labels,
             bm25_language=self.bm25_language,

@@ -15,7 +15,7 @@ import structlog
 from longleaf.core.catalog import content_digest
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.language import detect, mismatch_warning
-from longleaf.core.protocols import Chunker, Parser
+from longleaf.core.protocols import Chunker, FileReader
 from longleaf.core.types import (
     Document,
     EmbedInput,
@@ -27,7 +27,8 @@ from longleaf.core.types import (
 
 _log = structlog.get_logger(__name__)
 
-FindParser = Callable[[str, bytes], Parser]
+PART_MARK = "!/"
+"""Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def prepare_file(
     name: str,
     key: str,
     *,
-    find_parser: FindParser,
+    reader: FileReader,
     chunker: Chunker,
     labels: Labels,
     bm25_language: str,
@@ -81,12 +82,12 @@ def prepare_file(
     """
     seen_keys: set[str] = set()
     try:
-        parser = find_parser(name, data)
-        for item in parser.parse(data, name):
+        opened = reader.open(data, name)
+        for item in opened:
             if isinstance(item, Rejection):
                 yield FileFailure(Outcome.REJECTED, item.reason, item.detail, item.where)
                 continue
-            document_key = item.key if item.key is not None else key
+            document_key = _key_of(item, key)
             if document_key in seen_keys:
                 reason = RejectReason.DUPLICATE_KEY
                 detail = f"the key {document_key!r} stands twice in {name}"
@@ -96,7 +97,7 @@ def prepare_file(
             mismatch = functools.partial(
                 mismatch_warning, bm25_language=bm25_language, model_languages=model_languages
             )
-            yield _prepare(item, document_key, parser.media_type, chunker, labels, mismatch, known)
+            yield _prepare(item, document_key, opened.media_type, chunker, labels, mismatch, known)
     except NoTextFound as error:
         yield FileFailure(Outcome.NO_TEXT, "", str(error))
     except Rejected as error:
@@ -105,6 +106,12 @@ def prepare_file(
         # One bad file never stops the rest; "internal" is our bug and is logged with its trace.
         _log.exception("indexer.file_failed", name=name)
         yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, repr(error))
+
+
+def _key_of(document: Document, file_key: str) -> str:
+    if document.key is not None:
+        return document.key
+    return file_key if document.part is None else f"{file_key}{PART_MARK}{document.part}"
 
 
 def _prepare(

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, create_engine, event, insert, select
+from sqlalchemy import Connection, Engine, Insert, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from longleaf.core.catalog import schema
+from longleaf.core.catalog import migrations, schema
 from longleaf.core.errors import CatalogBroken, Conflict
 
 _BUSY_TIMEOUT_MS = 60_000
@@ -29,8 +29,9 @@ class Database:
         self.engine = _sqlite_engine(path)
         try:
             with self.writing() as connection:
+                found = migrations.stored_version(connection)
                 schema.metadata.create_all(connection)
-                _check_version(connection, path)
+                migrations.upgrade(connection, found, path)
         except DatabaseError as error:
             self.engine.dispose()
             raise CatalogBroken(
@@ -102,26 +103,6 @@ def _sqlite_engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
-
-
-def _check_version(connection: Connection, path: Path) -> None:
-    found = connection.execute(
-        select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
-    ).scalar()
-    if found is None:
-        connection.execute(
-            insert(schema.meta),
-            [
-                {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)},
-                {"key": "last_seq", "value": "0"},
-                {"key": "log_horizon", "value": "0"},
-            ],
-        )
-    elif int(found) != schema.SCHEMA_VERSION:
-        raise CatalogBroken(
-            f"{path} has schema version {found}; this Longleaf reads {schema.SCHEMA_VERSION}.",
-            "Use the Longleaf version that wrote it, or choose another LONGLEAF_HOME.",
-        )
 
 
 def insert_row(connection: Connection, statement: Insert) -> int:

@@ -26,6 +26,7 @@ from longleaf.core.catalog.schema import (
     vectors,
 )
 from longleaf.core.protocols import IndexEntry, IndexPassage
+from longleaf.core.types import Role
 
 PHRASE_OVERHANG_CHARS = 160
 """How far a passage's phrase text runs into what follows, so that phrases across a border count."""
@@ -73,7 +74,7 @@ def index_entries(
             for row in connection.execute(head_query().where(documents.c.id.in_(batch)))
         ]
         texts = content_texts(connection, [head.content_id for head in heads])
-        stored: dict[int, list[tuple[int, int, int, list[str], bytes]]] = {}
+        stored: dict[int, list[tuple[int, int, int, list[str], str, bytes]]] = {}
         for row in connection.execute(
             select(
                 passages.c.content_id,
@@ -81,6 +82,7 @@ def index_entries(
                 passages.c.start_char,
                 passages.c.end_char,
                 passages.c.headings,
+                passages.c.role,
                 vectors.c.dense,
             )
             .join(vectors, vectors.c.passage_id == passages.c.id)
@@ -101,7 +103,7 @@ def index_entries(
 def _entry(
     head: DocumentHead,
     text: str,
-    rows: Sequence[tuple[int, int, int, list[str], bytes]],
+    rows: Sequence[tuple[int, int, int, list[str], str, bytes]],
     language: str,
 ) -> IndexEntry:
     return IndexEntry(
@@ -118,12 +120,12 @@ def _entry(
         metadata=head.metadata,
         passages=tuple(
             IndexPassage(
-                point_id=ids.point_id(head.revision_id, ordinal),
+                point_id=ids.point_id(head.revision_id, ordinal, Role(role).is_aside),
                 text="\n".join((head.title, *headings, text[start:end])),
                 phrase_text=text[start : end + PHRASE_OVERHANG_CHARS],
                 dense=writes.dense_from_blob(dense),
             )
-            for ordinal, start, end, headings, dense in rows
+            for ordinal, start, end, headings, role, dense in rows
         ),
     )
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from longleaf.core.layout import Layout
     from longleaf.core.protocols import IndexEntry
     from longleaf.core.types import Int8Array
 
@@ -161,6 +162,11 @@ class CatalogReader:
             raise no_document(head.public_id)
         return text
 
+    def layout(self, head: DocumentHead) -> Layout | None:
+        """Where a document's words stand on its pages; None where that is not known."""
+        with self._database.reading() as connection:
+            return reads.layout(connection, head.content_id)
+
     def passages(
         self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100
     ) -> list[PassageText]:
@@ -170,7 +176,7 @@ class CatalogReader:
             spans = [(row.content_id, row.start_char, row.end_char) for row in rows]
             texts = reads.slices(connection, spans)
         return [
-            reads.passage_text(row, text, head.revision_id << 20 | row.ordinal)
+            reads.passage_text(row, text, reads.point_of(row, head.revision_id))
             for row, text in zip(rows, texts, strict=True)
         ]
 

@@ -27,11 +27,13 @@ from longleaf.core.catalog.schema import (
     collections,
     contents,
     documents,
+    layouts,
     passages,
     revisions,
     text_blocks,
 )
-from longleaf.core.types import MetaValue, Page, PassageText, Scope, Section
+from longleaf.core.layout import Layout
+from longleaf.core.types import MetaValue, Page, PassageText, Region, Role, Scope, Section
 
 _IN_LIMIT = 10_000  # SQLite takes 32,766 variables in one statement
 
@@ -269,7 +271,9 @@ def content_ids_by_revision(connection: Connection, revision_ids: Sequence[int])
 def document_text(connection: Connection, content_id: int) -> DocumentText | None:
     """A content's text, pages and sections; None when it has just been erased."""
     row = connection.execute(
-        select(contents.c.pages, contents.c.sections).where(contents.c.id == content_id)
+        select(contents.c.pages, contents.c.sections, contents.c.regions).where(
+            contents.c.id == content_id
+        )
     ).first()
     if row is None:
         return None
@@ -277,7 +281,15 @@ def document_text(connection: Connection, content_id: int) -> DocumentText | Non
         content_texts(connection, [content_id])[content_id],
         tuple(Page(*page) for page in row.pages),
         tuple(Section(*section) for section in row.sections),
+        tuple(Region(Role(role), *span) for role, *span in row.regions),
     )
+
+
+def layout(connection: Connection, content_id: int) -> Layout | None:
+    """Where a content's words stand on its pages; None where that is not known."""
+    stored = select(layouts.c.data).where(layouts.c.content_id == content_id)
+    data = connection.execute(stored).scalar()
+    return None if data is None else Layout.from_bytes(data)
 
 
 def passages_by_point(
@@ -308,6 +320,11 @@ def passages_by_point(
     return found
 
 
+def point_of(row: Row[Any], revision_id: int) -> int:
+    """The point id of a passage row in a revision."""
+    return ids.point_id(revision_id, row.ordinal, Role(row.role).is_aside)
+
+
 def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
     """A passage row with its text and its point id."""
     return PassageText(
@@ -320,6 +337,7 @@ def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
         headings=tuple(row.headings),
         token_count=row.token_count,
         text=text,
+        role=Role(row.role),
     )
 
 

@@ -15,21 +15,28 @@ from longleaf.core.types import (
     Page,
     Passage,
     PassageVectors,
+    Region,
     Section,
 )
 
 
 def content_digest(document: Document) -> str:
-    """The SHA-256 of all that passages and vectors depend on: text, title, pages, sections."""
+    """The SHA-256 of all that is stored with a content: text, title, pages, sections, regions.
+
+    Its layout as well: two files of one text may set it on their pages differently.
+    """
     body = json.dumps(
         [
             document.title,
             [[page.number, page.start_char, page.end_char] for page in document.pages],
             [[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
+            [[each.role, each.start_char, each.end_char] for each in document.regions],
         ],
         ensure_ascii=True,
     )
     hashed = hashlib.sha256(body.encode("ascii"))
+    if document.layout is not None:
+        hashed.update(hashlib.sha256(document.layout.to_bytes()).digest())
     hashed.update(document.text.encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
 
@@ -179,6 +186,7 @@ class DocumentText:
     text: str
     pages: tuple[Page, ...] = ()
     sections: tuple[Section, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -25,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -66,8 +67,16 @@ contents = Table(
     Column("text_chars", Integer, nullable=False),
     Column("pages", JSON, nullable=False),
     Column("sections", JSON, nullable=False),
-    Column("source_map", JSON, nullable=False),
+    Column("regions", JSON, nullable=False, server_default="[]"),
     sqlite_autoincrement=True,
+)
+
+# Where a content's words stand on its pages (`core.layout.Layout`), beside it because few read it.
+layouts = Table(
+    "layouts",
+    metadata,
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
 )
 
 text_blocks = Table(
@@ -138,6 +147,7 @@ generations = Table(
     Column("chunker_id", _Id, ForeignKey("chunkers.id"), nullable=False),
     Column("embedder_id", _Id, ForeignKey("embedders.id"), nullable=False),
     Column("state", String, nullable=False),  # building | live | retired
+    Column("settings", JSON, nullable=False, server_default="{}"),  # of embedder and chunker
     Column("created_at", Float, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -156,6 +166,7 @@ passages = Table(
     Column("headings", JSON, nullable=False),
     Column("token_count", Integer, nullable=False),
     Column("overlap_chars", Integer, nullable=False),
+    Column("role", String, nullable=False, server_default="body"),
     UniqueConstraint("content_id", "chunker_id", "ordinal"),
     sqlite_autoincrement=True,
 )
@@ -169,6 +180,8 @@ chunkings = Table(
     Column("first_passage_id", _Id, nullable=True),
     Column("passage_count", Integer, nullable=False),
     Column("token_count", Integer, nullable=False),
+    # False while passages and vectors of a long content are still coming in.
+    Column("complete", Boolean, nullable=False, server_default="1"),
 )
 
 vectors = Table(
@@ -202,6 +215,85 @@ sources = Table(
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("collection", "key"),
     sqlite_autoincrement=True,
+)
+
+# Something to be done by a worker: a folder run or an upload. Jobs outlive every process.
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    Column("public_id", String, nullable=False, unique=True),
+    Column("kind", String, nullable=False),  # folder | upload
+    Column("collection", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", String, nullable=False),  # queued | running | done | failed | cancelled
+    Column("cancel", Boolean, nullable=False, default=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("lease_owner", String, nullable=True),
+    Column("lease_until", Float, nullable=True),
+    Column("error", Text, nullable=False, default=""),
+    Column("counts", JSON, nullable=False),  # outcome -> files, "passages" -> passages
+    Column("total_files", Integer, nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, nullable=True),
+    Column("finished_at", Float, nullable=True),
+    Index("jobs_by_state", "state", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Files of a job that were begun: under way (no outcome) or ended. Unchanged files have no row.
+job_files = Table(
+    "job_files",
+    metadata,
+    Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("phase", String, nullable=False),  # parse | ocr | embed | ended
+    Column("phase_done", Integer, nullable=False, default=0),
+    Column("phase_total", Integer, nullable=False, default=0),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("outcome", String, nullable=True),
+    Column("reason", String, nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("document_ids", JSON, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("job_files_by_key", "key"),
+)
+
+# Records of token vectors to be overwritten: written with the deletion, done after it.
+erasures = Table(
+    "erasures",
+    metadata,
+    _id(),
+    Column("segment", String, nullable=False),
+    Column("segment_offset", _Id, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What OCR has read of a page of an original, so that it is read once; gone with the original.
+ocr_pages = Table(
+    "ocr_pages",
+    metadata,
+    Column("original", String, primary_key=True),
+    Column("engine", String, primary_key=True),
+    Column("page", Integer, primary_key=True),
+    Column("words", JSON, nullable=False),
+)
+
+# MinHash of a content's text, and its bands: contents that share a band may be versions of a text.
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),  # (n_hashes,) uint32, little-endian
+)
+
+signature_bands = Table(
+    "signature_bands",
+    metadata,
+    Column("band", Integer, primary_key=True),
+    Column("hash", _Id, primary_key=True),
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Index("signature_bands_by_content", "content_id"),
 )
 
 changes = Table(

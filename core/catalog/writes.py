@@ -29,6 +29,7 @@ from longleaf.core.catalog.schema import (
     chunkings,
     contents,
     documents,
+    layouts,
     passages,
     revisions,
     segments,
@@ -118,12 +119,13 @@ def _insert_text(connection: Connection, content: ContentWrite) -> int:
             text_chars=len(document.text),
             pages=[[page.number, page.start_char, page.end_char] for page in document.pages],
             sections=[[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
-            source_map=[
-                [span.start_char, span.end_char, span.page, span.source_start_char]
-                for span in document.source_map
-            ],
+            regions=[[each.role, each.start_char, each.end_char] for each in document.regions],
         ),
     )
+    if document.layout is not None:
+        connection.execute(
+            insert(layouts).values(content_id=content_id, data=document.layout.to_bytes())
+        )
     blocks = [
         {
             "content_id": content_id,
@@ -161,6 +163,7 @@ def _insert_passages(
             "headings": list(passage.headings),
             "token_count": passage.token_count,
             "overlap_chars": passage.overlap_chars,
+            "role": passage.role.value,
         }
         for passage in content.passages
     ]

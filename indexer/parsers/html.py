@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import Decoded, clean, decode
 from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
@@ -106,7 +107,9 @@ class HtmlParser:
     media_type = "text/html"
     suffixes: tuple[str, ...] = (".html", ".htm", ".xhtml")
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]:
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]:
         """One document. Raises `Rejected` (EMPTY, MALFORMED) and `NoTextFound`."""
         from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from longleaf.core.errors import Rejected, RejectReason
+from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import clean, decode, looks_binary, refuse_empty
 from longleaf.indexer.parsers.headings import sections_of
@@ -44,7 +45,9 @@ class JsonlParser:
     media_type = "application/jsonl"
     suffixes: tuple[str, ...] = (".jsonl", ".ndjson", ".json")
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]:
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]:
         """A document or a rejection for each line, in order.
 
         Raises `Rejected`: EMPTY; MALFORMED when no line (of the first 1,000) is a document.

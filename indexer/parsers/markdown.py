@@ -14,6 +14,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from longleaf.core.errors import NoTextFound
+from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.headings import sections_of
@@ -35,7 +36,9 @@ class MarkdownParser:
     media_type = "text/markdown"
     suffixes: tuple[str, ...] = (".md", ".markdown", ".mdown")
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]:
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]:
         """One document. Raises `Rejected` (EMPTY, MALFORMED) and `NoTextFound`."""
         name = clean(name).text
         decoded = decode(data, name)

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Page, Rejection, Section
 from longleaf.indexer.parsers.decode import clean, refuse_empty
 from longleaf.indexer.parsers.headings import sections_of
@@ -64,7 +65,9 @@ class PdfParser:
     media_type = "application/pdf"
     suffixes: tuple[str, ...] = (".pdf",)
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]:
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]:
         """One document. Raises `Rejected` (EMPTY, ENCRYPTED, MALFORMED) and `NoTextFound`."""
         name = clean(name).text
         refuse_empty(data, name)
@@ -107,7 +110,6 @@ def _document(extracted: _Extracted, name: str) -> Document:
         pages=tuple(text.pages),
         sections=_outline(extracted.bookmarks, text.pages, body) or sections_of(body),
         metadata=_metadata(info),
-        source_map=tuple(text.spans),
         warnings=tuple(notes),
     )
 

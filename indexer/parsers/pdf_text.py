@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longleaf.core.types import Page, SourceSpan
+from longleaf.core.types import Page
 
 _LINE_HYPHENS = "\x02\ufffe"
 _CHANGED = re.compile("[\0-\x08\x0b-\x1f\x7f\u00ad\ufffe\uffff\ud800-\udfff]")
@@ -25,6 +25,16 @@ _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 _WORD_CHARS = 60  # longer runs are no words
 _MARK = re.compile(f"[{_LINE_HYPHENS}]")
 _BEFORE, _AFTER = re.compile(r"[^\W_]+\Z"), re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpan:
+    """Maps `text[start_char:end_char]` to characters `source_start_char…` of a source page."""
+
+    start_char: int
+    end_char: int
+    page: int
+    source_start_char: int
 
 
 @dataclass(frozen=True, slots=True)

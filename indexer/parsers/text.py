@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from longleaf.core.errors import Rejected, RejectReason
+from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, Page, Rejection
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.headings import sections_of
@@ -22,7 +23,9 @@ class TextParser:
     media_type = "text/plain"
     suffixes: tuple[str, ...] = (".txt", ".text", ".log", ".rst", ".csv", ".tsv")
 
-    def parse(self, data: bytes, name: str) -> Iterator[Document | Rejection]:
+    def parse(
+        self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
+    ) -> Iterator[Document | Rejection]:
         """One document. Raises `Rejected`: EMPTY, MALFORMED (binary data)."""
         name = clean(name).text
         decoded = decode(data, name)

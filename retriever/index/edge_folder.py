@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import qdrant_edge as qe
 
-SCHEMA = 1
+SCHEMA = 2
 SIDECAR = "longleaf.json"
 LOCK = "longleaf.lock"
 OLD_PREFIX = ".old-"

@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
-from longleaf.core.types import Outcome, PassageVectors, Scope
+from longleaf.core.types import Document, Outcome, PassageVectors, Rejection, Scope
 from longleaf.indexer.build import FileResult, Indexer
+from longleaf.indexer.parsers.here import ReadHere
 from longleaf.indexer.prepare import Labels
 
 EVERYONE = Scope.all()
@@ -37,8 +39,6 @@ class CountingEmbedder:
 
 @pytest.fixture
 def indexer(tmp_path: Path, minilm: object, chunker: object) -> Iterator[Indexer]:
-    from longleaf.indexer.parsers import parser_for
-
     catalog = Catalog(tmp_path / "data")
     catalog.create_collection("law")
     embedder = CountingEmbedder(minilm)
@@ -54,7 +54,7 @@ def indexer(tmp_path: Path, minilm: object, chunker: object) -> Iterator[Indexer
         generation,
         chunker,  # type: ignore[arg-type]
         embedder,  # type: ignore[arg-type]
-        parser_for,
+        ReadHere(),
         IndexerSettings(commit_passages=4),
     )
     catalog.close()
@@ -254,14 +254,18 @@ def test_a_parser_that_breaks_is_an_internal_rejection(
 ) -> None:
     class Broken:
         media_type = "text/plain"
-        suffixes = (".txt",)
 
-        def parse(self, data: bytes, name: str) -> Iterator[object]:
+        def __iter__(self) -> Iterator[Document | Rejection]:
             raise ZeroDivisionError("our bug")
             yield
 
-    find = indexer.find_parser
-    indexer.find_parser = lambda name, data: Broken() if "lease" in name else find(name, data)  # type: ignore[assignment,return-value]
+        def close(self) -> None: ...
+
+    class BreaksOnTheLease(ReadHere):
+        def open(self, data: bytes, name: str, *args: Any) -> Any:
+            return Broken() if "lease" in name else super().open(data, name, *args)
+
+    indexer.reader = BreaksOnTheLease()
     results = run(indexer, folder)
     assert (results["lease.txt"].outcome, results["lease.txt"].reason) == (
         Outcome.REJECTED,

@@ -107,39 +107,6 @@ def test_a_programs_title_is_no_title(stated: str, title: str) -> None:
     assert read(make_pdf([["Words on the page"]], info=f"/Title ({stated})")).title == title
 
 
-def test_every_character_maps_back_to_its_page() -> None:
-    import pypdfium2
-    from pypdfium2 import raw
-
-    pages = [["The wa-", "ter is QQ and coZoperative", "in the water."], [], ["End of it"]]
-    data = make_pdf(pages)
-    document = read(data)
-    assert document.text.startswith("The water is 𝐀𝐀 and cooperative\nin the water.\n")
-    assert "pages without text (OCR would find more): 2" in document.warnings
-    with pypdfium2.PdfDocument(data) as pdf:
-        sources = []
-        for page in pdf:
-            text_page = page.get_textpage()
-            codes = [
-                raw.FPDFText_GetUnicode(text_page.raw, at) for at in range(text_page.count_chars())
-            ]
-            sources.append("".join(map(chr, codes)).replace("\r\n", "\n"))
-            text_page.close()
-            page.close()
-    covered = 0
-    for span in document.source_map:
-        text = document.text[span.start_char : span.end_char]
-        source = sources[span.page - 1][span.source_start_char :]
-        # A character beyond U+FFFF is two of pdfium's.
-        both = source.encode("utf-16-le", "surrogatepass")
-        assert both.startswith(text.encode("utf-16-le"))
-        page = document.pages[span.page - 1]
-        assert page.start_char <= span.start_char < span.end_char <= page.end_char
-        covered += len(text)
-    # Only the line break that parts two pages has no place on a page.
-    assert covered == len(document.text) - len(document.pages)
-
-
 def test_bookmarks_on_their_page_are_sections() -> None:
     document = read(
         make_pdf(

@@ -14,6 +14,7 @@ import pytest
 from longleaf.core.catalog import Catalog, DocumentWrite, Generation, content_digest
 from longleaf.core.catalog.records import ContentWrite
 from longleaf.core.errors import CatalogBroken
+from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter
 from longleaf.core.types import Document, Passage, PassageVectors, Scope
 from longleaf.retriever.follow import Follower, FollowerThread
@@ -60,7 +61,7 @@ def points(index: EdgeIndex) -> list[int]:
 
 def expected(catalog: Catalog) -> list[int]:
     heads = catalog.documents(Scope.all(), limit=10_000)
-    return sorted(head.revision_id << 20 | n for head in heads for n in (0, 1))
+    return sorted(point_id(head.revision_id, n) for head in heads for n in (0, 1))
 
 
 def open_index(folder: Path) -> EdgeIndex:

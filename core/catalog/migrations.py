@@ -1,0 +1,65 @@
+"""An older catalog becomes one of the current schema: one transaction, all or nothing.
+
+Each step leads from one version to the next and never changes again once a release has it. New
+tables come from `schema` itself (`create_all` runs first); a step only changes tables that were
+there. A newer catalog than this Longleaf reads is refused, because writing to it would break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from longleaf.core.catalog import schema
+from longleaf.core.errors import CatalogBroken
+
+
+def stored_version(connection: Connection) -> int | None:
+    """The catalog's schema version, None for an empty file. Asked before tables are made."""
+    if not inspect(connection).has_table(schema.meta.name):
+        return None
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
+    found = connection.execute(stored).scalar()
+    return None if found is None else int(found)
+
+
+def upgrade(connection: Connection, found: int | None, path: Path) -> None:
+    """Bring the catalog from version `found` to the current one. Raises CatalogBroken."""
+    if found is None:
+        connection.execute(
+            insert(schema.meta),
+            [
+                {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)},
+                {"key": "last_seq", "value": "0"},
+                {"key": "log_horizon", "value": "0"},
+            ],
+        )
+        return
+    if found > schema.SCHEMA_VERSION or found < min(_STEPS):
+        raise CatalogBroken(
+            f"{path} has schema version {found}; this Longleaf reads {schema.SCHEMA_VERSION}.",
+            "Use the Longleaf version that wrote it, or choose another LONGLEAF_HOME.",
+        )
+    for version in range(found, schema.SCHEMA_VERSION):
+        _STEPS[version](connection)
+    connection.execute(
+        update(schema.meta)
+        .where(schema.meta.c.key == "schema_version")
+        .values(value=str(schema.SCHEMA_VERSION))
+    )
+
+
+def _from_1(connection: Connection) -> None:
+    for statement in (
+        "ALTER TABLE contents ADD COLUMN regions JSON NOT NULL DEFAULT '[]'",
+        "ALTER TABLE contents DROP COLUMN source_map",
+        "ALTER TABLE generations ADD COLUMN settings JSON NOT NULL DEFAULT '{}'",
+        "ALTER TABLE passages ADD COLUMN role VARCHAR NOT NULL DEFAULT 'body'",
+        "ALTER TABLE chunkings ADD COLUMN complete BOOLEAN NOT NULL DEFAULT 1",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1}
