@@ -99,6 +99,25 @@ class StageRun:
     timings_ms: Mapping[str, float]
 
 
+class _LookedUp:
+    """The catalog as the first stage asks it, keeping the heads for the second stage.
+
+    One query with titles costs less than two without: documents deleted between the stages are
+    found out when the answer is put together.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.heads: dict[int, CandidateHead] = {}
+        self.texts = catalog.texts
+        self.public_ids = catalog.public_ids
+
+    def visible(self, revision_ids: Sequence[int], scope: Scope) -> Mapping[int, int]:
+        found = self._catalog.candidate_heads(revision_ids, scope)
+        self.heads |= found
+        return {revision_id: head.document_id for revision_id, head in found.items()}
+
+
 class SearchEngine:
     """One catalog, one index, one embedder, at most one reranker."""
 
@@ -131,9 +150,10 @@ class SearchEngine:
         order = run.reading.order[request.offset : request.offset + request.limit]
         chosen = [run.retrieval.candidates[index].revision_id for index in order]
         heads = self.catalog.heads(chosen, request.scope)
+        texts = self._texts(run, order, heads)
         highlighter = Highlighter(run.parsed.text, run.parsed.phrases)
         hits = tuple(
-            self._hit(run, index, rank, heads[revision_id], highlighter)
+            self._hit(run, index, rank, heads[revision_id], texts, highlighter)
             for rank, (index, revision_id) in enumerate(
                 zip(order, chosen, strict=True), start=request.offset + 1
             )
@@ -177,6 +197,7 @@ class SearchEngine:
         started = time.perf_counter()
         vectors = self._embed(parsed.text, request.instruction)
         timings["embed"] = _lap(started)
+        looked_up = _LookedUp(self.catalog)
         retrieval = retrieve(
             RetrievalQuery(
                 text=parsed.text,
@@ -188,7 +209,7 @@ class SearchEngine:
                 collections=languages,
             ),
             self.index,
-            self.catalog,
+            looked_up,
             self._settings(request),
         )
         timings |= retrieval.timings_ms
@@ -197,6 +218,7 @@ class SearchEngine:
             retrieval.candidates,
             ReaderQuery(parsed.text, request.instruction, vectors),
             request,
+            looked_up.heads,
         )
         timings |= read_timings
         detected = detect(parsed.text)
@@ -225,7 +247,11 @@ class SearchEngine:
         )
 
     def read(
-        self, found: Sequence[Candidate], query: ReaderQuery, request: SearchRequest
+        self,
+        found: Sequence[Candidate],
+        query: ReaderQuery,
+        request: SearchRequest,
+        known_heads: Mapping[int, CandidateHead] | None = None,
     ) -> tuple[
         tuple[Candidate, ...],
         dict[int, CandidateHead],
@@ -236,14 +262,23 @@ class SearchEngine:
         """The second stage over first-stage candidates.
 
         Returns the candidates that are still there, their heads by revision id, their passages by
-        point id, the verdict, and the milliseconds of "hydrate" and "rerank".
+        point id (without text unless the reranker reads it), the verdict, and the milliseconds of
+        "hydrate" and "rerank". `known_heads`: what the catalog has just said of them.
         """
         started = time.perf_counter()
-        heads = self.catalog.candidate_heads([c.revision_id for c in found], request.scope)
-        # A document deleted since the index was asked is gone from the answer as well.
+        revision_ids = [candidate.revision_id for candidate in found]
+        if known_heads is None:
+            known_heads = self.catalog.candidate_heads(revision_ids, request.scope)
+        heads = {each: known_heads[each] for each in revision_ids if each in known_heads}
         candidates = tuple(c for c in found if c.revision_id in heads)
         points = [passage.point_id for c in candidates for passage in c.passages]
-        passages, sizes = self.catalog.hydrate(heads, points, self.generation)
+        reranker = self.reranker if request.rerank and query.text.strip() else None
+        passages, sizes = self.catalog.hydrate(
+            heads,
+            points,
+            self.generation,
+            with_text=reranker is not None and reranker.reads_text,
+        )
         inputs = [
             ReadingInput(
                 rank=candidate.rank,
@@ -263,7 +298,7 @@ class SearchEngine:
             query,
             candidates,
             inputs,
-            self.reranker if request.rerank and query.text.strip() else None,
+            reranker,
             Budget(deadline_ms=request.deadline_ms or self.deadline_ms),
         )
         timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
@@ -295,13 +330,30 @@ class SearchEngine:
             changes["fusion"] = request.fusion
         return replace(self.settings, **changes)  # type: ignore[arg-type]
 
+    def _texts(
+        self, run: StageRun, shown: Sequence[int], heads: Mapping[int, DocumentHead]
+    ) -> dict[int, PassageText]:
+        """The passages of the candidates that are shown, with their words, by point id."""
+        points = [
+            passage.point_id
+            for index in shown
+            for passage in run.retrieval.candidates[index].passages
+        ]
+        return self.catalog.hydrate(heads, points, self.generation)[0]
+
     def _hit(
-        self, run: StageRun, index: int, rank: int, head: DocumentHead, highlighter: Highlighter
+        self,
+        run: StageRun,
+        index: int,
+        rank: int,
+        head: DocumentHead,
+        texts: Mapping[int, PassageText],
+        highlighter: Highlighter,
     ) -> Hit:
         candidate = run.retrieval.candidates[index]
         reading = run.reading.readings[index]
         scores = dict(reading.passage_scores) if reading else {}
-        found = [each for each in candidate.passages if each.point_id in run.passages]
+        found = [each for each in candidate.passages if each.point_id in texts]
         found.sort(key=lambda each: -scores.get(each.point_id, float("-inf")))
         return Hit(
             rank=rank,
@@ -318,8 +370,8 @@ class SearchEngine:
             reading=reading,
             passages=tuple(
                 HitPassage(
-                    passage=run.passages[each.point_id],
-                    highlights=highlighter.spans(run.passages[each.point_id]),
+                    passage=texts[each.point_id],
+                    highlights=highlighter.spans(texts[each.point_id]),
                     dense_score=each.dense_score,
                     bm25_score=each.bm25_score,
                     dense_rank=each.dense_rank,

@@ -311,6 +311,7 @@ class Reranker(Protocol):
     is gone; what it has not yielded by then stays unread. It never drops or invents a candidate,
     gives equal inputs equal scores whatever stands beside them, and raises `LongleafError` when it
     cannot read at all. `takes_instruction` says whether an instruction changes anything.
+    `reads_text`: whether it looks at the passages' words; where not, they come as "".
     `first_stage_weight` is how much the first stage's z-score adds to this model's z-score in the
     final order (0: the model alone decides), found by measurement and documented where it is set.
     """
@@ -318,6 +319,7 @@ class Reranker(Protocol):
     name: str
     fingerprint: str
     takes_instruction: bool
+    reads_text: bool
     first_stage_weight: float
 
     def read(

@@ -287,7 +287,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class PassageText:
-    """A hydrated passage: where it lies and what it says."""
+    """A hydrated passage: where it lies and what it says.
+
+    `text` and `headings` are empty where they were not asked for (a reranker that reads vectors).
+    """
 
     point_id: int
     passage_id: int

@@ -26,6 +26,7 @@ from longleaf.core.errors import ConfigError
 from longleaf.core.onecore import one_core_threads
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, projection, quantize, sequence
+from longleaf.indexer.query_forward import QueryForward
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,7 @@ class MiniLMEmbedder:
                 trust_remote_code=False,
             )
         self._model: Any = model.eval()
+        self._query_forward = QueryForward(self._model)
         self._one_core = one_core_threads("query", torch.get_num_threads, torch.set_num_threads)
         self._weigh_query_tokens = weigh_query_tokens
         self._window_passages = window_passages
@@ -129,16 +131,23 @@ class MiniLMEmbedder:
         nDCG@10.
         """
         ids, truncated_tokens = self._builder.query(text)
-        dense, projected = self._one_core.submit(
-            self._forward, [ids], [np.arange(len(ids))]
-        ).result()
+        dense, projected = self._one_core.submit(self._forward_query, ids).result()
         if self._weigh_query_tokens:
             tokens = projected / np.linalg.norm(projected, axis=1).mean()
         else:
             tokens = projection.unit_rows(projected)
         return QueryVectors(
-            dense[0], quantize.scale_query(tokens, self._projection.scale), truncated_tokens
+            dense, quantize.scale_query(tokens, self._projection.scale), truncated_tokens
         )
+
+    def _forward_query(self, ids: Sequence[int]) -> tuple[FloatArray, FloatArray]:
+        """Dense (dim,) of unit length and projected token vectors (len(ids), token_dim)."""
+        import torch
+
+        with torch.inference_mode():
+            hidden = self._query_forward.hidden(ids).float()
+            dense = torch.nn.functional.normalize(hidden.sum(dim=0), dim=0)
+            return dense.numpy(), (hidden @ self._matrix).numpy()
 
     def _embed_window(self, window: Sequence[EmbedInput]) -> list[PassageVectors]:
         sequences = self._builder.passages(window)

@@ -65,6 +65,7 @@ class CrossEncoderReranker:
     name = "cross-encoder"
     # CrossEncoders have no place for an instruction; generative rerankers are another class.
     takes_instruction = False
+    reads_text = True
 
     def __init__(
         self,

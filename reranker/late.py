@@ -51,6 +51,7 @@ class LateInteraction:
 
     name = "late"
     takes_instruction = False
+    reads_text = False
 
     def __init__(
         self,

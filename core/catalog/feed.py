@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import schema, writes
+from longleaf.core.catalog import migrations, schema, writes
 from longleaf.core.catalog.reads import batches, content_texts, head_from_row, head_query
 from longleaf.core.catalog.records import Change, DocumentHead, Generation
 from longleaf.core.catalog.schema import (
@@ -44,6 +44,12 @@ def log_horizon(connection: Connection) -> int:
     """The seq up to which the log has been truncated; a follower below it rebuilds."""
     stored = select(schema.meta.c.value).where(schema.meta.c.key == "log_horizon")
     return int(connection.execute(stored).scalar_one())
+
+
+def epoch(connection: Connection) -> str:
+    """Which history the log tells: another one after a backup was restored."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == migrations.EPOCH)
+    return str(connection.execute(stored).scalar_one())
 
 
 def changes_since(connection: Connection, seq: int, limit: int) -> list[Change]:

@@ -7,13 +7,19 @@ there. A newer catalog than this Longleaf reads is refused, because writing to i
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import Connection, delete, insert, inspect, select, update
 
 from longleaf.core.catalog import schema
 from longleaf.core.errors import CatalogBroken
+
+EPOCH = "epoch"
+"""Key of `meta`: names one history of the log. An index that followed another one is made anew."""
+SEALED = "sealed"
+"""Key of `meta` in a backup: whoever opens it next goes on from there with an epoch of its own."""
 
 
 def stored_version(connection: Connection) -> int | None:
@@ -34,6 +40,7 @@ def upgrade(connection: Connection, found: int | None, path: Path) -> None:
                 {"key": "schema_version", "value": str(schema.SCHEMA_VERSION)},
                 {"key": "last_seq", "value": "0"},
                 {"key": "log_horizon", "value": "0"},
+                {"key": EPOCH, "value": _new_epoch()},
             ],
         )
         return
@@ -49,6 +56,20 @@ def upgrade(connection: Connection, found: int | None, path: Path) -> None:
         .where(schema.meta.c.key == "schema_version")
         .values(value=str(schema.SCHEMA_VERSION))
     )
+    _unseal(connection)
+
+
+def _unseal(connection: Connection) -> None:
+    """Begin a new epoch in a copy that `backup` sealed: what it goes on to write is not what its
+    indexes saw happen after the copy was made.
+    """
+    meta = schema.meta
+    if connection.execute(delete(meta).where(meta.c.key == SEALED)).rowcount:
+        connection.execute(update(meta).where(meta.c.key == EPOCH).values(value=_new_epoch()))
+
+
+def _new_epoch() -> str:
+    return secrets.token_hex(8)
 
 
 def _from_1(connection: Connection) -> None:
@@ -62,4 +83,10 @@ def _from_1(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1}
+def _from_2(connection: Connection) -> None:
+    for table in ("revisions", "passages", "vectors"):
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN checksum BIGINT")
+    connection.execute(insert(schema.meta).values(key=EPOCH, value=_new_epoch()))
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}

@@ -221,11 +221,15 @@ class CatalogReader:
         heads: Mapping[int, DocumentHead] | Mapping[int, CandidateHead],
         point_ids: Sequence[int],
         generation: Generation,
+        *,
+        with_text: bool = True,
     ) -> tuple[dict[int, PassageText], dict[int, DocumentSize]]:
         """Passages by point id, and document sizes by revision id, for heads already checked."""
         content_by_revision = {head.revision_id: head.content_id for head in heads.values()}
         with self._database.reading() as connection:
-            found = reads.passages_by_point(connection, point_ids, content_by_revision, generation)
+            found = reads.passages_by_point(
+                connection, point_ids, content_by_revision, generation, with_text=with_text
+            )
             sizes = reads.document_sizes(connection, list(content_by_revision.values()), generation)
         return found, {
             revision_id: sizes.get(content_id, DocumentSize(None, 0, 0))
@@ -269,6 +273,11 @@ class CatalogReader:
         """The newest change's seq."""
         with self._database.reading() as connection:
             return feed.head_seq(connection)
+
+    def epoch(self) -> str:
+        """Names the log's history; an index that followed another one is made anew."""
+        with self._database.reading() as connection:
+            return feed.epoch(connection)
 
     def log_horizon(self) -> int:
         """A follower whose seq is below this one has missed changes and must rebuild."""

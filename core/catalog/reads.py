@@ -11,7 +11,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, true, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    func,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 
 from longleaf.core import ids
 from longleaf.core.catalog.records import (
@@ -297,27 +309,44 @@ def passages_by_point(
     point_ids: Sequence[int],
     content_by_revision: Mapping[int, int],
     generation: Generation,
+    *,
+    with_text: bool = True,
 ) -> dict[int, PassageText]:
-    """Hydrate passages: one query for where they lie, one for the text blocks they touch."""
+    """Hydrate passages: one query for where they lie, one for the text blocks they touch.
+
+    Without text (and headings) it takes a third of the time: most of 300 passages are never shown.
+    """
     wanted: dict[tuple[int, int], list[int]] = defaultdict(list)
     for point in point_ids:
         revision_id, ordinal = ids.split_point_id(point)
         if revision_id in content_by_revision:
             wanted[content_by_revision[revision_id], ordinal].append(point)
+    query = select(passages) if with_text else _PLACES
     rows: list[Row[Any]] = []
     for batch in batches(sorted(wanted), _IN_LIMIT // 2):
         rows += connection.execute(
-            select(passages).where(
+            query.where(
                 passages.c.chunker_id == generation.chunker_id,
                 tuple_(passages.c.content_id, passages.c.ordinal).in_(among_pairs(batch)),
             )
         ).all()
+    if not with_text:
+        return {
+            point: passage_text(row, "", point)
+            for row in rows
+            for point in wanted[row.content_id, row.ordinal]
+        }
     texts = slices(connection, [(row.content_id, row.start_char, row.end_char) for row in rows])
     found: dict[int, PassageText] = {}
     for row, text in zip(rows, texts, strict=True):
         for point in wanted[row.content_id, row.ordinal]:
             found[point] = passage_text(row, text, point)
     return found
+
+
+_PLACES = select(
+    *(column for column in passages.c if column.name != "headings"), null().label("headings")
+)
 
 
 def point_of(row: Row[Any], revision_id: int) -> int:
@@ -334,7 +363,7 @@ def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
         end_char=row.end_char,
         first_page=row.first_page,
         last_page=row.last_page,
-        headings=tuple(row.headings),
+        headings=tuple(row.headings or ()),
         token_count=row.token_count,
         text=text,
         role=Role(row.role),

@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -119,6 +119,7 @@ revisions = Table(
     Column("warnings", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("superseded_seq", _Id, nullable=True),
+    Column("checksum", _Id, nullable=True),  # checksums.py; null where an older version wrote it
     Index("revisions_by_document", "document_id"),
     Index("revisions_by_content", "content_id"),
     Index("revisions_by_original", "original"),
@@ -167,6 +168,7 @@ passages = Table(
     Column("token_count", Integer, nullable=False),
     Column("overlap_chars", Integer, nullable=False),
     Column("role", String, nullable=False, server_default="body"),
+    Column("checksum", _Id, nullable=True),
     UniqueConstraint("content_id", "chunker_id", "ordinal"),
     sqlite_autoincrement=True,
 )
@@ -193,6 +195,7 @@ vectors = Table(
     Column("segment_id", _Id, ForeignKey("segments.id"), nullable=True),
     Column("segment_offset", _Id, nullable=True),
     Column("truncated_tokens", Integer, nullable=False),
+    Column("checksum", _Id, nullable=True),
     Index("vectors_by_segment", "segment_id"),
 )
 

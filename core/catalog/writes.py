@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import schema
+from longleaf.core.catalog import checksums, schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     ContentWrite,
@@ -93,7 +94,7 @@ def put_content(
         return int(content_id)
     passage_ids = _insert_passages(connection, content_id, content, generation)
     segment_ids = _segment_ids(connection, {ref.segment for ref in refs if ref})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "passage_id": passage_id,
             "embedder_id": generation.embedder_id,
@@ -104,6 +105,8 @@ def put_content(
         }
         for passage_id, vector, ref in zip(passage_ids, content.vectors, refs, strict=True)
     ]
+    for row in rows:
+        row["checksum"] = checksums.of_vector(row)
     if rows:
         connection.execute(insert(vectors), rows)
     return int(content_id)
@@ -151,7 +154,7 @@ def _insert_passages(
     )
     if connection.execute(chunked).first() is not None:
         return [int(row.id) for row in connection.execute(have)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "content_id": content_id,
             "chunker_id": generation.chunker_id,
@@ -167,6 +170,8 @@ def _insert_passages(
         }
         for passage in content.passages
     ]
+    for row in rows:
+        row["checksum"] = checksums.of_passage(row)
     if rows:
         connection.execute(insert(passages), rows)
     made = [int(row.id) for row in connection.execute(have)]
@@ -259,10 +264,11 @@ def put_document(
         number = 1
     else:
         document_id, number = old.id, old.revision + 1
+    stated = {"document_id": int(document_id), "revision": number, **wanted}
     revision_id = insert_row(
         connection,
         insert(revisions).values(
-            document_id=document_id, revision=number, created_at=now, **wanted
+            created_at=now, checksum=checksums.of_revision(stated), **stated
         ),
     )
     connection.execute(

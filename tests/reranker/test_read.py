@@ -26,6 +26,7 @@ class Scripted:
     name = "scripted"
     fingerprint = "scripted"
     takes_instruction = False
+    reads_text = False
 
     def __init__(
         self,
