@@ -267,9 +267,7 @@ def put_document(
     stated = {"document_id": int(document_id), "revision": number, **wanted}
     revision_id = insert_row(
         connection,
-        insert(revisions).values(
-            created_at=now, checksum=checksums.of_revision(stated), **stated
-        ),
+        insert(revisions).values(created_at=now, checksum=checksums.of_revision(stated), **stated),
     )
     connection.execute(
         update(documents)

@@ -77,8 +77,8 @@ class EdgeIndex:
         """The index in `folder`, made when there is none.
 
         One that following `change_log` cannot make right is removed and made anew, empty: it
-        stopped below the log's horizon and missed deletions, is ahead of the log, or was left in
-        the middle of its first fill.
+        stopped below the log's horizon and missed deletions, is ahead of the log or followed
+        another history of it, or was left in the middle of its first fill.
         Raises GenerationMismatch when it was made by another `fingerprint` or `dim`, IndexLocked
         when another process (or this one) has it open, CatalogBroken when the folder holds
         something else or cannot be read.
@@ -90,12 +90,14 @@ class EdgeIndex:
         except BaseException:
             opened.close()
             raise
-        if why is None:
-            return opened
-        _log.warning("index.rebuilt", reason=why)
-        opened._shard.close()
-        opened._taken.remove()
-        return cls._load(folder, dim, fingerprint)
+        if why is not None:
+            _log.warning("index.rebuilt", reason=why)
+            opened._shard.close()
+            opened._taken.remove()
+            opened = cls._load(folder, dim, fingerprint)
+        if change_log is not None:  # written with the next seq
+            opened._state["epoch"] = change_log.epoch()
+        return opened
 
     @classmethod
     def _load(cls, folder: Path, dim: int, fingerprint: str) -> EdgeIndex:

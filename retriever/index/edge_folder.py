@@ -40,6 +40,8 @@ class ChangeLog(Protocol):
 
     def log_horizon(self) -> int: ...
 
+    def epoch(self) -> str: ...
+
 
 class TakenFolder:
     """An index's folder that nobody else can open until this is closed. Raises IndexLocked.
@@ -130,6 +132,8 @@ def why_unusable(
         return "its first fill was interrupted, and what was deleted since would stay"
     if change_log is None:
         return None
+    if state.get("epoch", change_log.epoch()) != change_log.epoch():
+        return "it followed another history of the catalog, as before a backup was restored"
     if 0 < seq < change_log.log_horizon():
         return "it was away longer than the change log reaches"
     if seq > change_log.head_seq():

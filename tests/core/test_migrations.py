@@ -18,6 +18,8 @@ _BACK_TO_1 = """
     ALTER TABLE generations DROP COLUMN settings;
     ALTER TABLE passages DROP COLUMN role;
     ALTER TABLE chunkings DROP COLUMN complete;
+    ALTER TABLE passages DROP COLUMN checksum; ALTER TABLE vectors DROP COLUMN checksum;
+    ALTER TABLE revisions DROP COLUMN checksum; DELETE FROM meta WHERE key = 'epoch';
     DROP TABLE layouts; DROP TABLE job_files; DROP TABLE jobs; DROP TABLE erasures;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
