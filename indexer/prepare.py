@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from longleaf.core.catalog import content_digest
+from longleaf.core.catalog.jobs import PART_MARK
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Chunker, FileReader
@@ -26,9 +27,6 @@ from longleaf.core.types import (
 )
 
 _log = structlog.get_logger(__name__)
-
-PART_MARK = "!/"
-"""Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
 
 
 @dataclass(frozen=True, slots=True)

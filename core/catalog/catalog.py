@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from longleaf.core.catalog import feed, generations, reads, schema, writes
+from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -38,6 +39,7 @@ class Catalog(CatalogReader):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.jobs = Jobs(self._database)
         self._segment_writer = SegmentWriter(folder / SEGMENT_FOLDER)
 
     def close(self) -> None:
@@ -140,20 +142,26 @@ class Catalog(CatalogReader):
         generation: Generation,
         documents: Sequence[DocumentWrite],
         sources: Sequence[SourceWrite] = (),
+        also: Callable[[Connection], None] = lambda _connection: None,
     ) -> list[PutResult]:
         """Put documents, and say how files ended, in one durable transaction.
 
-        Raises `writes.ContentGone` when a document counts on content that has been erased
+        `also` writes what belongs to it (the state of a job), and whatever it raises leaves nothing
+        written. Raises `writes.ContentGone` when a document counts on content that has been erased
         meanwhile; nothing is written then.
         """
         refs = [self._append_tokens(write.content) for write in documents]
+        other_refs = [
+            [self._append_tokens(content) for _, content in write.others] for write in documents
+        ]
         self._segment_writer.sync()
         results: list[PutResult] = []
         entries: list[tuple[int, str, int, str]] = []
         orphans: set[str] = set()
         with self._database.writing() as connection:
             generations.require_open(connection, generation)
-            for write, write_refs in zip(documents, refs, strict=True):
+            also(connection)
+            for write, write_refs, more_refs in zip(documents, refs, other_refs, strict=True):
                 writes.require_collection(connection, write.collection)
                 if write.original is not None and not self.blobs.exists(write.original):
                     raise writes.ContentGone(write.digest)
@@ -166,6 +174,9 @@ class Catalog(CatalogReader):
                     if found is None:
                         raise writes.ContentGone(write.digest)
                     content_id = found
+                for (other, content), refs_of_it in zip(write.others, more_refs, strict=True):
+                    if generations.is_open(connection, other):
+                        writes.put_content(connection, content, refs_of_it, other)
                 source_id = (
                     writes.source_id(connection, write.collection, write.source_key)
                     if write.source_key is not None
@@ -183,6 +194,26 @@ class Catalog(CatalogReader):
         left = {each.replaced_original for each in results if each.replaced_original}
         self._sweep(left | orphans)
         return results
+
+    def write_slice(self, generation: Generation, content: ContentWrite) -> None:
+        """A part of a long content's vectors (and its text, with the first), durable on return.
+
+        Nobody sees the content before a document is put with it. Writing what is there already is
+        fine, so two processes may write the same content at once.
+        """
+        refs = self._append_tokens(content)
+        self._segment_writer.sync()
+        with self._database.writing() as connection:
+            generations.require_open(connection, generation)
+            writes.put_content(connection, content, refs, generation)
+
+    def keep_upload(self, data: bytes) -> str:
+        """Store the bytes of an upload durably, for a job to read; returns their name."""
+        return self.blobs.put(data)
+
+    def drop_upload(self, name: str) -> None:
+        """The job has read them: they go unless a document keeps them as its original."""
+        self._sweep([name])
 
     def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:
         if content is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from longleaf.core.catalog import schema
+from longleaf.core.catalog import reads, schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import Generation
 from longleaf.core.errors import GenerationMismatch
@@ -89,18 +89,16 @@ def create_generation(
 
 
 def incomplete_contents(connection: Connection, generation: Generation) -> int:
-    """How many contents lack passages or vectors of `generation`."""
-    contents, chunkings, vectors = schema.contents, schema.chunkings, schema.vectors
-    has_vectors = select(vectors.c.passage_id).where(
-        vectors.c.passage_id == chunkings.c.first_passage_id,
-        vectors.c.embedder_id == generation.embedder_id,
-    )
+    """How many contents of documents lack passages or vectors of `generation`."""
+    contents, chunkings = schema.contents, schema.chunkings
     made = select(chunkings.c.content_id).where(
         chunkings.c.content_id == contents.c.id,
         chunkings.c.chunker_id == generation.chunker_id,
-        or_(chunkings.c.first_passage_id.is_(None), has_vectors.exists()),
+        reads.is_complete(generation),
     )
-    missing = select(func.count()).select_from(contents).where(~made.exists())
+    # A long content that is still being written belongs to no document yet.
+    used = select(schema.revisions.c.id).where(schema.revisions.c.content_id == contents.c.id)
+    missing = select(func.count()).select_from(contents).where(used.exists(), ~made.exists())
     return int(connection.execute(missing).scalar_one())
 
 
@@ -116,15 +114,20 @@ def make_live(connection: Connection, generation: Generation) -> None:
     connection.execute(delete(chunkings).where(chunkings.c.chunker_id != chunker_id))
 
 
+def is_open(connection: Connection, generation: Generation) -> bool:
+    """Whether `generation` is live or being built."""
+    table = schema.generations
+    state = connection.execute(select(table.c.state).where(table.c.id == generation.id)).scalar()
+    return state in ("live", "building")
+
+
 def require_open(connection: Connection, generation: Generation) -> None:
     """Raise GenerationMismatch unless `generation` is still live or being built.
 
     Asked inside every write transaction: vectors of a retired generation would be acknowledged
     and never found.
     """
-    table = schema.generations
-    state = connection.execute(select(table.c.state).where(table.c.id == generation.id)).scalar()
-    if state not in ("live", "building"):
+    if not is_open(connection, generation):
         raise GenerationMismatch(
             "The documents here have been embedded anew with other models meanwhile.",
             "Run the command again with the settings that the data folder uses now.",

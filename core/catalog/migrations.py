@@ -78,7 +78,6 @@ def _from_1(connection: Connection) -> None:
         "ALTER TABLE contents DROP COLUMN source_map",
         "ALTER TABLE generations ADD COLUMN settings JSON NOT NULL DEFAULT '{}'",
         "ALTER TABLE passages ADD COLUMN role VARCHAR NOT NULL DEFAULT 'body'",
-        "ALTER TABLE chunkings ADD COLUMN complete BOOLEAN NOT NULL DEFAULT 1",
     ):
         connection.exec_driver_sql(statement)
 

@@ -110,6 +110,11 @@ class CatalogReader:
         with self._database.reading() as connection:
             return writes.find_content(connection, digest, generation) is not None
 
+    def vectors_written(self, digest: str, generation: Generation) -> int:
+        """How many passages of a content have this generation's vectors."""
+        with self._database.reading() as connection:
+            return writes.vectors_written(connection, digest, generation)
+
     def sources(self, collection: str) -> dict[str, Source]:
         """Every file that was ever indexed into the collection, by key."""
         table = schema.sources

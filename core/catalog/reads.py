@@ -43,6 +43,7 @@ from longleaf.core.catalog.schema import (
     passages,
     revisions,
     text_blocks,
+    vectors,
 )
 from longleaf.core.layout import Layout
 from longleaf.core.types import MetaValue, Page, PassageText, Region, Role, Scope, Section
@@ -430,6 +431,24 @@ def document_sizes(
                 row.first_passage_id, row.passage_count, row.token_count
             )
     return found
+
+
+def is_complete(generation: Generation) -> ColumnElement[bool]:
+    """Whether a row of `chunkings` has all its vectors of `generation`.
+
+    They are written in order, so the last passage's stands for all.
+    """
+    last = (
+        select(passages.c.id)
+        .join(vectors, vectors.c.passage_id == passages.c.id)
+        .where(
+            passages.c.content_id == chunkings.c.content_id,
+            passages.c.chunker_id == chunkings.c.chunker_id,
+            passages.c.ordinal == chunkings.c.passage_count - 1,
+            vectors.c.embedder_id == generation.embedder_id,
+        )
+    )
+    return or_(chunkings.c.passage_count == 0, last.exists())
 
 
 def known_collections(connection: Connection) -> list[Row[Any]]:

@@ -73,17 +73,25 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class ContentWrite:
-    """A parsed text with everything made from it for one generation."""
+    """A parsed text with everything made from it for one generation.
+
+    `vectors` are those of the passages from ordinal `first` on: all of them, or a slice of a long
+    document, which is written in several transactions and shown to nobody before it is whole.
+    """
 
     digest: str
     document: Document
     passages: tuple[Passage, ...]
     vectors: tuple[PassageVectors, ...]
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentWrite:
-    """A document to put. `content` is None when the catalog already holds `digest`'s vectors."""
+    """A document to put. `content` is None when the catalog already holds `digest`'s vectors.
+
+    `others`: the same content as further open generations need it.
+    """
 
     collection: str
     key: str
@@ -97,6 +105,7 @@ class DocumentWrite:
     warnings: tuple[str, ...]
     source_key: str | None = None
     content: ContentWrite | None = None
+    others: tuple[tuple[Generation, ContentWrite], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,8 +182,6 @@ chunkings = Table(
     Column("first_passage_id", _Id, nullable=True),
     Column("passage_count", Integer, nullable=False),
     Column("token_count", Integer, nullable=False),
-    # False while passages and vectors of a long content are still coming in.
-    Column("complete", Boolean, nullable=False, server_default="1"),
 )
 
 vectors = Table(

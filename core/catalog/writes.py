@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, schema
+from longleaf.core.catalog import checksums, jobs, reads, schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     ContentWrite,
@@ -52,30 +52,17 @@ class ContentGone(Exception):
 
 
 def find_content(connection: Connection, digest: str, generation: Generation) -> int | None:
-    """The content with this digest if it has this generation's vectors, else None."""
+    """The content with this digest if it has all this generation's vectors, else None."""
     found = connection.execute(
-        select(contents.c.id).where(contents.c.digest == digest)
-    ).scalar_one_or_none()
-    if found is None:
-        return None
-    made = connection.execute(
-        select(chunkings.c.first_passage_id).where(
-            chunkings.c.content_id == found, chunkings.c.chunker_id == generation.chunker_id
+        select(contents.c.id)
+        .join(chunkings, chunkings.c.content_id == contents.c.id)
+        .where(
+            contents.c.digest == digest,
+            chunkings.c.chunker_id == generation.chunker_id,
+            reads.is_complete(generation),
         )
-    ).first()
-    if made is None:
-        return None
-    complete = (
-        made.first_passage_id is None
-        or connection.execute(
-            select(vectors.c.passage_id).where(
-                vectors.c.passage_id == made.first_passage_id,
-                vectors.c.embedder_id == generation.embedder_id,
-            )
-        ).first()
-        is not None
-    )
-    return int(found) if complete else None
+    ).scalar_one_or_none()
+    return None if found is None else int(found)
 
 
 def put_content(
@@ -84,15 +71,17 @@ def put_content(
     refs: Sequence[SegmentRef | None],
     generation: Generation,
 ) -> int:
-    """Store text, passages and vectors of one generation; returns the content's id."""
+    """Store text, passages and vectors of one generation; returns the content's id.
+
+    The vectors are those of the passages from `content.first` on. What is there already stays.
+    """
     content_id = connection.execute(
         select(contents.c.id).where(contents.c.digest == content.digest)
     ).scalar_one_or_none()
     if content_id is None:
         content_id = _insert_text(connection, content)
-    elif find_content(connection, content.digest, generation) is not None:
-        return int(content_id)
-    passage_ids = _insert_passages(connection, content_id, content, generation)
+    passage_ids = _passage_ids(connection, content_id, content, generation)
+    have = _with_vectors(connection, passage_ids, generation)
     segment_ids = _segment_ids(connection, {ref.segment for ref in refs if ref})
     rows: list[dict[str, Any]] = [
         {
@@ -104,12 +93,68 @@ def put_content(
             "truncated_tokens": vector.truncated_tokens,
         }
         for passage_id, vector, ref in zip(passage_ids, content.vectors, refs, strict=True)
+        if passage_id not in have
     ]
     for row in rows:
         row["checksum"] = checksums.of_vector(row)
     if rows:
         connection.execute(insert(vectors), rows)
     return int(content_id)
+
+
+def vectors_written(connection: Connection, digest: str, generation: Generation) -> int:
+    """How many passages of a content have their vectors: where a long one is to be gone on with."""
+    return int(
+        connection.execute(
+            select(func.count())
+            .select_from(contents)
+            .join(passages, passages.c.content_id == contents.c.id)
+            .join(vectors, vectors.c.passage_id == passages.c.id)
+            .where(
+                contents.c.digest == digest,
+                passages.c.chunker_id == generation.chunker_id,
+                vectors.c.embedder_id == generation.embedder_id,
+            )
+        ).scalar_one()
+    )
+
+
+def _passage_ids(
+    connection: Connection, content_id: int, content: ContentWrite, generation: Generation
+) -> list[int]:
+    """The ids of the passages that `content` has vectors for; all are inserted if none is there."""
+    chunked = select(chunkings.c.content_id).where(
+        chunkings.c.content_id == content_id, chunkings.c.chunker_id == generation.chunker_id
+    )
+    if connection.execute(chunked).first() is None:
+        _insert_passages(connection, content_id, content, generation)
+    rows = connection.execute(
+        select(passages.c.id)
+        .where(
+            passages.c.content_id == content_id,
+            passages.c.chunker_id == generation.chunker_id,
+            passages.c.ordinal >= content.first,
+            passages.c.ordinal < content.first + len(content.vectors),
+        )
+        .order_by(passages.c.ordinal)
+    )
+    return [int(row.id) for row in rows]
+
+
+def _with_vectors(
+    connection: Connection, passage_ids: Sequence[int], generation: Generation
+) -> set[int]:
+    """Those of the passages that have this generation's vectors already."""
+    found: set[int] = set()
+    for batch in reads.batches(passage_ids):
+        rows = connection.execute(
+            select(vectors.c.passage_id).where(
+                vectors.c.passage_id.in_(reads.among(batch)),
+                vectors.c.embedder_id == generation.embedder_id,
+            )
+        )
+        found.update(row.passage_id for row in rows)
+    return found
 
 
 def _insert_text(connection: Connection, content: ContentWrite) -> int:
@@ -144,16 +189,7 @@ def _insert_text(connection: Connection, content: ContentWrite) -> int:
 
 def _insert_passages(
     connection: Connection, content_id: int, content: ContentWrite, generation: Generation
-) -> list[int]:
-    of_this = (passages.c.content_id == content_id) & (
-        passages.c.chunker_id == generation.chunker_id
-    )
-    have = select(passages.c.id).where(of_this).order_by(passages.c.ordinal)
-    chunked = select(chunkings.c.content_id).where(
-        chunkings.c.content_id == content_id, chunkings.c.chunker_id == generation.chunker_id
-    )
-    if connection.execute(chunked).first() is not None:
-        return [int(row.id) for row in connection.execute(have)]
+) -> None:
     rows: list[dict[str, Any]] = [
         {
             "content_id": content_id,
@@ -174,17 +210,20 @@ def _insert_passages(
         row["checksum"] = checksums.of_passage(row)
     if rows:
         connection.execute(insert(passages), rows)
-    made = [int(row.id) for row in connection.execute(have)]
+    first = select(passages.c.id).where(
+        passages.c.content_id == content_id,
+        passages.c.chunker_id == generation.chunker_id,
+        passages.c.ordinal == 0,
+    )
     connection.execute(
         insert(chunkings).values(
             content_id=content_id,
             chunker_id=generation.chunker_id,
-            first_passage_id=made[0] if made else None,
-            passage_count=len(made),
+            first_passage_id=connection.execute(first).scalar(),
+            passage_count=len(rows),
             token_count=sum(passage.token_count for passage in content.passages),
         )
     )
-    return made
 
 
 def _segment_ids(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -306,6 +345,7 @@ def delete_documents(
     originals: set[str] = set()
     content_ids: set[int] = set()
     for row in connection.execute(select(documents).where(documents.c.id.in_(document_ids))).all():
+        jobs.forget_key(connection, row.collection, [row.key])
         for revision in connection.execute(
             select(revisions.c.content_id, revisions.c.original).where(
                 revisions.c.document_id == row.id
@@ -335,11 +375,13 @@ def drop_unused_contents(connection: Connection, content_ids: Iterable[int]) -> 
 
 
 def unused_originals(connection: Connection, names: Iterable[str]) -> list[str]:
-    """Those of `names` that no revision refers to any more."""
+    """Those of `names` that no revision refers to any more, and no upload that is still to come."""
+    waiting = jobs.active_originals(connection)
     return [
         name
         for name in sorted(names)
-        if connection.execute(
+        if name not in waiting
+        and connection.execute(
             select(revisions.c.id).where(revisions.c.original == name).limit(1)
         ).first()
         is None

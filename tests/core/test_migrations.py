@@ -17,7 +17,6 @@ _BACK_TO_1 = """
     ALTER TABLE contents DROP COLUMN regions;
     ALTER TABLE generations DROP COLUMN settings;
     ALTER TABLE passages DROP COLUMN role;
-    ALTER TABLE chunkings DROP COLUMN complete;
     ALTER TABLE passages DROP COLUMN checksum; ALTER TABLE vectors DROP COLUMN checksum;
     ALTER TABLE revisions DROP COLUMN checksum; DELETE FROM meta WHERE key = 'epoch';
     DROP TABLE layouts; DROP TABLE job_files; DROP TABLE jobs; DROP TABLE erasures;
