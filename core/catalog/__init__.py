@@ -15,6 +15,7 @@ from longleaf.core.catalog.records import (
     PutResult,
     Source,
     SourceWrite,
+    Versions,
     content_digest,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "PutResult",
     "Source",
     "SourceWrite",
+    "Versions",
     "content_digest",
 ]

@@ -12,10 +12,11 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from longleaf.core.catalog import feed, generations, reads, schema, writes
+from longleaf.core.catalog import feed, generations, reads, schema, versions, writes
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
@@ -30,6 +31,9 @@ from longleaf.core.catalog.records import (
 from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
 from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
 from longleaf.core.types import Scope
+
+if TYPE_CHECKING:
+    from longleaf.core.similarity import Signature
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -303,6 +307,14 @@ class Catalog(CatalogReader):
             known = select(schema.contents.c.id).where(schema.contents.c.digest == content.digest)
             if connection.execute(known).first() is not None:
                 writes.put_content(connection, content, refs, generation)
+
+    def put_signature(self, digest: str, signature: Signature) -> None:
+        """Sign a content that was stored without; nothing happens when it is gone or signed."""
+        with self._database.writing() as connection:
+            known = select(schema.contents.c.id).where(schema.contents.c.digest == digest)
+            content_id = connection.execute(known).scalar()
+            if content_id is not None:
+                versions.put_signature(connection, content_id, signature)
 
     def record_follower(self, name: str, seq: int) -> None:
         """Note how far a follower has come, then clear up what all of them have passed."""

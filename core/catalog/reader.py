@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
-from longleaf.core.catalog import feed, generations, reads, schema, writes
+from longleaf.core.catalog import feed, generations, reads, schema, versions, writes
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.records import (
@@ -25,6 +25,7 @@ from longleaf.core.catalog.records import (
     DocumentText,
     Generation,
     Source,
+    Versions,
 )
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.errors import NotFound
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from longleaf.core.layout import Layout
     from longleaf.core.protocols import IndexEntry
+    from longleaf.core.similarity import Signature
     from longleaf.core.types import Int8Array
 
 SEGMENT_FOLDER = "token-vectors"
@@ -171,6 +173,25 @@ class CatalogReader:
         """Where a document's words stand on its pages; None where that is not known."""
         with self._database.reading() as connection:
             return reads.layout(connection, head.content_id)
+
+    def versions(
+        self, head: DocumentHead, scope: Scope, min_similarity: float, limit: int = 100
+    ) -> Versions:
+        """Other documents that the scope may see whose text is `head`'s, or near it."""
+        with self._database.reading() as connection:
+            return versions.versions_of(connection, head, scope, min_similarity, limit)
+
+    def signatures(self, content_ids: Sequence[int]) -> dict[int, Signature]:
+        """content_id -> signature, of those that have been signed (for heads already checked)."""
+        with self._database.reading() as connection:
+            return versions.read_signatures(connection, content_ids)
+
+    def unsigned_contents(self, limit: int = 20) -> list[tuple[str, str]]:
+        """(digest, text) of contents that have no signature yet, oldest first."""
+        with self._database.reading() as connection:
+            found = versions.unsigned_contents(connection, limit)
+            texts = reads.content_texts(connection, list(found))
+        return [(digest, texts[content_id]) for content_id, digest in found.items()]
 
     def passages(
         self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from longleaf.core.types import (
     Document,
@@ -18,6 +18,9 @@ from longleaf.core.types import (
     Region,
     Section,
 )
+
+if TYPE_CHECKING:
+    from longleaf.core.similarity import Signature
 
 
 def content_digest(document: Document) -> str:
@@ -77,6 +80,7 @@ class ContentWrite:
 
     `vectors` are those of the passages from ordinal `first` on: all of them, or a slice of a long
     document, which is written in several transactions and shown to nobody before it is whole.
+    `signature` tells versions of the text (`core.similarity`); None leaves it to be made later.
     """
 
     digest: str
@@ -84,6 +88,7 @@ class ContentWrite:
     passages: tuple[Passage, ...]
     vectors: tuple[PassageVectors, ...]
     first: int = 0
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +210,19 @@ class DocumentSize:
     first_passage_id: int | None
     passage_count: int
     token_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Documents whose text is near another's, with the estimated Jaccard similarity.
+
+    Most similar first; equal texts are 1.0. `compared` is False for a text without a usable
+    signature: only equal texts could be found. `more`: there are, or may be, others.
+    """
+
+    found: tuple[tuple[DocumentHead, float], ...]
+    compared: bool
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

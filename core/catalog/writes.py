@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, jobs, reads, schema
+from longleaf.core.catalog import checksums, jobs, reads, schema, versions
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     ContentWrite,
@@ -80,6 +80,8 @@ def put_content(
     ).scalar_one_or_none()
     if content_id is None:
         content_id = _insert_text(connection, content)
+    if content.signature is not None:
+        versions.put_signature(connection, content_id, content.signature)
     passage_ids = _passage_ids(connection, content_id, content, generation)
     have = _with_vectors(connection, passage_ids, generation)
     segment_ids = _segment_ids(connection, {ref.segment for ref in refs if ref})
