@@ -1,8 +1,8 @@
 """Bytes to text that every later stage can store: no lone surrogates, no NULs, "\\n" line ends.
 
-Knows byte order marks, UTF-8, UTF-16 without a mark (told by its NULs) and Windows-1252. Knows no
-file format and guesses no other code page: a wrong guess reads as well as a right one, so the
-fallback is the single most common one, and a warning names it.
+Knows byte order marks, UTF-8, UTF-16 without a mark (told by its NULs) and ISO-2022-JP; all else is
+`encodings`' guess, and a warning names it. Knows no file format: what one declares its parser finds
+(`charset_in_markup` for HTML and XML) and hands in.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from longleaf.core.errors import Rejected, RejectReason
+from longleaf.indexer.parsers import encodings
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -25,6 +26,11 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _CONTROL_BYTES = bytes(b for b in range(32) if b not in b"\t\n\v\f\r\x1b")
 _SNIFF_BYTES = 65_536
 _BINARY_SHARE = 0.05  # of control bytes; prose has none, compressed data about 0.1
+_PRESCAN_BYTES = 4_096
+_XML_ENCODING = re.compile(
+    rb"\s*<\?xml\b[^>]{0,200}?\bencoding\s*=\s*[\"']([\w.:-]{2,40})[\"']", re.I
+)
+_META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,23 @@ def looks_binary(data: bytes) -> bool:
     return len(head) - len(head.translate(None, _CONTROL_BYTES)) > _BINARY_SHARE * len(head)
 
 
-def decode(data: bytes, name: str, declared: str | None = None) -> Decoded:
-    """The text of `data`: by its byte order mark, else `declared`, UTF-8, Windows-1252, Latin-1.
+def charset_in_markup(data: bytes) -> str | None:
+    """The codec that HTML or XML declares: in a `meta` element, else in the XML declaration."""
+    head = data[:_PRESCAN_BYTES]
+    for declaration in (_META_CHARSET.search(head), _XML_ENCODING.match(head)):
+        if declaration is not None:
+            codec = encodings.codec_named(declaration.group(1).decode("ascii", "replace"))
+            if codec is not None:
+                return codec
+    return None
 
-    `declared` is an encoding that the format itself states and that the caller has checked to be
-    one. Raises `Rejected`: EMPTY for no bytes, MALFORMED for binary data.
+
+def decode(data: bytes, name: str, declared: str | None = None) -> Decoded:
+    """The text of `data`: by its byte order mark, else `declared`, else by what it looks like.
+
+    `declared` is a codec that `encodings.codec_named` gave for what the format itself states; one
+    of Unicode's is only believed where the bytes agree. Raises `Rejected`: EMPTY for no bytes,
+    MALFORMED for binary data.
     """
     refuse_empty(data, name)
     if looks_binary(data):
@@ -74,7 +92,7 @@ def decode(data: bytes, name: str, declared: str | None = None) -> Decoded:
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             return _decode_as(data[len(bom) :], encoding)
-    if declared is not None:
+    if declared is not None and not declared.startswith("utf"):
         return _decode_as(data, declared)
     if (encoding_seen := _utf16_without_bom(data[:_SNIFF_BYTES])) is not None:
         read = _decode_as(data, encoding_seen)
@@ -93,21 +111,29 @@ def _decode_as(data: bytes, encoding: str) -> Decoded:
 
 
 def _decode_unmarked(data: bytes) -> Decoded:
+    if encodings.is_iso2022_jp(data):
+        return _decode_guessed(data, "iso2022_jp_ext")
     try:
         return clean(data.decode("utf-8"))
     except UnicodeDecodeError:
         lenient = data.decode("utf-8", "replace")
     bad = lenient.count("\ufffd")
     multibyte = sum(not char.isascii() for char in lenient) - bad
-    # Windows-1252 text almost never forms valid UTF-8 sequences; a damaged UTF-8 file has many.
+    # Text in any other encoding almost never forms valid UTF-8 sequences; damaged UTF-8 has many.
     if multibyte >= 4 * bad:
         return _decode_as(data, "utf-8")
-    try:
-        text, encoding = data.decode("cp1252"), "Windows-1252"
-    except UnicodeDecodeError:
-        text, encoding = data.decode("latin-1"), "Latin-1"
-    cleaned = clean(text)
-    return Decoded(cleaned.text, (f"not UTF-8: read as {encoding}", *cleaned.warnings))
+    return _decode_guessed(data, encodings.guess(data))
+
+
+def _decode_guessed(data: bytes, encoding: str) -> Decoded:
+    if encoding == "cp1252":
+        try:
+            data.decode(encoding)
+        except UnicodeDecodeError:
+            encoding = "latin-1"  # has all 256 values, so no byte is lost
+    read = _decode_as(data, encoding)
+    shown = "Latin-1" if encoding == "latin-1" else encodings.shown(encoding)
+    return Decoded(read.text, (f"not UTF-8: read as {shown}", *read.warnings))
 
 
 def _utf16_without_bom(head: bytes) -> str | None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
-from longleaf.indexer.parsers.decode import Decoded, clean, decode
+from longleaf.indexer.parsers.decode import Decoded, charset_in_markup, clean, decode
 from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
 
 if TYPE_CHECKING:
@@ -59,21 +59,6 @@ _NESTING_TAG = re.compile(
     r"track|param|embed|html|head|body|title|script|style|textarea|h[1-6])\b)(?P<name>[a-z][^\s/<>]*)[^<>]*>",
     re.IGNORECASE,
 )
-_META_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.I)
-_CHARSET_PRESCAN_BYTES = 4_096
-_CHARSETS = re.compile(
-    r"iso-8859-\d+|latin-?1|windows-125\d|cp125\d|koi8-[ru]|gb2312|gbk|gb18030|big5(?:-hkscs)?|"
-    r"euc-(?:jp|kr)|shift[_-]jis|iso-2022-jp|macintosh|(?:us-)?ascii|tis-620|ibm866|cp866"
-)
-# What pages declare and what they mean by it differ (WHATWG Encoding, section 4.2).
-_MEANT = {
-    **dict.fromkeys(("iso-8859-1", "latin1", "latin-1", "ascii", "us-ascii"), "cp1252"),
-    **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
-    "shift_jis": "cp932",
-    "shift-jis": "cp932",
-    "euc-kr": "cp949",
-    "macintosh": "mac-roman",
-}
 _META_FIELDS = {
     "author": "author",
     "dc.creator": "author",
@@ -88,6 +73,13 @@ _META_FIELDS = {
     "og:description": "description",
     "keywords": "keywords",
 }
+_XHTML = re.compile(r"\A\s*<\?xml\b|<html[^>]*\sxmlns\s*=", re.IGNORECASE)
+_XHTML_PRESCAN_CHARS = 2_000
+_SELF_CLOSED = re.compile(
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b)"
+    r"(?P<name>[a-z][\w.-]*)(?P<attributes>(?:\s[^<>]*)?)/>",
+    re.IGNORECASE,
+)
 _INVISIBLE = re.compile("[\u00ad\u200b\ufeff]")  # soft hyphen, zero-width space, stray BOM
 _WHITE = re.compile("[ \t\n\f\r\u00a0]+")
 _SLASHED_DATE = re.compile(r"\d{4}(?:/\d{1,2}){1,2}$")
@@ -101,6 +93,17 @@ class _OpenHeading:
     first_part: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class HtmlPage:
+    """What a page says: its visible text ("" for none), its headings, and what its head states."""
+
+    text: str
+    marks: Sequence[Mark]
+    title: str
+    metadata: Mapping[str, MetaValue]
+    warnings: tuple[str, ...]
+
+
 class HtmlParser:
     """A `core.protocols.Parser` for HTML and XHTML."""
 
@@ -111,40 +114,44 @@ class HtmlParser:
         self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
     ) -> Iterator[Document | Rejection]:
         """One document. Raises `Rejected` (EMPTY, MALFORMED) and `NoTextFound`."""
-        from selectolax.lexbor import LexborHTMLParser, SelectolaxError
-
         name = clean(name).text
-        decoded = _flatten(decode(data, name, _declared_charset(data)))
-        try:
-            tree = LexborHTMLParser(decoded.text)
-        except (SelectolaxError, ValueError, RuntimeError) as failure:
-            raise Rejected(
-                RejectReason.MALFORMED, f"{name} cannot be read as HTML: {failure}."
-            ) from failure
-        page = _Page()
-        if tree.root is not None:
-            page.read(tree.root)
-        text = page.text()
-        if not text:
+        page = read_page(data, name)
+        if not page.text:
             raise NoTextFound(f"{name} has no visible text (a page made by script, or images).")
-        title = shorten(_head_title(tree)) or next((mark.title for mark in page.marks), "")
+        title = page.title or next((mark.title for mark in page.marks), "")
         yield Document(
-            text=text,
-            title=title or title_from(text, name),
-            sections=nest(page.marks, len(text)),
-            metadata=_metadata(tree),
-            warnings=decoded.warnings,
+            text=page.text,
+            title=title or title_from(page.text, name),
+            sections=nest(page.marks, len(page.text)),
+            metadata=page.metadata,
+            warnings=page.warnings,
         )
 
 
-def _declared_charset(data: bytes) -> str | None:
-    match = _META_CHARSET.search(data[:_CHARSET_PRESCAN_BYTES])
-    if match is None:
-        return None
-    label = match.group(1).decode("ascii", "replace").lower()
-    # A list, not `codecs.lookup`: Python also knows codecs that no web page may choose (utf-7,
-    # unicode_escape, idna). UTF-8 and all else is told from the bytes.
-    return _MEANT.get(label, label) if _CHARSETS.fullmatch(label) is not None else None
+def read_page(data: bytes, name: str) -> HtmlPage:
+    """An HTML or XHTML page. Raises `Rejected` (EMPTY, MALFORMED)."""
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+
+    decoded = _flatten(_closed(decode(data, name, charset_in_markup(data))))
+    try:
+        tree = LexborHTMLParser(decoded.text)
+    except (SelectolaxError, ValueError, RuntimeError) as failure:
+        raise Rejected(
+            RejectReason.MALFORMED, f"{name} cannot be read as HTML: {failure}."
+        ) from failure
+    page = _Page()
+    if tree.root is not None:
+        page.read(tree.root)
+    title = shorten(_head_title(tree))
+    return HtmlPage(page.text(), page.marks, title, _metadata(tree), decoded.warnings)
+
+
+def _closed(decoded: Decoded) -> Decoded:
+    """XHTML with `<title/>` as `<title></title>`: read as HTML, the first swallows the page."""
+    if _XHTML.search(decoded.text[:_XHTML_PRESCAN_CHARS]) is None:
+        return decoded
+    closed = _SELF_CLOSED.sub(r"<\g<name>\g<attributes>></\g<name>>", decoded.text)
+    return Decoded(closed, decoded.warnings)
 
 
 def _flatten(decoded: Decoded) -> Decoded:
