@@ -20,7 +20,7 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings, Settings
 from longleaf.core.errors import ConfigError
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
-from longleaf.indexer.build import Indexer
+from longleaf.indexer.build import Indexer, Target
 from longleaf.retriever.follow import Follower, Following
 from longleaf.retriever.retrieve import RetrievalSettings
 
@@ -53,6 +53,7 @@ class WriteSide:
     reasons: dict[str, str]
 
     def close(self) -> None:
+        self.indexer.close()
         self.catalog.close()
 
 
@@ -78,6 +79,7 @@ class Runtime:
     def close(self) -> None:
         """Stop following, then let go of index and catalog."""
         self.engine.index.close()
+        self.indexer.close()
         self.catalog.close()
 
 
@@ -206,7 +208,8 @@ def make_indexer(
 ) -> Indexer:
     from longleaf.indexer.parsers.here import ReadHere
 
-    return Indexer(catalog, generation, chunker, embedder, ReadHere(), settings.indexer)
+    targets = [Target(generation, chunker, embedder)]
+    return Indexer(catalog, targets, ReadHere(), settings.indexer)
 
 
 def index_folder(settings: Settings, generation: Generation) -> Path:

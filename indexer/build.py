@@ -1,125 +1,86 @@
-"""Sources to catalog, resumable: walk, skip what is unchanged, prepare, embed, commit.
+"""Sources to catalog, resumable: walk, skip what is unchanged, read ahead, prepare, embed, commit.
 
-Documents are gathered across files until there are enough passages for full batches, embedded
-together and committed in one transaction with the outcome of every file that is complete by
-then. A result is reported only after its commit: reported means durable. A kill at any moment
-loses the batch under way and nothing else, and the next run goes on from the catalog.
+`Indexer` decides which files are read and opens a few of them ahead, so that their parsers work
+while earlier ones are embedded; `run.Run` does the rest. What ended is known from the catalog
+alone, so a run that was killed is continued by running again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from longleaf.core.catalog import (
-    Catalog,
-    ContentWrite,
-    DocumentWrite,
-    Generation,
-    PutResult,
-    Source,
-    SourceWrite,
-)
-from longleaf.core.catalog.writes import ContentGone
+from longleaf.core.catalog import Catalog, Source
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Rejected, RejectReason
-from longleaf.core.protocols import Chunker, Embedder, FileReader
-from longleaf.core.types import Outcome, PassageVectors
-from longleaf.indexer.prepare import (
-    FileFailure,
-    Labels,
-    Prepared,
-    embed_inputs,
-    prepare_file,
+from longleaf.core.protocols import FileReader
+from longleaf.core.types import Outcome
+from longleaf.indexer.prepare import FileFailure, Labels
+from longleaf.indexer.records import (
+    FileResult,
+    FileUnderWay,
+    OnPassages,
+    OnResult,
+    Supervisor,
+    Target,
+    Unsupervised,
+    ignore_passages,
+    ignore_result,
 )
+from longleaf.indexer.run import Run
 from longleaf.indexer.sources import SourceFile, path_of, read_bytes, walk
 
-INGEST_VERSION = "1"
-"""Raised when a parser gets better: files are then read again even if they did not change."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """How one file ended, reported after the commit that made it so."""
-
-    key: str
-    outcome: Outcome
-    reason: str = ""
-    detail: str = ""
-    document_count: int = 0
-    changed_count: int = 0
-    document_ids: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _File:
-    """A file under way."""
-
-    source: SourceFile | None
-    key: str
-    name: str
-    sha256: str
-    size_bytes: int
-    mtime_ns: int
-    ingest_version: str
-    upload: bytes | None = None
-    original: str | None = None
-    keys: list[str] = field(default_factory=list)
-    results: list[PutResult] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    failures: list[FileFailure] = field(default_factory=list)
-
-    @property
-    def source_key(self) -> str:
-        """The key under which the catalog remembers this file."""
-        return self.key if self.source is not None else f"upload:{self.key}"
-
+__all__ = ["FileResult", "Indexer", "Target"]
 
 _MAY_PASS = frozenset(
     reason.value
-    for reason in (RejectReason.UNREADABLE, RejectReason.TOO_LARGE, RejectReason.INTERNAL)
+    for reason in (
+        RejectReason.UNREADABLE,
+        RejectReason.TOO_LARGE,
+        RejectReason.NEEDS_PROGRAM,
+        RejectReason.TOO_SLOW,
+        RejectReason.TOO_MUCH_MEMORY,
+        RejectReason.CRASHED,
+        RejectReason.INTERNAL,
+    )
 )
-"""Rejections that say nothing about the file's content: it is tried again on every run."""
+"""Rejections that may end otherwise the next time: the file is tried again on every run."""
 
-_WAITING_CHARS = 8_000_000
-"""Text held for the next commit at most; documents that need no embedding fill it, too."""
-
-OnResult = Callable[[FileResult], None]
-OnPassages = Callable[[int], None]
-"""Called with how many passages have just become durable."""
-
-
-def _ignore_result(_result: FileResult) -> None: ...
-
-
-def _ignore_passages(_count: int) -> None: ...
+_AHEAD_BYTES = 256 * 1024 * 1024
+"""Bytes of files that are opened ahead, at most (one file may have more)."""
 
 
 class Indexer:
-    """Writes documents into one catalog with one generation's chunker and embedder."""
+    """Writes documents into one catalog, for each of its open generations."""
 
     def __init__(
         self,
         catalog: Catalog,
-        generation: Generation,
-        chunker: Chunker,
-        embedder: Embedder,
+        targets: Sequence[Target],
         reader: FileReader,
         settings: IndexerSettings,
+        refresh: Callable[[], Sequence[Target]] | None = None,
     ) -> None:
+        """`targets`: the open generations, the live one first. `refresh` gives them anew after a
+        generation was swapped; without it that ends a run with GenerationMismatch."""
         self.catalog = catalog
-        self.generation = generation
-        self.chunker = chunker
-        self.embedder = embedder
+        self.targets = tuple(targets)
         self.reader = reader
         self.settings = settings
+        self._refresh = refresh
+
+    def refreshed(self) -> tuple[Target, ...]:
+        """The open generations as they are now."""
+        if self._refresh is not None:
+            self.targets = tuple(self._refresh())
+        return self.targets
+
+    def close(self) -> None:
+        """End the reader's processes."""
+        self.reader.close()
 
     def index_paths(
         self,
@@ -131,24 +92,49 @@ class Indexer:
         exclude: Sequence[str] = (),
         labels: Labels | None = None,
         prune: bool = False,
-        on_result: OnResult = _ignore_result,
-        on_passages: OnPassages = _ignore_passages,
+        missing_is_gone: bool = False,
+        only: Sequence[Path] = (),
+        on_result: OnResult = ignore_result,
+        on_passages: OnPassages = ignore_passages,
+        supervisor: Supervisor | None = None,
     ) -> Counter[Outcome]:
         """Bring a collection up to date with files and folders; returns how many ended how.
 
         `prune` removes documents whose file lay under `roots` and no longer exists. A document
-        that was deleted by hand stays deleted while its file does not change.
+        that was deleted by hand stays deleted while its file does not change. A root that is not
+        there is NotFound, or with `missing_is_gone` a folder whose files are all gone. `only`: the
+        paths below `roots` that may have changed. What `supervisor` raises ends the run; what was
+        reported stays.
         """
-        run = _Run(self, collection, bm25_language, labels or Labels(), on_result, on_passages)
+        there = [root for root in roots if root.exists()] if missing_is_gone else roots
+        supervisor = supervisor or Unsupervised()
+        run = Run(
+            self,
+            collection,
+            bm25_language,
+            labels or Labels(),
+            on_result,
+            on_passages,
+            supervisor,
+        )
         known = self.catalog.sources(collection)
         seen: set[str] = set()
-        for source in walk(roots, include, exclude):
-            seen.add(source.key)
-            run.take(source, known.get(source.key))
-        run.finish()
+        ahead = _Ahead(self, run, supervisor)
+        try:
+            for source in walk(there, include, exclude, only):
+                seen.add(source.key)
+                supervisor.check()
+                ahead.add(source, known.get(source.key))
+            ahead.drain()
+            run.finish()
+        except BaseException:
+            ahead.close()
+            run.abandon()
+            raise
         if prune:
             for key, gone in known.items():
-                if key not in seen and _is_gone(key, roots):
+                if key not in seen and _is_gone(key, only or roots):
+                    supervisor.check()
                     count = self.catalog.remove_source(gone)
                     run.report(FileResult(key, Outcome.REMOVED, document_count=count))
         return run.counts
@@ -162,286 +148,119 @@ class Indexer:
         *,
         key: str | None = None,
         labels: Labels | None = None,
+        on_passages: OnPassages = ignore_passages,
+        supervisor: Supervisor | None = None,
     ) -> FileResult:
         """Index an upload; durable when this returns. Without `key`, its content hash is the key.
 
         The result tells rejections as well; nothing that the bytes contain raises.
         """
         results: list[FileResult] = []
-        run = _Run(self, collection, bm25_language, labels or Labels(), results.append)
-        sha256 = hashlib.sha256(data).hexdigest()
-        run.take_bytes(
-            _File(
-                source=None,
-                key=key or f"sha256:{sha256}",
-                name=name,
-                sha256=sha256,
-                size_bytes=len(data),
-                mtime_ns=0,
-                ingest_version=run.ingest_version,
-                upload=data,
-            ),
-            data,
+        supervisor = supervisor or Unsupervised()
+        run = Run(
+            self,
+            collection,
+            bm25_language,
+            labels or Labels(),
+            results.append,
+            on_passages,
+            supervisor,
         )
-        run.finish()
+        sha256 = hashlib.sha256(data).hexdigest()
+        file = FileUnderWay(
+            source=None,
+            key=key or f"sha256:{sha256}",
+            name=name,
+            sha256=sha256,
+            size_bytes=len(data),
+            mtime_ns=0,
+            ingest_version=run.ingest_version,
+            data=data,
+        )
+        try:
+            self._open(file, supervisor)
+            run.take(file)
+            run.finish()
+        except BaseException:
+            run.abandon()
+            raise
         return results[0]
 
+    def _open(self, file: FileUnderWay, supervisor: Supervisor) -> None:
+        """Begin to read a file, or note why it cannot be."""
+        reason = supervisor.given_up(file.key)
+        if reason is not None:
+            failure = FileFailure(Outcome.REJECTED, RejectReason.CRASHED.value, reason)
+            file.failures.append(failure)
+            return
+        supervisor.under_way(file.key, "parse", 0, 0)
 
-class _Run:
-    """One run over many files: what waits for its batch, and what is already durable."""
+        def on_progress(phase: str, done: int, total: int) -> None:
+            supervisor.under_way(file.key, phase, done, total)
 
-    def __init__(
-        self,
-        indexer: Indexer,
-        collection: str,
-        bm25_language: str,
-        labels: Labels,
-        on_result: OnResult,
-        on_passages: OnPassages = _ignore_passages,
-    ) -> None:
-        self.indexer = indexer
-        self.collection = collection
-        self.bm25_language = bm25_language
-        self.labels = labels
-        self.counts: Counter[Outcome] = Counter()
-        stated = json.dumps([sorted(labels.groups), sorted(labels.metadata.items())])
-        digest = hashlib.sha256(stated.encode()).hexdigest()[:12]
-        self.ingest_version = f"{INGEST_VERSION}:{digest}"
-        self._on_result = on_result
-        self._on_passages = on_passages
-        self._waiting: list[tuple[_File, Prepared]] = []
-        self._ended: list[_File] = []
-        self._passages = 0
-        self._chars = 0
+        try:
+            file.opened = self.reader.open(file.data, file.name, on_progress)
+        except Rejected as error:
+            failure = FileFailure(Outcome.REJECTED, error.reason.value, str(error))
+            file.failures.append(failure)
 
-    def report(self, result: FileResult) -> None:
-        self.counts[result.outcome] += 1
-        self._on_result(result)
 
-    def take(self, source: SourceFile, known: Source | None) -> None:
-        """Read a file of the walk unless it is unchanged."""
+class _Ahead:
+    """Files that are open while earlier ones are embedded, in the order of the walk."""
+
+    def __init__(self, indexer: Indexer, run: Run, supervisor: Supervisor) -> None:
+        self._indexer = indexer
+        self._run = run
+        self._supervisor = supervisor
+        self._files: deque[FileUnderWay] = deque()
+        self._most_files = 1 + max(1, getattr(indexer.reader, "workers", 1))
+
+    def add(self, source: SourceFile, known: Source | None) -> None:
+        """Open a file of the walk unless it is unchanged."""
+        run, indexer = self._run, self._indexer
         settled = (
             known is not None
-            and known.ingest_version == self.ingest_version
+            and known.ingest_version == run.ingest_version
             and known.outcome is not Outcome.INTERRUPTED
             and known.reason not in _MAY_PASS
         )
         times = (source.size_bytes, source.mtime_ns)
         if known is not None and settled and (known.size_bytes, known.mtime_ns) == times:
-            self.report(_unchanged(known))
+            run.report(_unchanged(known))
             return
-        file = _File(source, source.key, source.path.name, "", *times, self.ingest_version)
+        file = FileUnderWay(source, source.key, source.path.name, "", *times, run.ingest_version)
+        self._make_room(source.size_bytes)
         try:
-            data = read_bytes(source, self.indexer.settings.max_file_bytes)
+            file.data = read_bytes(source, indexer.settings.max_file_bytes)
         except Rejected as error:
             failure = FileFailure(Outcome.REJECTED, error.reason.value, str(error))
             file.failures.append(failure)
-            self._end(file)
-            return
-        file.sha256 = hashlib.sha256(data).hexdigest()
-        if known is not None and settled and known.sha256 == file.sha256:
-            self.indexer.catalog.touch_source(known, *times)
-            self.report(_unchanged(known))
-            return
-        self.take_bytes(file, data)
+        else:
+            file.sha256 = hashlib.sha256(file.data).hexdigest()
+            if known is not None and settled and known.sha256 == file.sha256:
+                indexer.catalog.touch_source(known, *times)
+                run.report(_unchanged(known))
+                return
+            indexer._open(file, self._supervisor)
+        self._files.append(file)
 
-    def take_bytes(self, file: _File, data: bytes) -> None:
-        """Prepare a file's documents, committing whenever a batch is full."""
-        indexer = self.indexer
-        prepared: Iterator[Prepared | FileFailure] = prepare_file(
-            data,
-            file.name,
-            file.key,
-            reader=indexer.reader,
-            chunker=indexer.chunker,
-            labels=self.labels,
-            bm25_language=self.bm25_language,
-            model_languages=indexer.embedder.languages,
-            known=lambda digest: indexer.catalog.has_content(digest, indexer.generation),
-        )
-        for item in prepared:
-            if isinstance(item, FileFailure):
-                file.failures.append(item)
-                continue
-            if not file.keys and indexer.settings.keep_originals:
-                file.original = indexer.catalog.blobs.put(data)
-            file.keys.append(item.key)
-            file.warnings += item.warnings
-            self._waiting.append((file, item))
-            self._passages += len(item.passages or ())
-            self._chars += len(item.document.text)
-            if self._is_full():
-                self._commit()
-        self._end(file)
+    def drain(self) -> None:
+        """Take all that is open."""
+        while self._files:
+            self._run.take(self._files.popleft())
 
-    def finish(self) -> None:
-        """Commit what still waits."""
-        self._commit()
+    def close(self) -> None:
+        """Give up reading what is open."""
+        for file in self._files:
+            if file.opened is not None:
+                file.opened.close()
 
-    def _end(self, file: _File) -> None:
-        self._ended.append(file)
-        if self._is_full():
-            self._commit()
-
-    def _is_full(self) -> bool:
-        enough = self.indexer.settings.commit_passages
-        return (
-            self._passages >= enough
-            or self._chars >= _WAITING_CHARS
-            or len(self._waiting) + len(self._ended) >= enough
-        )
-
-    def _commit(self) -> None:
-        if not self._waiting and not self._ended:
-            return
-        catalog, generation = self.indexer.catalog, self.indexer.generation
-        contents = self._embed({})
-        while True:
-            try:
-                results = catalog.commit(
-                    generation,
-                    [self._write(file, item, contents) for file, item in self._waiting],
-                    [self._source_write(file) for file in self._ended],
-                )
-                break
-            except ContentGone:
-                # Another process erased what we counted on: make all of it ourselves.
-                self._store_originals_again()
-                contents = self._embed(contents, whole=True)
-        for (file, _), result in zip(self._waiting, results, strict=True):
-            file.results.append(result)
-            if result.replaced_source is not None:
-                file.warnings.append(
-                    f"the key {_key_of(file, result)!r} came from {result.replaced_source} before; "
-                    "this file's document replaced it"
-                )
-        done, self._passages, self._chars = self._passages, 0, 0
-        ended, self._waiting, self._ended = self._ended, [], []
-        self._on_passages(done)
-        for file in ended:
-            self.report(_result(file))
-
-    def _store_originals_again(self) -> None:
-        for file, _ in self._waiting:
-            if file.original is None or self.indexer.catalog.blobs.exists(file.original):
-                continue
-            data = file.upload
-            if data is None and file.source is not None:
-                with contextlib.suppress(Rejected):
-                    data = read_bytes(file.source, self.indexer.settings.max_file_bytes)
-            if data is None or hashlib.sha256(data).hexdigest() != file.original:
-                file.original = None
-                file.warnings.append("the file changed while it was indexed; no original is kept")
-            else:
-                self.indexer.catalog.blobs.put(data)
-
-    def _embed(
-        self, have: dict[str, ContentWrite], *, whole: bool = False
-    ) -> dict[str, ContentWrite]:
-        """Contents by digest: each once, even if several files hold the same text."""
-        contents = dict(have)
-        todo: dict[str, Prepared] = {}
-        for _, item in self._waiting:
-            if item.digest not in contents and (whole or item.passages is not None):
-                todo.setdefault(item.digest, item)
-        chunked = {
-            digest: item.passages
-            if item.passages is not None
-            else self.indexer.chunker.chunk(item.document)
-            for digest, item in todo.items()
-        }
-        vectors = self.indexer.embedder.embed_passages(
-            each
-            for digest, item in todo.items()
-            for each in embed_inputs(item.document, chunked[digest])
-        )
-        for digest, item in todo.items():
-            mine: tuple[PassageVectors, ...] = tuple(next(vectors) for _ in chunked[digest])
-            contents[digest] = ContentWrite(digest, item.document, chunked[digest], mine)
-            if cut := sum(vector.truncated_tokens for vector in mine):
-                warning = f"{cut} tokens of {item.key!r} did not fit the embedder and were not read"
-                for file, each in self._waiting:
-                    if each.digest == digest:
-                        file.warnings.append(warning)
-        return contents
-
-    def _write(
-        self,
-        file: _File,
-        item: Prepared,
-        contents: dict[str, ContentWrite],
-    ) -> DocumentWrite:
-        return DocumentWrite(
-            collection=self.collection,
-            key=item.key,
-            digest=item.digest,
-            metadata=item.metadata,
-            groups=self.labels.groups,
-            source=file.key if file.source is not None else file.name,
-            media_type=item.media_type,
-            original=file.original,
-            language=item.language,
-            warnings=item.warnings,
-            source_key=file.source_key,
-            content=contents.get(item.digest),
-        )
-
-    def _source_write(self, file: _File) -> SourceWrite:
-        outcome, reason, detail = _ending(file)
-        return SourceWrite(
-            self.collection,
-            file.source_key,
-            file.sha256 or None,
-            file.size_bytes,
-            file.mtime_ns,
-            file.ingest_version,
-            outcome,
-            reason,
-            detail,
-            len(file.keys),
-            # What was indexed from this file before stays while the file cannot be read to its
-            # end: a failed upload or a passing error must not delete a good document.
-            keep_keys=None if _was_not_read(file) else frozenset(file.keys),
-        )
-
-
-def _ending(file: _File) -> tuple[Outcome, str, str]:
-    """Outcome, reason and detail of a file whose documents are all in."""
-    details = [
-        f"{f.where}: {f.reason}: {f.detail}" if f.where else f"{f.reason or f.outcome}: {f.detail}"
-        for f in file.failures
-    ]
-    if not file.keys and file.failures:
-        first = file.failures[0]
-        return first.outcome, first.reason, first.detail
-    problems = [*details, *dict.fromkeys(file.warnings)]
-    if not file.keys:
-        return Outcome.REJECTED, "empty", "the file holds no document"
-    outcome = Outcome.INDEXED_WITH_WARNINGS if problems else Outcome.INDEXED
-    return outcome, "", "; ".join(problems[:20]) + ("; …" if len(problems) > 20 else "")
-
-
-def _was_not_read(file: _File) -> bool:
-    """Whether the file as a whole failed (some bad members of a container do not count)."""
-    return any(not failure.where for failure in file.failures)
-
-
-def _result(file: _File) -> FileResult:
-    outcome, reason, detail = _ending(file)
-    return FileResult(
-        file.key,
-        outcome,
-        reason,
-        detail,
-        len(file.keys),
-        sum(result.changed for result in file.results),
-        tuple(result.public_id for result in file.results),
-        tuple(dict.fromkeys(file.warnings)),
-    )
-
-
-def _key_of(file: _File, result: PutResult) -> str:
-    return file.keys[len(file.results) - 1] if file.results else result.public_id
+    def _make_room(self, size_bytes: int) -> None:
+        while self._files and (
+            len(self._files) >= self._most_files
+            or sum(len(file.data) for file in self._files) + size_bytes > _AHEAD_BYTES
+        ):
+            self._run.take(self._files.popleft())
 
 
 def _unchanged(known: Source) -> FileResult:

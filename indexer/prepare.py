@@ -16,7 +16,7 @@ from longleaf.core.catalog import content_digest
 from longleaf.core.catalog.jobs import PART_MARK
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.language import detect, mismatch_warning
-from longleaf.core.protocols import Chunker, FileReader
+from longleaf.core.protocols import Chunker, OpenedFile
 from longleaf.core.types import (
     Document,
     EmbedInput,
@@ -62,11 +62,10 @@ class FileFailure:
 
 
 def prepare_file(
-    data: bytes,
+    opened: OpenedFile,
     name: str,
     key: str,
     *,
-    reader: FileReader,
     chunker: Chunker,
     labels: Labels,
     bm25_language: str,
@@ -80,7 +79,6 @@ def prepare_file(
     """
     seen_keys: set[str] = set()
     try:
-        opened = reader.open(data, name)
         for item in opened:
             if isinstance(item, Rejection):
                 yield FileFailure(Outcome.REJECTED, item.reason, item.detail, item.where)
@@ -104,6 +102,8 @@ def prepare_file(
         # One bad file never stops the rest; "internal" is our bug and is logged with its trace.
         _log.exception("indexer.file_failed", name=name)
         yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, repr(error))
+    finally:
+        opened.close()
 
 
 def _key_of(document: Document, file_key: str) -> str:

@@ -46,13 +46,17 @@ class SourceFile:
 
 
 def walk(
-    roots: Sequence[Path], include: Sequence[str], exclude: Sequence[str]
+    roots: Sequence[Path],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    only: Sequence[Path] = (),
 ) -> Iterator[SourceFile]:
     """Every file below `roots` (each a folder or a file) once, sorted within each root.
 
     Globs match the file's name or its path below the root with "/", upper and lower case alike;
     "*" crosses "/", and "**/" also matches nothing. An excluded folder is not entered. Nothing in
-    `include` means everything. Raises `NotFound` for a missing root before anything is yielded.
+    `include` means everything. With `only`, nothing but these paths and what lies below them is
+    looked at. Raises `NotFound` for a missing root before anything is yielded.
     """
     found: list[Path] = []
     for root in roots:
@@ -62,7 +66,7 @@ def walk(
             raise NotFound(
                 f"{printable(os.fspath(root))} does not exist.", "Check the path."
             ) from failure
-    return _walk_all(found, _Globs(include), _Globs(exclude))
+    return _walk_all(found, _Globs(include), _Globs(exclude), _Only(only))
 
 
 def read_bytes(source: SourceFile, max_bytes: int) -> bytes:
@@ -174,17 +178,37 @@ class _Globs:
         return bool(self._pattern.match(relative) or self._pattern.match(name))
 
 
-def _walk_all(roots: Sequence[Path], included: _Globs, excluded: _Globs) -> Iterator[SourceFile]:
+class _Only:
+    """Paths that a walk keeps to: the way to them, they themselves, and what lies below."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = frozenset(paths)
+        self._above = frozenset(parent for path in paths for parent in path.parents)
+
+    def allows(self, path: Path) -> bool:
+        return (
+            not self._paths
+            or path in self._paths
+            or path in self._above
+            or not self._paths.isdisjoint(path.parents)
+        )
+
+
+def _walk_all(
+    roots: Sequence[Path], included: _Globs, excluded: _Globs, only: _Only
+) -> Iterator[SourceFile]:
     seen: set[str] = set()
     for root in roots:
         named = None if root.is_dir() else _entry(root, root)
-        for source in [named] if named else _walk_folder(root, included, excluded):
+        for source in [named] if named else _walk_folder(root, included, excluded, only):
             if source.key not in seen:
                 seen.add(source.key)
                 yield source
 
 
-def _walk_folder(root: Path, included: _Globs, excluded: _Globs) -> Iterator[SourceFile]:
+def _walk_folder(
+    root: Path, included: _Globs, excluded: _Globs, only: _Only
+) -> Iterator[SourceFile]:
     """Depth first without recursion; a folder's entries in the order of their names' bytes."""
     waiting = [root]
     while waiting:
@@ -200,6 +224,7 @@ def _walk_folder(root: Path, included: _Globs, excluded: _Globs) -> Iterator[Sou
                 entry
                 for entry in below
                 if not entry.name.startswith(".")
+                and only.allows(entry)
                 and not excluded.match(entry.relative_to(root).as_posix())
             ]
         elif not included or included.match(path.relative_to(root).as_posix()):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from longleaf.api.wire import WriteSide
+    from longleaf.core.catalog import Catalog
     from longleaf.core.types import Outcome
     from longleaf.indexer.build import FileResult
 
@@ -58,6 +59,10 @@ def index(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if any file was rejected.")
     ] = False,
+    background: Annotated[
+        bool,
+        typer.Option("--background", help="Only ask for it: a worker (longleaf serve) does it."),
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,35 +71,55 @@ def index(
     With --json, one line for each file once it is durable, then a summary.
     """
     quiet_logs()
-    from longleaf.api import wire
+    from longleaf.api import jobs, wire, working
+    from longleaf.core.catalog.jobs import JobState
     from longleaf.core.config import load_settings
-    from longleaf.indexer.prepare import Labels
+    from longleaf.core.errors import LongleafError
+    from longleaf.core.types import Scope
+    from longleaf.indexer.work import FolderSpec, do_job
 
-    metadata = _metadata(meta or [])
     for name in group or ():
         _require_unicode(name)
+    spec = FolderSpec(
+        paths=tuple(_existing(path) for path in paths),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        groups=tuple(group or ()),
+        metadata=_metadata(meta or []),
+        prune=prune,
+    )
     settings = load_settings({"home": home}).settings
+    if background:
+        catalog = wire.open_catalog(settings)
+        try:
+            ensure_collection(catalog, collection, language)
+            asked = jobs.ask_for_folder(catalog, collection, spec)
+        finally:
+            catalog.close()
+        if as_json:
+            print_json({"job": asked.public_id})
+        else:
+            console().print(f"Job {asked.public_id}: longleaf jobs show {asked.public_id}")
+        return
     parts = wire.open_write_side(settings)
     try:
-        bm25_language = _ensure_collection(parts, collection, language)
+        ensure_collection(parts.catalog, collection, language)
         results: list[FileResult] = []
+        owner = working.owner_name()
+        job = jobs.ask_for_folder(parts.catalog, collection, spec, owner)
 
         def go(show: Callable[[FileResult], None], on_passages: Callable[[int], None]) -> None:
             def report(result: FileResult) -> None:
                 results.append(result)
                 show(result)
 
-            parts.indexer.index_paths(
-                collection,
-                bm25_language,
-                [path.resolve() for path in paths],
-                include=include or (),
-                exclude=exclude or (),
-                labels=Labels(tuple(group or ()), metadata),
-                prune=prune,
-                on_result=report,
-                on_passages=on_passages,
-            )
+            state = do_job(parts.indexer, job, owner, on_result=report, on_passages=on_passages)
+            if state is not JobState.DONE:
+                ended = parts.catalog.jobs.get(job.public_id, Scope.all())
+                raise LongleafError(
+                    ended.error or f"The job {job.public_id} is {ended.state}.",
+                    "What was reported is safe; run the command again to go on.",
+                )
 
         if as_json:
             go(lambda result: print_json(_plain(result)), lambda _count: None)
@@ -112,7 +137,7 @@ def index(
 
                 go(lambda _result: progress.advance(task), passed)
         counts = Counter(result.outcome for result in results)
-        followed = _follow(parts, as_json)
+        followed = follow(parts, as_json)
         if as_json:
             summary = {outcome.value: count for outcome, count in counts.items()}
             print_json({"summary": summary, "index": followed})
@@ -303,19 +328,30 @@ def delete_document(document_id: str, home: Home = None, as_json: AsJson = False
     print_json({"deleted": document_id}) if as_json else console().print("Deleted.")
 
 
-def _ensure_collection(parts: WriteSide, name: str, language: str | None) -> str:
+def _existing(path: Path) -> str:
+    """An absolute path as text. Raises NotFound, InvalidRequest for a name that is no text."""
+    from longleaf.core.errors import NotFound
+    from longleaf.indexer.sources import printable
+
+    try:
+        return str(path.resolve(strict=True))
+    except (OSError, RuntimeError):
+        raise NotFound(f"{printable(str(path))} does not exist.", "Check the path.") from None
+
+
+def ensure_collection(catalog: Catalog, name: str, language: str | None) -> str:
     """Make the collection if it is not there; returns its BM25 language."""
     from longleaf.api import wire
     from longleaf.core.errors import Conflict
     from longleaf.core.types import Scope
 
     wanted = wire.check_language(language) if language else None
-    known = parts.catalog.collection_languages(Scope.all(), None).get(name)
+    known = catalog.collection_languages(Scope.all(), None).get(name)
     if known is None:
         try:
-            return parts.catalog.create_collection(name, wanted or "english").language
+            return catalog.create_collection(name, wanted or "english").language
         except Conflict:  # another process was quicker
-            known = parts.catalog.collection_languages(Scope.all(), None)[name]
+            known = catalog.collection_languages(Scope.all(), None)[name]
     if wanted is not None and wanted != known:
         raise Conflict(
             f"The collection {name!r} reads {known}, not {wanted}.",
@@ -324,7 +360,7 @@ def _ensure_collection(parts: WriteSide, name: str, language: str | None) -> str
     return known
 
 
-def _follow(parts: WriteSide, as_json: bool) -> str:
+def follow(parts: WriteSide, as_json: bool) -> str:
     """Bring the index up to date, unless a running server does that; says who did."""
     from longleaf.api import rebuilding
 

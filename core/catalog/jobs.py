@@ -294,6 +294,22 @@ class Jobs:
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(counts=dict(counts)))
             _end(connection, job.id, state, error, self._clock())
 
+    def release(self, job: Job, owner: str, counts: Mapping[str, int]) -> None:
+        """Give a job back unfinished, to be taken up again at once; nobody is to blame."""
+        with self._database.writing() as connection:
+            require_lease(connection, job, owner)
+            _clear_under_way(connection, job.id)
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job.id)
+                .values(
+                    state=JobState.QUEUED,
+                    counts=dict(counts),
+                    lease_owner=None,
+                    lease_until=None,
+                )
+            )
+
     # --- looking -------------------------------------------------------------------------------
 
     def get(self, public_id: str, scope: Scope) -> Job:

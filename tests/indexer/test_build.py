@@ -14,7 +14,7 @@ from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
 from longleaf.core.types import Document, Outcome, PassageVectors, Rejection, Scope
-from longleaf.indexer.build import FileResult, Indexer
+from longleaf.indexer.build import FileResult, Indexer, Target
 from longleaf.indexer.parsers.here import ReadHere
 from longleaf.indexer.prepare import Labels
 
@@ -43,7 +43,7 @@ def indexer(tmp_path: Path, minilm: object, chunker: object) -> Iterator[Indexer
     catalog.create_collection("law")
     embedder = CountingEmbedder(minilm)
     generation = catalog.open_generation(
-        chunker.fingerprint,  # type: ignore[attr-defined]
+        chunker.fingerprint,
         embedder.fingerprint,
         "minilm",
         embedder.dim,
@@ -51,13 +51,18 @@ def indexer(tmp_path: Path, minilm: object, chunker: object) -> Iterator[Indexer
     )
     yield Indexer(
         catalog,
-        generation,
-        chunker,  # type: ignore[arg-type]
-        embedder,  # type: ignore[arg-type]
+        [Target(generation, chunker, embedder)],  # type: ignore[arg-type]
         ReadHere(),
         IndexerSettings(commit_passages=4),
     )
     catalog.close()
+
+
+def embedded(indexer: Indexer) -> int:
+    """How many passages were embedded by now."""
+    counting = indexer.targets[0].embedder
+    assert isinstance(counting, CountingEmbedder)
+    return counting.count
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_every_file_ends_in_a_named_outcome_and_none_stops_the_rest(
 
 def test_a_second_run_embeds_nothing(indexer: Indexer, folder: Path) -> None:
     run(indexer, folder)
-    before, seq = indexer.embedder.count, indexer.catalog.head_seq()  # type: ignore[attr-defined]
+    before, seq = embedded(indexer), indexer.catalog.head_seq()
     again = run(indexer, folder)
     assert {name: result.outcome for name, result in again.items()} == {
         "lease.txt": Outcome.UNCHANGED,
@@ -119,12 +124,12 @@ def test_a_second_run_embeds_nothing(indexer: Indexer, folder: Path) -> None:
         "broken.pdf": Outcome.REJECTED,
         "empty.txt": Outcome.REJECTED,
     }
-    assert indexer.embedder.count == before  # type: ignore[attr-defined]
+    assert embedded(indexer) == before
     assert indexer.catalog.head_seq() == seq
     # A file that was only touched is read, recognised and not embedded.
     os.utime(folder / "lease.txt", ns=(1, 1))
     assert run(indexer, folder)["lease.txt"].outcome is Outcome.UNCHANGED
-    assert indexer.embedder.count == before  # type: ignore[attr-defined]
+    assert embedded(indexer) == before
 
 
 def test_a_changed_file_replaces_only_what_changed(indexer: Indexer, folder: Path) -> None:
@@ -132,10 +137,10 @@ def test_a_changed_file_replaces_only_what_changed(indexer: Indexer, folder: Pat
     lines = (folder / "many.jsonl").read_text().splitlines()[:8]
     lines[3] = json.dumps({"_id": "3", "title": "Title 3", "text": "Now it says something else."})
     (folder / "many.jsonl").write_text("\n".join(lines))
-    before = indexer.embedder.count  # type: ignore[attr-defined]
+    before = embedded(indexer)
     result = run(indexer, folder)["many.jsonl"]
     assert (result.outcome, result.document_count, result.changed_count) == (Outcome.INDEXED, 8, 1)
-    assert indexer.embedder.count == before + 1  # type: ignore[attr-defined]
+    assert embedded(indexer) == before + 1
     by_key = {head.key: head for head in indexer.catalog.documents(EVERYONE)}
     assert "8" not in by_key, "a line that is gone takes its document with it"
     assert by_key["3"].revision == 2
@@ -168,7 +173,7 @@ def test_equal_texts_are_embedded_once(indexer: Indexer, tmp_path: Path) -> None
     for number in range(5):
         (root / f"copy-{number}.txt").write_text("Exactly the same words in every file.")
     run(indexer, root)
-    assert indexer.embedder.count == 1  # type: ignore[attr-defined]
+    assert embedded(indexer) == 1
     assert len(indexer.catalog.documents(EVERYONE)) == 5
 
 
@@ -179,10 +184,10 @@ def test_labels_reach_every_document_and_new_labels_are_no_unchanged_file(
     for head in indexer.catalog.documents(EVERYONE):
         assert head.groups == ("partners",)
         assert head.metadata["year"] == 2020
-    before = indexer.embedder.count  # type: ignore[attr-defined]
+    before = embedded(indexer)
     run(indexer, folder, labels=Labels(("board",)))
     assert {head.groups for head in indexer.catalog.documents(EVERYONE)} == {("board",)}
-    assert indexer.embedder.count == before, "access changes without embedding"  # type: ignore[attr-defined]
+    assert embedded(indexer) == before, "access changes without embedding"
 
 
 def test_uploads_have_their_content_hash_as_key_and_rejections_raise_nothing(
@@ -215,13 +220,13 @@ def test_an_interrupted_container_is_taken_up_again(
     monkeypatch.setattr(indexer.catalog, "commit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(indexer, folder / "many.jsonl")
-    kept = indexer.embedder.count  # type: ignore[attr-defined]
+    kept = embedded(indexer)
     source = indexer.catalog.sources("law")[str(folder / "many.jsonl")]
     assert source.outcome is Outcome.INTERRUPTED
     monkeypatch.undo()
     result = run(indexer, folder / "many.jsonl")["many.jsonl"]
     assert (result.outcome, result.document_count) == (Outcome.INDEXED_WITH_WARNINGS, 9)
-    assert indexer.embedder.count <= kept + 4, "only the lost batch is embedded again"  # type: ignore[attr-defined]
+    assert embedded(indexer) <= kept + 4, "only the lost batch is embedded again"
 
 
 def test_content_erased_by_another_process_meanwhile_is_made_again(
@@ -306,9 +311,9 @@ def test_prune_keeps_what_a_pattern_left_out(indexer: Indexer, folder: Path) -> 
 def test_known_texts_do_not_pile_up_before_a_commit(
     indexer: Indexer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longleaf.indexer import build
+    from longleaf.indexer import run as running
 
-    monkeypatch.setattr(build, "_WAITING_CHARS", 1_000)
+    monkeypatch.setattr(running, "_WAITING_CHARS", 1_000)
     root = tmp_path / "many"
     root.mkdir()
     for number in range(12):

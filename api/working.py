@@ -1,0 +1,178 @@
+"""The worker: a process that does jobs one after another, so that the API never waits for them.
+
+`work` is its loop, in whichever process it runs; models load with the first job. `WorkerProcess`
+is the serving side: it starts a worker beside the server, starts it again when it dies, and ends it
+with the server. A worker may be killed at any time: its job's lease runs out and the next one takes
+it up. It knows neither HTTP nor how a job is asked for. Trade-off: the models are in memory twice,
+once to answer queries and, from the first job on, once to embed documents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+
+import structlog
+
+from longleaf.api import wire
+from longleaf.core.catalog import Catalog
+from longleaf.core.catalog.jobs import JobState
+from longleaf.core.config import Settings
+from longleaf.core.errors import LongleafError
+from longleaf.indexer.work import do_job
+
+_log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.25
+_FIRST_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+_GRACE_SECONDS = 30.0
+
+
+def owner_name() -> str:
+    """A name for this process that no other one has: host, pid and something random."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = False) -> int:
+    """Do jobs until `stopping` is set (or none is left, with `until_idle`); returns how many.
+
+    A job under way when `stopping` is set goes back to the line after the batch it is in.
+    """
+    owner = owner_name()
+    done = 0
+    with ExitStack() as opened:
+        catalog = wire.open_catalog(settings)
+        opened.callback(catalog.close)
+        parts: wire.WriteSide | None = None
+        while not stopping.is_set():
+            try:
+                job = catalog.jobs.claim(owner)
+            except LongleafError as error:
+                _log.warning("worker.cannot_claim", reason=str(error))
+                stopping.wait(5.0)
+                continue
+            if job is None:
+                if until_idle:
+                    break
+                stopping.wait(POLL_SECONDS)
+                continue
+            if parts is None:
+                try:
+                    parts = wire.open_write_side(settings)
+                    opened.callback(parts.close)
+                except LongleafError as error:
+                    catalog.jobs.end(job, owner, JobState.FAILED, {}, str(error))
+                    continue
+            _log.info("job.begins", job=job.public_id, kind=job.kind)
+            state = do_job(parts.indexer, job, owner, stopping=stopping)
+            _log.info("job.ended", job=job.public_id, state=str(state))
+            done += 1
+    return done
+
+
+class WorkerProcess:
+    """A worker beside this process, for as long as this object is open."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closing = threading.Event()
+        self.failure: str | None = None
+        # The kernel ends the child with the thread that started it, so that must be this one.
+        self._thread = threading.Thread(target=self._supervise, name="longleaf-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def close(self) -> None:
+        """Let the worker finish its batch and end; what is not done waits in the catalog."""
+        self._closing.set()
+        process = self._process
+        if process is not None:
+            # Its standard input is its life line: it stops when that closes.
+            with suppress(OSError):
+                assert process.stdin is not None
+                process.stdin.close()
+        self._thread.join()
+
+    def _supervise(self) -> None:
+        retry_seconds = 0.0
+        while not self._closing.wait(retry_seconds):
+            started = time.monotonic()
+            try:
+                process = self._start()
+            except OSError as error:
+                self.failure = f"The worker cannot be started: {error}"
+                _log.warning("worker.not_started", reason=str(error))
+            else:
+                self._process, self.failure = process, None
+                self._wait(process)
+                if self._closing.is_set():
+                    return
+                self.failure = f"The worker ended with {process.returncode} and is started again."
+                _log.warning("worker.ended", code=process.returncode)
+            steady = time.monotonic() - started > _STEADY_SECONDS
+            retry_seconds = 0.0 if steady else retry_seconds
+            retry_seconds = min(max(_FIRST_RETRY_SECONDS, 2 * retry_seconds), _LAST_RETRY_SECONDS)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-P", "-m", "longleaf.api.cli.main", "worker", "--child",
+             str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            process_group=0,
+        )  # fmt: skip
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.write(self._settings.model_dump_json().encode("utf-8") + b"\n")
+            process.stdin.flush()
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the worker is gone; when closing, it has a while to finish and is then killed."""
+        while process.poll() is None and not self._closing.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.25)
+        if process.poll() is None:
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        with suppress(OSError):
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def run_as_child(parent_pid: int) -> int:
+    """What the worker process does: settings from the first line of its input, then jobs."""
+    from longleaf.core.children import end_with_parent, log_plainly
+
+    end_with_parent(parent_pid)
+    log_plainly()
+    settings = Settings.model_validate(json.loads(sys.stdin.readline()))
+    stopping = threading.Event()
+
+    def watch_parent() -> None:
+        with suppress(OSError, ValueError):
+            sys.stdin.read()
+        stopping.set()
+
+    threading.Thread(target=watch_parent, name="longleaf-parent", daemon=True).start()
+    work(settings, stopping)
+    return 0
