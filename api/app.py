@@ -12,13 +12,14 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 import longleaf
-from longleaf.api.http import collections, documents, health, pages, search
+from longleaf.api.http import collections, documents, health, jobs, pages, search
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.html import FOLDER
 from longleaf.api.http.observe import Observe
 from longleaf.api.http.service import Service
 from longleaf.api.wire import Runtime
+from longleaf.api.working import WorkerProcess
 
 _DESCRIPTION = (
     "Search in long documents: hybrid retrieval finds candidates, a reranker reads them, and the "
@@ -26,8 +27,16 @@ _DESCRIPTION = (
 )
 
 
-def create_app(runtime: Runtime, *, allowed_hosts: Collection[str] = ()) -> FastAPI:
-    """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on."""
+def create_app(
+    runtime: Runtime,
+    *,
+    allowed_hosts: Collection[str] = (),
+    worker: WorkerProcess | None = None,
+) -> FastAPI:
+    """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on.
+
+    `worker`: who does the jobs, if it is this server's own; /readyz tells how it is.
+    """
     app = FastAPI(
         title="Longleaf",
         version=longleaf.__version__,
@@ -36,9 +45,9 @@ def create_app(runtime: Runtime, *, allowed_hosts: Collection[str] = ()) -> Fast
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    service = Service(runtime)
+    service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, documents, collections, health, pages):
+    for each in (search, documents, jobs, collections, health, pages):
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     add_handlers(app)

@@ -22,7 +22,6 @@ from contextlib import ExitStack, suppress
 import structlog
 
 from longleaf.api import wire
-from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
@@ -82,9 +81,8 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
 class WorkerProcess:
     """A worker beside this process, for as long as this object is open."""
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._catalog = catalog
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = threading.Event()
         self.failure: str | None = None

@@ -42,6 +42,11 @@ class ServerSettings(_Section):
     workers: int = Field(
         4, ge=1, le=64, description="Searches that run at once; others wait in line."
     )
+    worker: bool = Field(
+        True,
+        description="Start a worker for uploads and folder jobs beside the server (false: others "
+        "run longleaf worker).",
+    )
 
 
 class EmbedderSettings(_Section):
@@ -80,6 +85,32 @@ class IndexerSettings(_Section):
     )
     commit_passages: int = Field(
         512, ge=1, description="Passages per transaction: fewer lose less work to a kill."
+    )
+    parse_workers: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Files parsed at once, each in a process of its own (30 MB and more); "
+        "0: half of the cores, at most 8.",
+    )
+    parse_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Longest that a file's parser may work; each page or document that it "
+        "finishes adds 1/300 of it, each 4 MiB of the file a second, up to 60 times as long.",
+    )
+    parse_memory_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=32 * 1024 * 1024,
+        lt=2**40,
+        description="Memory that a parser may take beside the file itself; also the most that "
+        "one document may weigh.",
+    )
+    parse_text_chars: int = Field(
+        1_000_000_000, ge=1, description="Characters of text taken from one file at most."
+    )
+    parse_documents: int = Field(
+        1_000_000, ge=1, description="Documents taken from one file at most."
     )
 
 

@@ -127,8 +127,8 @@ class FileUnderWay:
         outcome = Outcome.INDEXED_WITH_WARNINGS if problems else Outcome.INDEXED
         return outcome, "", "; ".join(problems[:20]) + ("; …" if len(problems) > 20 else "")
 
-    def result(self, collection: str) -> FileResult:
-        """How it ended, with what is known of its documents by now."""
+    def result(self, collection: str, more_changed: int = 0) -> FileResult:
+        """How it ended; `more_changed` documents are not among `results` yet."""
         outcome, reason, detail = self.ending()
         return FileResult(
             self.key,
@@ -136,7 +136,7 @@ class FileUnderWay:
             reason,
             detail,
             len(self.keys),
-            sum(result.changed for result in self.results),
+            sum(result.changed for result in self.results) + more_changed,
             tuple(document_id(collection, key) for key in self.keys),
             tuple(dict.fromkeys(self.warnings)),
         )

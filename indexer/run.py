@@ -13,10 +13,11 @@ the next run goes on where its vectors end. It knows no folders and no file form
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -38,6 +39,8 @@ from longleaf.indexer.records import (
 from longleaf.indexer.sources import read_bytes
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from longleaf.core.catalog import PutResult
     from longleaf.indexer.build import Indexer
 
@@ -217,9 +220,7 @@ class Run:
                     self._targets[0].generation,
                     [self._document(file, item, contents) for file, item in batch.waiting],
                     [self._source(file) for file in batch.ended],
-                    lambda connection: self._supervisor.ended(
-                        connection, [file.result(self._collection) for file in batch.ended]
-                    ),
+                    functools.partial(self._ended, batch),
                 )
             except ContentGone:
                 # Another process erased what we counted on.
@@ -227,6 +228,15 @@ class Run:
             except GenerationMismatch:
                 self._targets = self._fresh_targets()
             contents = self._embed(batch, contents, whole=True)
+
+    def _ended(self, batch: _Batch, connection: Connection, results: Sequence[PutResult]) -> None:
+        """Inside the transaction: how the batch's files end, this commit's results included."""
+        changed: Counter[int] = Counter()
+        for (file, _), result in zip(batch.waiting, results, strict=True):
+            changed[id(file)] += result.changed
+        self._supervisor.ended(
+            connection, [file.result(self._collection, changed[id(file)]) for file in batch.ended]
+        )
 
     def _store_originals_again(self, batch: _Batch) -> None:
         for file, _ in batch.waiting:

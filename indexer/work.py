@@ -160,7 +160,10 @@ class JobSupervisor:
                     outcome=file.outcome,
                     reason=file.reason,
                     detail=file.detail,
-                    document_ids=file.document_ids[:1_000],
+                    document_count=file.document_count,
+                    changed_count=file.changed_count,
+                    document_ids=file.document_ids,
+                    warnings=file.warnings,
                 )
                 for file in files
             ],

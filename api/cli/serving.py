@@ -30,7 +30,7 @@ def serve(
 
     import uvicorn
 
-    from longleaf.api import wire
+    from longleaf.api import wire, working
     from longleaf.api.app import create_app
     from longleaf.api.running import announced
     from longleaf.core.config import load_settings
@@ -50,6 +50,7 @@ def serve(
             "container whose port is published on loopback set LONGLEAF_SERVER__ALLOW_REMOTE=true.",
         )
     runtime = wire.open_runtime(settings, follow=True)
+    worker = working.WorkerProcess(settings) if settings.server.worker else None
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -72,7 +73,7 @@ def serve(
         allowed = [name for name in settings.server.allowed_hosts.split(",") if name.strip()]
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(runtime, allowed_hosts=allowed),
+                create_app(runtime, allowed_hosts=allowed, worker=worker),
                 log_level="info" if verbose else "warning",
                 timeout_graceful_shutdown=10,
                 server_header=False,
@@ -81,4 +82,6 @@ def serve(
         with announced(settings.home, url):
             server.run(sockets=[listener])
     finally:
+        if worker is not None:
+            worker.close()
         runtime.close()

@@ -1,45 +1,54 @@
 """/v1/documents: upload, list, read, delete.
 
-An upload is read from its spooled file only when its turn to be written has come, so that uploads
-waiting in line lie on disk and not in memory. File names and keys from outside are labels and never
-become paths.
+An upload becomes a durable job, which a worker does; the request may wait for its outcome. Its
+bytes are in memory only on their way to the disk. File names and keys from outside are labels and
+never become paths.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import mimetypes
 import re
+import time
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
 
+from longleaf.api import jobs
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.schemas import (
     DocumentList,
     DocumentView,
+    JobView,
     PageSpan,
     PassageList,
     PassageView,
     SectionSpan,
     UploadView,
+    VersionList,
     WholeDocument,
 )
 from longleaf.api.http.service import Served, Service
+from longleaf.core.catalog.jobs import Job, JobFile, JobState
 from longleaf.core.errors import (
+    Conflict,
     InvalidRequest,
+    LongleafError,
     NoTextFound,
     NotFound,
     Rejected,
     RejectReason,
     TooLarge,
 )
+from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome
-from longleaf.indexer.build import FileResult
-from longleaf.indexer.prepare import Labels
+from longleaf.indexer.work import UploadSpec
 from longleaf.retriever.query import readable
 
 router = APIRouter(
@@ -61,11 +70,14 @@ _MAX_METADATA_FIELDS = 200
     status_code=201,
     summary="Upload a document",
     response_model=UploadView,
-    responses={200: {"model": UploadView, "description": "It was there already, exactly so."}},
+    responses={
+        200: {"model": UploadView, "description": "It was there already, exactly so."},
+        202: {"model": JobView, "description": "It is durable and waits for its turn."},
+    },
 )
 async def upload_document(
     service: Served,
-    file: Annotated[UploadFile, File(description="Text, Markdown, HTML, PDF or JSONL.")],
+    file: Annotated[UploadFile, File(description="A document of any type that is read.")],
     collection: Annotated[str, Form(description="Where it goes; it must exist.")],
     key: Annotated[
         str | None,
@@ -82,47 +94,33 @@ async def upload_document(
         str | None,
         Form(description="A JSON object.", examples=['{"court": "ca9", "year": 2020}']),
     ] = None,
+    wait_seconds: Annotated[
+        float,
+        Query(ge=0, le=600, description="How long to wait for its outcome; 0 asks for a job."),
+    ] = 60.0,
 ) -> Response:
-    """Index a file. When this answers, the document is durable."""
+    """Index a file. 201 and 200: the document is durable. 202: its bytes are, as a job."""
     name = _plain_name(file.filename or "upload")
     for what, given in (("collection", collection), ("key", key), ("groups", groups)):
         check_plain(given, what)
     if key is not None and (not key.strip() or _CONTROL.search(key)):
         raise InvalidRequest("key: blank, or it has control characters.", "Leave it out instead.")
-    labels = Labels(tuple(dict.fromkeys(groups or ())), _metadata(metadata))
-    if any(not group.strip() or len(group) > _MAX_NAME_CHARS for group in labels.groups):
+    named = tuple(dict.fromkeys(groups or ()))
+    if any(not group.strip() or len(group) > _MAX_NAME_CHARS for group in named):
         raise InvalidRequest("groups: names of 1 to 255 characters are taken.")
+    spec = UploadSpec("", name, key, named, _metadata(metadata))
     spooled = file.file
-    result, seq = await service.write(
-        lambda: _index(service, collection, name, spooled, key, labels)
-    )
-    _raise_unless_indexed(result)
-    unchanged = result.changed_count == 0
-    shown = UploadView(
-        outcome=str(Outcome.UNCHANGED) if unchanged else str(result.outcome),
-        document_ids=list(result.document_ids),
-        document_count=result.document_count,
-        changed_count=result.changed_count,
-        warnings=list(result.warnings),
-        detail=result.detail,
-        seq=seq,
-    )
-    headers = {}
-    if len(result.document_ids) == 1:
-        headers["Location"] = f"/v1/documents/{result.document_ids[0]}"
-    return PlainJSON(shown, 200 if unchanged else 201, headers)
+    job = await service.take_in(lambda: _take_in(service, collection, spooled, spec))
+    job = await _ended(service, job, wait_seconds)
+    if job.state.is_open:
+        headers = {"Location": f"/v1/jobs/{job.public_id}"}
+        return PlainJSON(JobView.of(job), 202, headers)
+    return await service.read(lambda: _outcome(service, job))
 
 
-def _index(
-    service: Service,
-    collection: str,
-    name: str,
-    spooled: BinaryIO,
-    key: str | None,
-    labels: Labels,
-) -> tuple[FileResult, int]:
+def _take_in(service: Service, collection: str, spooled: BinaryIO, spec: UploadSpec) -> Job:
     runtime = service.runtime
-    languages = runtime.catalog.collection_languages(service.scope, [collection])
+    runtime.catalog.collection_languages(service.scope, [collection])
     settings = runtime.settings
     limit_bytes = min(settings.server.max_upload_bytes, settings.indexer.max_file_bytes)
     data = spooled.read(limit_bytes + 1)
@@ -131,13 +129,49 @@ def _index(
             f"The file is larger than the {limit_bytes:,} bytes that are taken.",
             "Raise server.max_upload_bytes (and indexer.max_file_bytes), or use longleaf index.",
         )
-    result = runtime.indexer.index_bytes(
-        collection, languages[collection], data, name, key=key, labels=labels
+    return jobs.ask_for_upload(runtime.catalog, collection, data, spec)
+
+
+async def _ended(service: Service, job: Job, wait_seconds: float) -> Job:
+    """The job as it is when it has ended or the time is over; waiting holds no thread."""
+    until = time.monotonic() + wait_seconds
+    store = service.runtime.catalog.jobs
+    pause_seconds = 0.05
+    while job.state.is_open and time.monotonic() < until:
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, 0.5)
+        job = await service.read(functools.partial(store.get, job.public_id, service.scope))
+    return job
+
+
+def _outcome(service: Service, job: Job) -> Response:
+    """The answer to an upload whose job has ended."""
+    catalog = service.runtime.catalog
+    if job.state is JobState.CANCELLED:
+        raise Conflict(f"The upload was cancelled (job {job.public_id}).", "Upload it again.")
+    files = catalog.jobs.files(job, limit=1)
+    if job.state is JobState.FAILED or not files:
+        raise LongleafError(job.error or "The upload ended without an outcome.")
+    [file] = files
+    _raise_unless_indexed(file)
+    unchanged = file.changed_count == 0
+    shown = UploadView(
+        outcome=str(Outcome.UNCHANGED) if unchanged else str(file.outcome),
+        document_ids=list(file.document_ids),
+        document_count=file.document_count,
+        changed_count=file.changed_count,
+        warnings=list(file.warnings),
+        detail=file.detail,
+        seq=catalog.head_seq(),
+        job=job.public_id,
     )
-    return result, runtime.catalog.head_seq()
+    headers = {}
+    if len(file.document_ids) == 1:
+        headers["Location"] = f"/v1/documents/{file.document_ids[0]}"
+    return PlainJSON(shown, 200 if unchanged else 201, headers)
 
 
-def _raise_unless_indexed(result: FileResult) -> None:
+def _raise_unless_indexed(result: JobFile) -> None:
     if result.outcome is Outcome.NO_TEXT:
         raise NoTextFound(
             result.detail or "The file opens, but holds no text.", "Run OCR over it, then upload."
@@ -260,6 +294,26 @@ async def get_passages(
             passages=[PassageView.of(each) for each in found[:limit]],
             next=first + limit if len(found) > limit else None,
         )
+
+    return await service.read(work)
+
+
+@router.get("/documents/{document_id}/versions", summary="Find versions of a document's text")
+async def get_versions(
+    service: Served,
+    document_id: str = _ID,
+    min_similarity: Annotated[
+        float,
+        Query(ge=0.7, le=1.0, description="Jaccard similarity; below 0.8 some are missed."),
+    ] = SAME_TEXT,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> VersionList:
+    """Documents anywhere whose text is the same or nearly so: drafts, amended filings, copies."""
+    catalog, scope = service.runtime.catalog, service.scope
+
+    def work() -> VersionList:
+        head = catalog.document(document_id, scope)
+        return VersionList.of(head, catalog.versions(head, scope, min_similarity, limit))
 
     return await service.read(work)
 

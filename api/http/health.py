@@ -28,6 +28,10 @@ async def get_health(service: Served) -> Alive:
 async def get_readiness(service: Served, request: Request) -> Response:
     """200 when the index is open and follows the catalog, 503 with the reasons when not."""
     ready, reasons = await service.read(lambda: _readiness(service.runtime))
+    worker = service.worker
+    if ready is not None and worker is not None and worker.failure is not None:
+        # Searches are answered all the same; what is uploaded waits in the catalog.
+        ready.chosen["worker"] = worker.failure
     if ready is None or reasons:
         detail = " ".join(reasons)
         return respond(request, http_problem(503, detail, reasons=reasons), {"Retry-After": "5"})

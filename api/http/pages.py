@@ -84,6 +84,7 @@ def _search_url(link: PageLink, **changes: Any) -> str:
     parts += [("limit", str(values.limit))] if values.limit != 10 else []
     parts += [("offset", str(values.offset))] if values.offset else []
     parts += [("rerank", "off")] if not values.rerank else []
+    parts += [("collapse", "off")] if not values.collapse else []
     return f"/?{urlencode(parts)}"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longleaf.core.catalog import Collection, DocumentHead
+from longleaf.core.catalog import Collection, DocumentHead, Versions
+from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.types import PassageText
 
 
@@ -108,6 +109,38 @@ class DocumentView(BaseModel):
         }
 
 
+class VersionView(BaseModel):
+    """A document whose text is the same as another's, or nearly so."""
+
+    similarity: float = Field(description="Estimated Jaccard similarity of the texts, 0 to 1.")
+    document: DocumentView
+
+
+class VersionList(BaseModel):
+    """Where else a document's text is, or nearly so."""
+
+    document_id: str
+    versions: list[VersionView] = Field(description="Most similar first.")
+    compared: bool = Field(
+        description="False: the text is too short to compare (or not signed yet), so that only "
+        "equal texts are listed."
+    )
+    more: bool = Field(description="There are, or may be, more than these.")
+
+    @classmethod
+    def of(cls, head: DocumentHead, versions: Versions) -> VersionList:
+        """`head`'s versions as JSON says them."""
+        return cls(
+            document_id=head.public_id,
+            versions=[
+                VersionView(similarity=similarity, document=DocumentView.of(each))
+                for each, similarity in versions.found
+            ],
+            compared=versions.compared,
+            more=versions.more,
+        )
+
+
 class DocumentList(BaseModel):
     documents: list[DocumentView] = Field(description="In the order of their ids.")
     next: str | None = Field(description="Give it as `after` for more; null: that was all.")
@@ -176,6 +209,84 @@ class UploadView(BaseModel):
     warnings: list[str]
     detail: str
     seq: int = Field(description="The catalog's newest change when it was acknowledged.")
+    job: str = Field(description="The job that did it: /v1/jobs/{id}.")
+
+
+class JobFileView(BaseModel):
+    """A file of a job: under way while it has no outcome."""
+
+    key: str
+    phase: str = Field(description="parse, ocr, convert, embed or ended.")
+    phase_done: int
+    phase_total: int = Field(description="Units of the phase in all (pages, passages); 0: unknown.")
+    outcome: str | None
+    reason: str = Field(description="Why it was rejected.")
+    detail: str
+    document_count: int
+    document_ids: list[str] = Field(description="Of the first 1,000 documents.")
+    warnings: list[str]
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, file: JobFile) -> JobFileView:
+        return cls(
+            key=file.key,
+            phase=file.phase,
+            phase_done=file.phase_done,
+            phase_total=file.phase_total,
+            outcome=file.outcome.value if file.outcome else None,
+            reason=file.reason,
+            detail=file.detail,
+            document_count=file.document_count,
+            document_ids=list(file.document_ids),
+            warnings=list(file.warnings),
+            updated_at=_time(file.updated_at),
+        )
+
+
+class JobView(BaseModel):
+    """Something to be indexed: a folder or an upload."""
+
+    id: str
+    kind: str = Field(description="folder or upload.")
+    collection: str
+    what: str = Field(description="The upload's name, or the folder's paths.")
+    state: str = Field(description="queued, running, done, failed or cancelled.")
+    cancelling: bool = Field(description="It was asked to stop and is in its last batch.")
+    error: str = Field(description="Why it failed.")
+    counts: dict[str, int] = Field(description="Files by outcome so far, and passages.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    url: str
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        return cls(
+            id=job.public_id,
+            kind=job.kind,
+            collection=job.collection,
+            what=", ".join(job.spec.get("paths", ())) or str(job.spec.get("name", "")),
+            state=job.state.value,
+            cancelling=job.cancel and job.state.is_open,
+            error=job.error,
+            counts=dict(job.counts),
+            created_at=_time(job.created_at),
+            started_at=None if job.started_at is None else _time(job.started_at),
+            finished_at=None if job.finished_at is None else _time(job.finished_at),
+            url=f"/v1/jobs/{job.public_id}",
+        )
+
+
+class JobList(BaseModel):
+    jobs: list[JobView] = Field(description="Newest first.")
+    next: str | None = Field(description="Ask with before=this for older ones; null: no more.")
+
+
+class JobFileList(BaseModel):
+    job: JobView
+    files: list[JobFileView] = Field(description="By key. Unchanged files are only counted.")
+    next: str | None = Field(description="Ask with after=this for more; null: no more.")
 
 
 class Alive(BaseModel):

@@ -31,6 +31,7 @@ from longleaf.api.http.search_schemas import (
     RerankOptions,
     SearchBody,
     SearchLink,
+    VersionHit,
 )
 from longleaf.api.http.service import Served, Service
 from longleaf.api.search import SearchAnswer, SearchRequest
@@ -104,6 +105,7 @@ def body_of(link: PageLink) -> SearchBody:
         limit=link.limit,
         offset=link.offset,
         rerank=RerankOptions(enabled=link.rerank),
+        collapse=link.collapse,
     )
 
 
@@ -126,6 +128,7 @@ def request_of(body: SearchBody, scope: Scope) -> SearchRequest:
         rerank=body.rerank.enabled,
         deadline_ms=body.rerank.deadline_ms,
         instruction=body.rerank.instruction,
+        collapse=body.collapse,
     )
 
 
@@ -192,6 +195,10 @@ def _hit(hit: Hit) -> HitView:
         if reading
         else None,
         passages=[_passage(each) for each in hit.passages],
+        versions=[
+            VersionHit(**asdict(each), url=f"/documents/{each.document_id}")
+            for each in hit.versions
+        ],
     )
 
 

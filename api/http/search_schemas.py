@@ -99,6 +99,9 @@ class SearchBody(BaseModel):
     group: Literal["document", "none"] = Field(
         "document", description="Rank documents, or each passage for itself."
     )
+    collapse: bool = Field(
+        False, description="Put documents of nearly the same text behind the best of them."
+    )
     rerank: Rerank = Field(
         default_factory=lambda: RerankOptions(enabled=True),
         description="True or false, or the options of the second stage.",
@@ -121,12 +124,19 @@ class PageLink(BaseModel):
         examples=['{"field": "year", "gte": 2019}'],
     )
     rerank: bool = Field(True, description="False (or off) stops after the first stage.")
+    collapse: bool = Field(
+        True, description="Put documents of nearly the same text behind the best of them."
+    )
 
 
 class SearchLink(PageLink):
-    """The same for programs, where an unknown name is a mistake."""
+    """The same for programs, where an unknown name is a mistake and all documents are wanted."""
 
     model_config = ConfigDict(extra="forbid")
+
+    collapse: bool = Field(
+        False, description="Put documents of nearly the same text behind the best of them."
+    )
 
 
 class FirstStage(BaseModel):
@@ -172,6 +182,20 @@ class PassageHit(BaseModel):
     scores: PassageScores
 
 
+class VersionHit(BaseModel):
+    """A document behind a hit: its text is nearly the same."""
+
+    rank: int = Field(description="Its own rank, had nothing been collapsed.")
+    similarity: float = Field(description="Estimated Jaccard similarity of the texts.")
+    document_id: str
+    collection: str
+    key: str
+    title: str
+    revision: int
+    source: str = Field(description="The file it came from.")
+    url: str = Field(description="Its page on this server.")
+
+
 class HitView(BaseModel):
     """A document in the answer."""
 
@@ -188,6 +212,7 @@ class HitView(BaseModel):
     first_stage: FirstStage
     reading: ReadingView | None = Field(description="Null: it was not read.")
     passages: list[PassageHit] = Field(description="Best first.")
+    versions: list[VersionHit] = Field(description="With `collapse`: who stands behind it.")
 
 
 class QueryView(BaseModel):
@@ -218,7 +243,9 @@ class AnswerView(BaseModel):
 
     hits: list[HitView]
     query: QueryView
-    found_count: int = Field(description="Documents in the window that hits are cut out of.")
+    found_count: int = Field(
+        description="Documents in the window that hits are cut out of; collapsed ones count once."
+    )
     exhausted: bool = Field(description="There are no more beyond that window.")
     reranker: str | None = Field(description="Null: no second stage.")
     reranked_count: int

@@ -146,7 +146,9 @@ class Catalog(CatalogReader):
         generation: Generation,
         documents: Sequence[DocumentWrite],
         sources: Sequence[SourceWrite] = (),
-        also: Callable[[Connection], None] = lambda _connection: None,
+        also: Callable[[Connection, Sequence[PutResult]], None] = lambda _connection, _results: (
+            None
+        ),
     ) -> list[PutResult]:
         """Put documents, and say how files ended, in one durable transaction.
 
@@ -164,7 +166,6 @@ class Catalog(CatalogReader):
         orphans: set[str] = set()
         with self._database.writing() as connection:
             generations.require_open(connection, generation)
-            also(connection)
             for write, write_refs, more_refs in zip(documents, refs, other_refs, strict=True):
                 writes.require_collection(connection, write.collection)
                 if write.original is not None and not self.blobs.exists(write.original):
@@ -194,6 +195,7 @@ class Catalog(CatalogReader):
                 source_id = writes.put_source(connection, source)
                 if source.keep_keys is not None:
                     orphans |= self._delete_stale(connection, source_id, source.keep_keys)
+            also(connection, results)
             writes.append_log(connection, entries)
         left = {each.replaced_original for each in results if each.replaced_original}
         self._sweep(left | orphans)
@@ -327,6 +329,9 @@ class Catalog(CatalogReader):
         """A follower is gone for good (its index was deleted)."""
         with self._database.writing() as connection:
             feed.forget_follower(connection, name)
+
+
+def _nothing_else(_connection: Connection, _results: Sequence[PutResult]) -> None: ...
 
 
 def _collection_row(connection: Connection, name: str) -> object | None:

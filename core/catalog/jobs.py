@@ -27,6 +27,9 @@ from longleaf.core.types import Outcome, Scope
 
 MAX_TRIES = 3
 LEASE_SECONDS = 30.0
+_IDS_KEPT = 1_000
+"""Documents of a file that its row names; a JSONL may hold a million."""
+
 PART_MARK = "!/"
 """Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
 
@@ -88,7 +91,10 @@ class JobFile:
     outcome: Outcome | None = None
     reason: str = ""
     detail: str = ""
+    document_count: int = 0
+    changed_count: int = 0
     document_ids: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     updated_at: float = 0.0
 
 
@@ -389,7 +395,10 @@ def end_files(connection: Connection, job: Job, owner: str, files: Sequence[JobF
                 "outcome": file.outcome.value if file.outcome else None,
                 "reason": file.reason,
                 "detail": file.detail,
-                "document_ids": list(file.document_ids),
+                "document_count": file.document_count,
+                "changed_count": file.changed_count,
+                "document_ids": list(file.document_ids[:_IDS_KEPT]),
+                "warnings": list(file.warnings),
                 "updated_at": now,
             },
         )
@@ -437,7 +446,13 @@ def _clear_under_way(connection: Connection, job_id: int) -> None:
 def _put_file(connection: Connection, job_id: int, key: str, values: dict[str, Any]) -> None:
     of_this = (job_files.c.job_id == job_id) & (job_files.c.key == key)
     if not connection.execute(update(job_files).where(of_this).values(**values)).rowcount:
-        row = {"phase_done": 0, "phase_total": 0, "tries": 0, "document_ids": []}
+        row: dict[str, Any] = {
+            "phase_done": 0,
+            "phase_total": 0,
+            "tries": 0,
+            "document_ids": [],
+            "warnings": [],
+        }
         connection.execute(insert(job_files).values(job_id=job_id, key=key, **(row | values)))
 
 
@@ -471,4 +486,5 @@ def _file_from_row(row: Any) -> JobFile:
     values = {name: row._mapping[name] for name in JobFile.__dataclass_fields__}
     values["outcome"] = None if values["outcome"] is None else Outcome(values["outcome"])
     values["document_ids"] = tuple(values["document_ids"])
+    values["warnings"] = tuple(values["warnings"])
     return JobFile(**values)

@@ -255,7 +255,10 @@ job_files = Table(
     Column("outcome", String, nullable=True),
     Column("reason", String, nullable=False, default=""),
     Column("detail", Text, nullable=False, default=""),
-    Column("document_ids", JSON, nullable=False),
+    Column("document_count", Integer, nullable=False, default=0),
+    Column("changed_count", Integer, nullable=False, default=0),
+    Column("document_ids", JSON, nullable=False),  # of the first 1,000 documents
+    Column("warnings", JSON, nullable=False),
     Column("updated_at", Float, nullable=False),
     Index("job_files_by_key", "key"),
 )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from longleaf.api import working
 from longleaf.api.app import create_app
 from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.config import load_settings
 from longleaf.indexer.prepare import Labels
+from longleaf.indexer.work import do_job
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -87,6 +91,27 @@ def wait_until_followed(runtime: Runtime, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def a_worker(runtime: Runtime) -> Iterator[None]:
+    """Do the runtime's jobs in a thread of this process, as `longleaf worker` does in its own."""
+    stopping = threading.Event()
+    owner = working.owner_name()
+
+    def loop() -> None:
+        while not stopping.wait(0.02):
+            job = runtime.catalog.jobs.claim(owner)
+            if job is not None:
+                do_job(runtime.indexer, job, owner, stopping=stopping)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+
+
 @pytest.fixture(scope="session")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     home = tmp_path_factory.mktemp("home")
@@ -104,7 +129,8 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
                 collection, "english", data, name, key=name, labels=Labels(metadata=metadata)
             )
         wait_until_followed(opened)
-        yield opened
+        with a_worker(opened):
+            yield opened
     finally:
         opened.close()
 
