@@ -17,6 +17,7 @@ from longleaf.core.errors import Conflict, IndexLocked
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex
 from longleaf.core.types import Document
 from longleaf.indexer.prepare import embed_inputs
+from longleaf.indexer.signature import signature_of
 from longleaf.retriever.follow import Follower
 
 Progress = Callable[[int, int], None]
@@ -129,9 +130,11 @@ def _embed_all(
         progress("Embed", done, total)
         if catalog.has_content(digest, generation):
             return
-        document = Document(text.text, title, text.pages, text.sections)
+        document = Document(text.text, title, text.pages, text.sections, regions=text.regions)
         passages = chunker.chunk(document)
         vectors = tuple(embedder.embed_passages(embed_inputs(document, passages)))
-        catalog.add_vectors(generation, ContentWrite(digest, document, passages, vectors))
+        signature = signature_of(text.text)
+        content = ContentWrite(digest, document, passages, vectors, signature=signature)
+        catalog.add_vectors(generation, content)
 
     catalog.visit_contents(visit)

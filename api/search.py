@@ -14,7 +14,9 @@ from typing import Literal
 
 import structlog
 
+from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
+from longleaf.api.versions import collapsed, hit_versions, revision_of
 from longleaf.core.budget import Budget
 from longleaf.core.catalog import CandidateHead, Catalog, DocumentHead, Generation
 from longleaf.core.errors import InvalidRequest
@@ -47,6 +49,7 @@ class SearchRequest:
     `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
     False stops after the first stage; `deadline_ms` bounds the second. `plain` takes the query as
     words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
+    `collapse` puts documents of nearly the same text behind the best of them.
     """
 
     query: str
@@ -63,15 +66,16 @@ class SearchRequest:
     deadline_ms: float | None = None
     instruction: str | None = None
     plain: bool = False
+    collapse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """What was found, and everything that it should be judged by.
 
-    `found_count` is how many documents the window holds; `exhausted` says that there are no more
-    beyond it. `reranker` is None when no second stage was asked for or configured.
-    `seen_seq` is the change up to which the index had followed the catalog.
+    `found_count` is how many documents the window holds, collapsed ones counted once; `exhausted`
+    says that there are no more beyond it. `reranker` is None when no second stage was asked for or
+    configured. `seen_seq` is the change up to which the index had followed the catalog.
     """
 
     hits: tuple[Hit, ...]
@@ -146,14 +150,26 @@ class SearchEngine:
         started = time.perf_counter()
         seen_seq = self._seen_seq()
         run = self.run(request)
+        timings = dict(run.timings_ms)
         shown = time.perf_counter()
-        order = run.reading.order[request.offset : request.offset + request.limit]
+        whole: Sequence[int] = run.reading.order
+        behind: dict[int, list[Member]] = {}
+        if request.collapse:
+            behind = collapsed(self.catalog, run)
+            whole = list(behind)
+            timings["collapse"] = _lap(shown)
+            shown = time.perf_counter()
+        order = whole[request.offset : request.offset + request.limit]
         chosen = [run.retrieval.candidates[index].revision_id for index in order]
-        heads = self.catalog.heads(chosen, request.scope)
+        others = [revision_of(run, each.place) for index in order for each in behind.get(index, ())]
+        heads = self.catalog.heads([*chosen, *others], request.scope)
         texts = self._texts(run, order, heads)
         highlighter = Highlighter(run.parsed.text, run.parsed.phrases)
         hits = tuple(
-            self._hit(run, index, rank, heads[revision_id], texts, highlighter)
+            replace(
+                self._hit(run, index, rank, heads[revision_id], texts, highlighter),
+                versions=hit_versions(run, behind.get(index, ()), heads),
+            )
             for rank, (index, revision_id) in enumerate(
                 zip(order, chosen, strict=True), start=request.offset + 1
             )
@@ -163,13 +179,13 @@ class SearchEngine:
         return SearchAnswer(
             hits=hits,
             query=run.parsed,
-            found_count=len(run.reading.order),
+            found_count=len(whole),
             exhausted=run.retrieval.exhausted,
             reranker=reranker.name if reranker else None,
             reranked_count=run.reading.reranked_count,
             degraded=(*run.retrieval.degraded, *run.reading.degraded),
             warnings=run.warnings,
-            timings_ms={**run.timings_ms, "show": _lap(shown), "total": _lap(started)},
+            timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
             seen_seq=seen_seq,
         )
 
@@ -392,6 +408,10 @@ def _check(request: SearchRequest) -> None:
         )
     if request.limit < 1 or request.offset < 0:
         raise InvalidRequest("limit must be at least 1 and offset at least 0.")
+    if request.collapse and request.group == "none":
+        raise InvalidRequest(
+            "collapse joins documents, and group none ranks passages.", "Leave one of them out."
+        )
 
 
 def _nothing(parsed: ParsedQuery, timings: Mapping[str, float]) -> StageRun:

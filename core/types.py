@@ -361,8 +361,28 @@ class HitPassage:
 
 
 @dataclass(frozen=True, slots=True)
+class HitVersion:
+    """A document that stands behind a hit because its text is nearly the same.
+
+    `rank` is its own without collapsing; `similarity` the texts' estimated Jaccard similarity.
+    """
+
+    rank: int
+    similarity: float
+    document_id: str
+    collection: str
+    key: str
+    title: str
+    revision: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """A document in the answer, with the passages that decided and every stage's rank and score."""
+    """A document in the answer, with the passages that decided and every stage's rank and score.
+
+    `versions` are other documents of nearly the same text, where they were asked to be collapsed.
+    """
 
     rank: int
     score: float
@@ -377,3 +397,4 @@ class Hit:
     first_stage_score: float
     reading: Reading | None
     passages: tuple[HitPassage, ...]
+    versions: tuple[HitVersion, ...] = ()

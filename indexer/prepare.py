@@ -1,4 +1,4 @@
-"""One file's bytes to documents ready for embedding: parse, identify, chunk.
+"""One file's bytes to documents ready for embedding: parse, identify, chunk, sign.
 
 Knows nothing of where the bytes came from (a folder, an upload) nor of when things are
 committed. Whatever a parser does wrong ends here as a named outcome.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -25,6 +26,10 @@ from longleaf.core.types import (
     Passage,
     Rejection,
 )
+from longleaf.indexer.signature import signature_of
+
+if TYPE_CHECKING:
+    from longleaf.core.similarity import Signature
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +44,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A parsed document, chunked unless the catalog has its vectors already."""
+    """A parsed document, chunked and signed unless the catalog has its vectors already."""
 
     key: str
     document: Document
@@ -49,6 +54,7 @@ class Prepared:
     language: str | None
     warnings: tuple[str, ...]
     passages: tuple[Passage, ...] | None
+    signature: Signature | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,7 @@ def _prepare(
     stated = document.metadata.get("language")
     language = stated if isinstance(stated, str) and stated else detect(document.text)
     mismatch = mismatch_of(language, what="This document")
+    is_known = known(digest)
     return Prepared(
         key=key,
         document=document,
@@ -133,7 +140,8 @@ def _prepare(
         metadata={**document.metadata, **labels.metadata},
         language=language,
         warnings=(*document.warnings, *([mismatch] if mismatch else [])),
-        passages=None if known(digest) else chunker.chunk(document),
+        passages=None if is_known else chunker.chunk(document),
+        signature=None if is_known else signature_of(document.text),
     )
 
 

@@ -39,6 +39,7 @@ from longleaf.api.http.schemas import (
     PassageList,
     Ready,
     UploadView,
+    VersionList,
 )
 from longleaf.api.http.search_schemas import AnswerView, SearchBody
 from longleaf.api.wire import Runtime
@@ -232,6 +233,7 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "POST /v1/documents": (UploadView,),
         "GET /v1/documents": (DocumentList,),
         "GET /v1/documents/{document_id}/passages": (PassageList,),
+        "GET /v1/documents/{document_id}/versions": (VersionList,),
         "GET /v1/collections": (CollectionList,),
         "POST /v1/collections": (CollectionBody,),
         "DELETE /v1/collections/{name}": (CollectionDeleted,),
@@ -252,6 +254,7 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
 def test_every_field_of_an_answer_is_explained() -> None:
     schemas = openapi()["components"]["schemas"]
     views = ("AnswerView", "HitView", "FirstStage", "ReadingView", "PassageHit", "PassageScores")
+    views += ("VersionHit",)
     fields = {
         name
         for view in (*views, "QueryView", "DegradedView", "IndexView")

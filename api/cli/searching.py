@@ -40,6 +40,9 @@ def search(
         float | None, typer.Option(min=0.001, help="Time to read in, milliseconds.")
     ] = None,
     passages: Annotated[int, typer.Option(min=1, help="Passages to print of each.")] = 1,
+    collapse: Annotated[
+        bool, typer.Option("--collapse", help="Show versions of the same text once.")
+    ] = False,
     home: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -61,6 +64,7 @@ def search(
         "limit": limit,
         "offset": offset,
         "rerank": {"enabled": rerank, "deadline_ms": deadline_ms} if rerank else False,
+        "collapse": collapse,
     }
     answer = ask(load_settings({"home": home}).settings, body)
     if as_json:
@@ -151,6 +155,9 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
                 markup=False,
             )
             out.print(_excerpt(passage))
+        if hit["versions"]:
+            keys = ", ".join(version["key"] for version in hit["versions"])
+            out.print(f"    + {len(hit['versions'])} of nearly the same text: {keys}", markup=False)
         out.print()
     if not answer["hits"]:
         out.print("Nothing found.")
