@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 import longleaf
-from longleaf.api.http import collections, documents, health, jobs, pages, search
+from longleaf.api.http import collections, documents, health, index, jobs, pages, search
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.html import FOLDER
@@ -47,7 +47,7 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, documents, jobs, collections, health, pages):
+    for each in (search, documents, jobs, collections, health, index, pages):
         app.include_router(each.router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     add_handlers(app)

@@ -15,13 +15,24 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Table, func, select, text
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Integer,
+    Table,
+    Text,
+    func,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.exc import DatabaseError
 
 from longleaf.core import ids
@@ -101,7 +112,10 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 
 class Verifier:
-    """Checks one catalog on one snapshot; see the module. `offset` moves the sample."""
+    """Checks one catalog on one snapshot; see the module. `offset` moves the sample.
+
+    `damaged_contents`: contents whose passages or vectors are not what was written (so far).
+    """
 
     def __init__(
         self,
@@ -115,6 +129,7 @@ class Verifier:
         self._deep = deep
         self._offset = offset
         self._progress = progress
+        self.damaged_contents: set[int] = set()
 
     def checks(self) -> Iterator[Check]:
         """All checks, each as soon as it is done."""
@@ -123,7 +138,9 @@ class Verifier:
                 ("documents: rows that refer to each other", self._references),
                 ("documents: ids and keys", self._identities),
                 ("texts against their digests", self._texts),
-                ("rows against their checksums", self._rows),
+                ("metadata and groups against their checksums", self._revisions),
+                ("passages against their checksums", self._passages),
+                ("dense vectors against their checksums", self._vectors),
                 ("originals against their hashes", self._originals),
                 ("token vectors against their checksums", self._token_vectors),
             ):
@@ -160,6 +177,7 @@ class Verifier:
                     f"document {row.public_id}",
                     f"has {row.have} of {row.passage_count} passages with vectors",
                 )
+                self.damaged_contents.add(row.content_id)
         total = _count(connection, schema.documents)
         return total, total
 
@@ -195,31 +213,51 @@ class Verifier:
                 found.add(f"content {content_id}", f"is not what its digest says ({who})")
         return total, len(wanted)
 
-    def _rows(self, connection: Connection, found: _Findings) -> tuple[int, int]:
-        total = checked = 0
-        for table, of_row, key in (
-            (schema.revisions, checksums.of_revision, schema.revisions.c.id),
-            (schema.passages, checksums.of_passage, schema.passages.c.id),
-            (schema.vectors, checksums.of_vector, schema.vectors.c.passage_id),
-        ):
-            with_sum = _count(connection, table, "checksum IS NOT NULL")
-            total += with_sum
-            step, rest = self._step(with_sum, SAMPLE)
-            query = select(table).where(table.c.checksum.is_not(None), key % step == rest)
-            for number, row in enumerate(
-                connection.execution_options(yield_per=_BATCH).execute(query)
-            ):
+    def _revisions(self, connection: Connection, found: _Findings) -> tuple[int, int]:
+        return self._rows(connection, found, schema.revisions, checksums.of_revision, set())
+
+    def _passages(self, connection: Connection, found: _Findings) -> tuple[int, int]:
+        bad: set[int] = set()
+        counts = self._rows(connection, found, schema.passages, checksums.of_passage, bad)
+        self._note_damage(connection, bad)
+        return counts
+
+    def _vectors(self, connection: Connection, found: _Findings) -> tuple[int, int]:
+        bad: set[int] = set()
+        counts = self._rows(connection, found, schema.vectors, checksums.of_vector, bad)
+        self._note_damage(connection, bad)
+        return counts
+
+    def _rows(
+        self,
+        connection: Connection,
+        found: _Findings,
+        table: Table,
+        checksum_of: Callable[[Mapping[str, Any]], int],
+        bad: set[int],
+    ) -> tuple[int, int]:
+        """Compare rows of `table` with their checksums; ids of wrong ones are added to `bad`."""
+        total = _count(connection, table, "checksum IS NOT NULL")
+        step, rest = self._step(total, SAMPLE)
+        key = next(iter(table.primary_key))
+        wanted = select(key).where(table.c.checksum.is_not(None), key % step == rest)
+        row_ids = sorted({int(row[0]) for row in connection.execute(wanted)})
+        checked = 0
+        for batch in reads.batches(row_ids, _BATCH):
+            self._progress(f"Rows of {table.name}", checked, len(row_ids))
+            for row_id, row, problem in _each(connection, table, key, batch):
                 checked += 1
-                if number % (20 * _BATCH) == 0:
-                    self._progress(f"Rows of {table.name}", number, with_sum // step)
-                try:
-                    same = of_row(dict(row._mapping)) == row.checksum
-                except (ValueError, TypeError, KeyError) as error:
-                    found.add(f"{table.name} {row[0]}", f"cannot be read: {error}")
+                if row is not None and checksum_of(row) == row["checksum"]:
                     continue
-                if not same:
-                    found.add(f"{table.name} {row[0]}", "is not what its checksum says")
+                bad.add(row_id)
+                found.add(f"{table.name} {row_id}", problem or "is not what its checksum says")
         return total, checked
+
+    def _note_damage(self, connection: Connection, passage_ids: set[int]) -> None:
+        table = schema.passages
+        for batch in reads.batches(sorted(passage_ids)):
+            query = select(table.c.content_id).where(table.c.id.in_(reads.among(batch)))
+            self.damaged_contents.update(row.content_id for row in connection.execute(query))
 
     # --- what lies beside the catalog ----------------------------------------------------------
 
@@ -259,22 +297,26 @@ class Verifier:
         )
         # A reader of its own: the catalog's remembers which records it has checked before.
         reader = SegmentReader(self._catalog.folder / SEGMENT_FOLDER)
+        bad: set[int] = set()
         checked = 0
         for row in connection.execution_options(yield_per=_BATCH).execute(query):
             if checked % (20 * _BATCH) == 0:
                 self._progress("Token vectors", checked, total // step)
             checked += 1
             where = f"token vectors of passage {row.passage_id}"
+            before = found.wrong
             try:
                 ref = SegmentRef(row.name or "", row.segment_offset)
                 codes, _, prefixes = reader.gather([ref])
+                if len(codes) and codes.shape[1] != dims.get(row.embedder_id):
+                    found.add(where, f"have dimension {codes.shape[1]}")
+                elif int(prefixes[0]) > len(codes):
+                    found.add(where, "name more title tokens than there are tokens")
             except (CatalogBroken, OSError, ValueError) as error:
                 found.add(where, str(error))
-                continue
-            if len(codes) and codes.shape[1] != dims.get(row.embedder_id):
-                found.add(where, f"have dimension {codes.shape[1]}")
-            elif int(prefixes[0]) > len(codes):
-                found.add(where, "name more title tokens than there are tokens")
+            if found.wrong > before:
+                bad.add(row.passage_id)
+        self._note_damage(connection, bad)
         return total, checked
 
 
@@ -317,7 +359,7 @@ _REFERENCES: Sequence[tuple[str, str, str]] = (
 )
 
 _WITHOUT_VECTORS = """
-    SELECT d.public_id, k.passage_count, COUNT(v.passage_id) AS have
+    SELECT d.public_id, r.content_id, k.passage_count, COUNT(v.passage_id) AS have
     FROM documents d
     JOIN revisions r ON r.id = d.revision_id
     LEFT JOIN chunkings k ON k.content_id = r.content_id AND k.chunker_id = :chunker_id
@@ -325,6 +367,42 @@ _WITHOUT_VECTORS = """
     LEFT JOIN vectors v ON v.passage_id = p.id AND v.embedder_id = :embedder_id
     GROUP BY d.id HAVING k.passage_count IS NULL OR k.passage_count <> COUNT(v.passage_id)
 """
+
+
+def _each(
+    connection: Connection, table: Table, key: Column[Any], row_ids: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
+    """(id, row, what is wrong with it) of rows that may hold anything.
+
+    JSON is taken as text first: one row that is none must not end the reading of the others.
+    """
+    columns = [type_coerce(c, Text) if isinstance(c.type, JSON) else c for c in table.columns]
+    query = select(*columns).where(key.in_(reads.among(row_ids)))
+    try:
+        rows = connection.execute(query).all()
+    except (DatabaseError, ValueError) as error:
+        if len(row_ids) == 1:
+            yield row_ids[0], None, f"cannot be read: {error}"
+            return
+        for row_id in row_ids:
+            yield from _each(connection, table, key, [row_id])
+        return
+    names = [column.name for column in table.columns]
+    at = names.index(key.name)
+    for values in rows:
+        try:
+            yield values[at], _parsed(table, dict(zip(names, values, strict=True))), ""
+        except (ValueError, TypeError) as error:
+            yield values[at], None, f"cannot be read: {error}"
+
+
+def _parsed(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    for column in table.columns:
+        if isinstance(column.type, JSON):
+            row[column.name] = json.loads(row[column.name])
+        elif isinstance(column.type, Integer) and not isinstance(row[column.name], int | None):
+            raise ValueError(f"{column.name} is no number")
+    return row
 
 
 def _ids_of(generation: Generation) -> dict[str, int]:

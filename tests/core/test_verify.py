@@ -74,7 +74,7 @@ def sql(home: Path, *statements: str) -> None:
 @pytest.mark.parametrize("deep", [True, False])
 def test_a_whole_catalog_is_clean_and_says_what_was_looked_at(home: Path, deep: bool) -> None:
     found = checks(home, deep=deep)
-    assert len(found) == 7
+    assert len(found) == 9
     assert [check.problems for check in found.values() if check.wrong] == []
     assert all(check.total > 0 and check.checked > 0 for check in found.values())
     assert not any(check.sampled for check in found.values()) or not deep
@@ -87,7 +87,8 @@ def test_without_deep_a_sample_is_read_and_said_so(
     found = checks(home, deep=False)
     sampled = {what for what, check in found.items() if check.sampled}
     assert sampled == {
-        "rows against their checksums",
+        "passages against their checksums",
+        "dense vectors against their checksums",
         "originals against their hashes",
         "token vectors against their checksums",
     }
@@ -103,16 +104,25 @@ DAMAGE: dict[str, tuple[str, str]] = {
     "a section": ("texts", "UPDATE contents SET sections = '[[\"Head\", 1, 0, 7]]'"),
     "a length": ("texts", "UPDATE contents SET text_chars = text_chars + 1"),
     "a dense vector": (
-        "rows",
+        "dense vectors",
         "UPDATE vectors SET dense = x'01' || substr(dense, 2) WHERE passage_id % 3 = 0",
     ),
     "a passage's place": (
-        "rows",
+        "passages",
         "UPDATE passages SET start_char = start_char + 1 WHERE ordinal = 3",
     ),
-    "a page number": ("rows", "UPDATE passages SET first_page = 2 WHERE ordinal = 3"),
-    "metadata": ("rows", "UPDATE revisions SET metadata = '{\"year\": 2001}'"),
-    "access groups": ("rows", "UPDATE revisions SET groups = '[]' WHERE groups <> '[]'"),
+    "a page number": ("passages", "UPDATE passages SET first_page = 2 WHERE ordinal = 3"),
+    "metadata": ("metadata and groups", "UPDATE revisions SET metadata = '{\"year\": 2001}'"),
+    "access groups": (
+        "metadata and groups",
+        "UPDATE revisions SET groups = '[]' WHERE groups <> '[]'",
+    ),
+    "JSON that is none": ("passages", "UPDATE passages SET headings = '[\"H' WHERE ordinal = 3"),
+    "bytes that are no text": (
+        "passages",
+        "UPDATE passages SET headings = CAST(x'5b22ff225d' AS TEXT) WHERE ordinal = 3",
+    ),
+    "a number that is none": ("passages", "UPDATE passages SET end_char = 'x' WHERE ordinal = 3"),
     "a key": ("documents: ids", "UPDATE documents SET key = 'k9' WHERE key = 'k2'"),
     "a current revision": ("documents: rows", "UPDATE documents SET revision_id = revision_id + 1"),
     "a passage that is gone": ("pages", "DELETE FROM passages WHERE ordinal = 5"),
@@ -175,7 +185,7 @@ def test_a_file_that_is_no_database_any_more_is_told_and_not_raised(home: Path) 
 
 def test_many_problems_are_counted_and_a_few_named(home: Path) -> None:
     sql(home, "UPDATE passages SET token_count = token_count + 1")
-    check = checks(home)["rows against their checksums"]
+    check = checks(home)["passages against their checksums"]
     assert check.wrong > len(check.problems) == 20
 
 

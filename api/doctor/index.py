@@ -1,0 +1,212 @@
+"""The live index against the catalog, and mending it: by the log, or by making it anew.
+
+Without a server the index is opened here. A server owns its index, so it is asked to compare; what
+is missing or too much is then named in the log again and the server applies it by itself. A look at
+what the shard's files say (`deep`), and making it anew, need the server stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longleaf.api import wire
+from longleaf.api.doctor.compare import Comparison, compare
+from longleaf.api.doctor.report import REPAIR, Finding, fail, ok, warn
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.catalog.repair import push_again
+from longleaf.core.config import Settings
+from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, LongleafError
+from longleaf.retriever.follow import Follower
+
+if TYPE_CHECKING:
+    from longleaf.retriever.index.edge import EdgeIndex
+
+Progress = Callable[[str, int, int], None]
+
+_STOP_SERVER = "Stop the server, then: longleaf doctor --repair"
+_SHOWN = 20
+
+
+@dataclass(slots=True)
+class IndexExam:
+    """One examination of one index. `repaired` is told what was mended."""
+
+    settings: Settings
+    catalog: Catalog
+    generation: Generation
+    deep: bool
+    repair: bool
+    repaired: Callable[[str], None]
+    progress: Progress
+
+    def alone(self) -> Iterator[Finding]:
+        """Without a server: open the index, compare, mend, compare again."""
+        folder = wire.index_folder(self.settings, self.generation)
+        if not folder.exists() and not self.repair:
+            yield warn("index", "There is none yet.", "The next search makes it from the catalog.")
+            return
+        try:
+            why = self._why_unusable()
+        except IndexLocked as error:
+            yield warn("index", f"It cannot be looked at now. {error.message}", error.hint)
+            return
+        except (CatalogBroken, GenerationMismatch) as error:
+            why = error.message
+            if not self.repair:
+                yield fail("index", why, f"Nothing is lost, it is made from the catalog: {REPAIR}")
+                return
+        if why is not None and not self.repair:
+            remedy = f"The next search does that, or {REPAIR}"
+            yield warn("index", f"It is to be made anew: {why}.", remedy)
+            return
+        if why is not None:
+            self.remake()
+            self.repaired(f"made the index anew ({why})")
+        yield from self._compared()
+
+    def asking(self, server: str) -> Iterator[Finding]:
+        """With a server: have it compare, mend through the log, have it compare again."""
+        try:
+            found = _ask(server)
+            if not found.equal and self.repair and found.document_ids:
+                pushed = push_again(self.catalog, found.document_ids)
+                self.repaired(f"pushed {pushed:,} documents to the index again")
+                found = _ask(server)
+        except LongleafError as error:
+            yield warn("index", error.message, error.hint)
+            return
+        yield self._verdict(found, REPAIR if found.document_ids else _STOP_SERVER)
+        if self.deep:
+            yield warn(
+                "index content",
+                "Not looked at: the running server has the index open.",
+                "Stop the server and run longleaf doctor --deep again.",
+            )
+
+    def _why_unusable(self) -> str | None:
+        """Why the index is of no use. Raises what opening it raises."""
+        from longleaf.retriever.index import edge_content
+        from longleaf.retriever.index.edge import EdgeIndex
+
+        folder = wire.index_folder(self.settings, self.generation)
+        if not folder.exists():
+            return "there is none"
+        # Without the log, so that it is looked at and not made anew by opening it.
+        index = EdgeIndex.open(folder, self.generation.dim, self.generation.fingerprint)
+        try:
+            return edge_content.why_unusable(index, self.catalog)
+        finally:
+            index.close()
+
+    def remake(self) -> None:
+        """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked."""
+        with wire.take_index(self.settings, self.generation) as taken:
+            wire.drop_index(self.catalog, taken)
+        index, follower = self._open()
+        try:
+            follower.catch_up(lambda done, total: self.progress("Index", done, total))
+            index.optimize()
+        finally:
+            index.close()
+
+    def _open(self) -> tuple[EdgeIndex, Follower]:
+        from longleaf.retriever.index.edge import EdgeIndex
+
+        index = wire.open_index(self.settings, self.catalog, self.generation)
+        assert isinstance(index, EdgeIndex)
+        name = str(wire.index_folder(self.settings, self.generation))
+        flush_documents = self.settings.retriever.flush_documents
+        return index, Follower(self.catalog, index, self.generation, name, flush_documents)
+
+    def _compared(self) -> Iterator[Finding]:
+        index, follower = self._open()
+        try:
+            found = compare(index, follower, self.catalog, self.generation)
+            stale = self._stale(index) if self.deep and found.equal else {}
+            if self.repair and (stale or not found.equal):
+                self._push(index, found, stale)
+                found = compare(index, follower, self.catalog, self.generation)
+                stale = self._stale(index) if self.deep and found.equal else {}
+        except LongleafError as error:
+            yield fail("index", error.message, error.hint or REPAIR)
+            return
+        finally:
+            index.close()
+        if self.repair and (stale or not found.equal):
+            self.remake()
+            self.repaired("made the index anew")
+            self.repair = False  # once is enough: what is still wrong then is our mistake
+            yield from self._compared()
+            return
+        yield self._verdict(found, REPAIR)
+        if self.deep and found.equal:
+            yield _content_verdict(stale, found.passages)
+
+    def _push(self, index: EdgeIndex, found: Comparison, stale: dict[int, str]) -> None:
+        from longleaf.retriever.index import edge_content
+
+        lost = edge_content.document_ids(index, found.unknown)
+        named = push_again(self.catalog, {*found.document_ids, *stale, *lost})
+        self.repaired(
+            f"pushed {found.missing:,} missing passages to the index, removed {found.extra:,} "
+            f"that should not be there ({named:,} documents)"
+        )
+
+    def _stale(self, index: EdgeIndex) -> dict[int, str]:
+        """Document id -> what the index says wrongly of it."""
+        from longleaf.retriever.index import edge_content
+
+        document_ids, _ = self.catalog.all_document_ids()
+        found: dict[int, str] = {}
+        for begin in range(0, len(document_ids), 1000):
+            self.progress("Index content", begin, len(document_ids))
+            some = document_ids[begin : begin + 1000]
+            entries = self.catalog.index_entries(some, self.generation)
+            for document_id, what in edge_content.differences(index, entries):
+                found.setdefault(document_id, what)
+        return found
+
+    def _verdict(self, found: Comparison, remedy: str) -> Finding:
+        if found.equal:
+            fact = f"holds the catalog's {found.passages:,} passages, and nothing else"
+            return ok("index", fact)
+        fact = (
+            f"lacks {found.missing:,} of the catalog's {found.passages:,} passages and holds "
+            f"{found.extra:,} that are none of it"
+        )
+        return fail("index", fact, remedy)
+
+
+def _content_verdict(stale: dict[int, str], passages: int) -> Finding:
+    if not stale:
+        return ok("index content", f"what it says of all {passages:,} passages is the catalog's")
+    details = tuple(f"document {number} {what}" for number, what in list(stale.items())[:_SHOWN])
+    fact = f"{len(stale):,} documents are not stored as the catalog has them"
+    return fail("index content", fact, REPAIR, details=details)
+
+
+def _ask(server: str) -> Comparison:
+    """Have the running server compare. Raises LongleafError when it cannot."""
+    import httpx
+
+    try:
+        with httpx.Client(timeout=600.0, trust_env=False) as client:
+            answer = client.post(f"{server}/v1/index/compare")
+            told = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise LongleafError(f"The server did not compare its index: {error}.") from error
+    if answer.status_code != 200:
+        raise LongleafError(
+            f"The server did not compare its index: {told.get('detail', answer.status_code)}",
+            str(told.get("hint", "")),
+        )
+    return Comparison(
+        told["passages"],
+        told["missing"],
+        told["extra"],
+        tuple(told["document_ids"]),
+        tuple(told["unknown"]),
+        told["hidden"],
+    )
