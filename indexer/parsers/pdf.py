@@ -1,36 +1,34 @@
-"""PDF: the text layer, page by page, with a map from every character back to its page.
+"""PDF: one text in the order to read, where each word stands, sections, and what is no body text.
 
-What becomes of pdfium's characters is in `pdf_text`. Bookmarks become sections where their words
-stand on the page they point to; a PDF without any gets those that its lines look like. Does no
-OCR, no layout analysis, no de-duplication of running headers. pdfium is not thread-safe: one lock
-holds for all of a document, so parsing in parallel takes processes.
+`pdf_file` asks pdfium (and OCR, for pages without text), `pdf_flow` makes one text of the pages,
+`pdf_asides` marks tables of contents and bibliographies. Bookmarks become sections where their
+words stand on the page they point to; a PDF without any gets those that its lines look like. Does
+not read form fields or comments.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
-from longleaf.core.types import Document, MetaValue, Page, Rejection, Section
+from longleaf.core.types import (
+    Document,
+    MetaValue,
+    Page,
+    Region,
+    Rejection,
+    Role,
+    Section,
+)
 from longleaf.indexer.parsers.decode import clean, refuse_empty
 from longleaf.indexer.parsers.headings import sections_of
-from longleaf.indexer.parsers.pdf_text import JoinedPages, Usage
+from longleaf.indexer.parsers.pdf_asides import asides_of
+from longleaf.indexer.parsers.pdf_file import Bookmark, PdfContents, read_contents
+from longleaf.indexer.parsers.pdf_flow import Joined, join_pages
+from longleaf.indexer.parsers.scan import has_words, no_text, ranges
 from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
-
-if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
-
-_LOCK = threading.Lock()
-_ERROR_PASSWORD, _ERROR_SECURITY = 4, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY
-_MAX_BOOKMARKS = 20_000
-_SCAN_CHARS = 200  # a page with an image and less text than this is probably a stamped scan
 
 _ALNUM = re.compile(r"[^\W_]")
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d)(\d\d))?")
@@ -41,26 +39,8 @@ _FILE_NAME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Bookmark:
-    title: str
-    level: int
-    page: int  # counts from 1
-
-
-@dataclass(slots=True)
-class _Extracted:
-    """What pdfium said, before any change: one string a page, None where the page is broken."""
-
-    pages: list[str | None] = field(default_factory=list)
-    scans: list[int] = field(default_factory=list)
-    bookmarks: list[_Bookmark] = field(default_factory=list)
-    info: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
 class PdfParser:
-    """A `core.protocols.Parser` for PDF files with a text layer."""
+    """A `core.protocols.Parser` for PDF files."""
 
     media_type = "application/pdf"
     suffixes: tuple[str, ...] = (".pdf",)
@@ -68,124 +48,70 @@ class PdfParser:
     def parse(
         self, data: bytes, name: str, context: ParseContext = NO_CONTEXT
     ) -> Iterator[Document | Rejection]:
-        """One document. Raises `Rejected` (EMPTY, ENCRYPTED, MALFORMED) and `NoTextFound`."""
+        """One document. Raises `Rejected` (EMPTY, ENCRYPTED, MALFORMED, TOO_LARGE, EXPANDS) and
+        `NoTextFound`."""
         name = clean(name).text
         refuse_empty(data, name)
-        with _LOCK:
-            extracted = _extract(data, name)
-        yield _document(extracted, name)
+        contents = read_contents(data, name, context)
+        notes = _notes(contents, name, context)
+        yield _document(contents, name, notes)
 
 
-def _document(extracted: _Extracted, name: str) -> Document:
-    unread = [number for number, text in enumerate(extracted.pages, 1) if text is None]
-    silent = [
-        number
-        for number, text in enumerate(extracted.pages, 1)
-        if text is not None and _ALNUM.search(text) is None
-    ]
-    total = len(extracted.pages)
+def _notes(contents: PdfContents, name: str, context: ParseContext) -> list[str]:
+    """What the user should know of the pages. Raises if none of them has text."""
+    total = len(contents.pages)
+    unread = set(contents.unread)
     if len(unread) == total:
         raise Rejected(RejectReason.MALFORMED, f"{name}: none of its {total} pages can be read.")
+    silent = [
+        page.number for page in contents.pages if page.number not in unread and not has_words(page)
+    ]
     if len(unread) + len(silent) == total:
-        raise NoTextFound(
-            f"{name} holds no text on its {total} pages.", "It is probably a scan: run OCR on it."
-        )
-    text = JoinedPages(Usage.of(extracted.pages))
-    for number, characters in enumerate(extracted.pages, 1):
-        text.add_page(number, characters or "")
-    body = text.text()
-    notes = list(extracted.warnings)
+        if contents.ocr is not None and contents.ocr.failures:
+            raise next(iter(contents.ocr.failures.values()))
+        raise no_text(name, f"its {total} pages", context)
+    notes = list(contents.warnings)
     if unread:
-        notes.append(f"pages that cannot be read: {_ranges(unread)}")
+        notes.append(f"pages that cannot be read: {ranges(contents.unread)}")
+    if contents.ocr is not None:
+        return notes + contents.ocr.notes()
     if silent:
-        notes.append(f"pages without text (OCR would find more): {_ranges(silent)}")
-    if extracted.scans:
-        notes.append(f"pages with an image and almost no text: {_ranges(extracted.scans)}")
-    if text.unmapped:
-        notes.append(f"{text.unmapped} characters have no Unicode value: replaced by U+FFFD")
-    info = {key: clean(value).text.strip() for key, value in extracted.info.items()}
+        notes.append(f"pages without text (OCR would find more): {ranges(silent)}")
+    pictures = [page.number for page in contents.pages if page.has_picture]
+    if pictures:
+        notes.append(f"pages with an image and almost no text: {ranges(pictures)}")
+    return notes
+
+
+def _document(contents: PdfContents, name: str, notes: list[str]) -> Document:
+    joined = join_pages(contents.pages)
+    body = joined.text[: joined.notes_start_char]
+    if joined.unmapped:
+        notes.append(f"{joined.unmapped} characters have no Unicode value: replaced by U+FFFD")
+    info = {key: clean(value).text.strip() for key, value in contents.info.items()}
+    sections = _outline(contents.bookmarks, joined.pages, body) or sections_of(body)
     return Document(
-        text=body,
+        text=joined.text,
         title=_title(info.get("Title", "")) or title_from(body, name),
-        pages=tuple(text.pages),
-        sections=_outline(extracted.bookmarks, text.pages, body) or sections_of(body),
+        pages=joined.pages,
+        sections=sections,
         metadata=_metadata(info),
+        regions=_regions(joined, sections),
+        layout=joined.layout,
         warnings=tuple(notes),
     )
 
 
-def _extract(data: bytes, name: str) -> _Extracted:
-    """Everything wanted of pdfium, all handles closed again; the caller holds the lock."""
-    import pypdfium2
-
-    try:
-        pdf = pypdfium2.PdfDocument(data)
-    except pypdfium2.PdfiumError as failure:
-        if failure.err_code in (_ERROR_PASSWORD, _ERROR_SECURITY):
-            raise Rejected(
-                RejectReason.ENCRYPTED,
-                f"{name} is protected by a password.",
-                "Save a copy without the password and index that.",
-            ) from failure
-        raise Rejected(
-            RejectReason.MALFORMED, f"{name} cannot be opened as a PDF: {failure}"
-        ) from failure
-    with closing(pdf):
-        page_count = len(pdf)
-        if page_count < 1:
-            raise Rejected(RejectReason.MALFORMED, f"{name} is a PDF without pages.")
-        extracted = _Extracted()
-        for index in range(page_count):
-            try:
-                characters, is_scan = _page_characters(pdf, index)
-            except pypdfium2.PdfiumError:
-                extracted.pages.append(None)
-                continue
-            extracted.pages.append(characters)
-            if is_scan:
-                extracted.scans.append(index + 1)
-        for key in ("Title", "Author", "Subject", "Keywords", "CreationDate"):
-            try:
-                extracted.info[key] = pdf.get_metadata_value(key)
-            except UnicodeDecodeError:
-                extracted.warnings.append(f"its {key} entry is not valid text")
-        _read_bookmarks(pdf, extracted)
-        return extracted
-
-
-def _page_characters(pdf: PdfDocument, index: int) -> tuple[str, bool]:
-    """The page's pdfium characters, one each, and whether it looks like a scan with a stamp."""
-    from pypdfium2 import raw
-
-    with closing(pdf[index]) as page, closing(page.get_textpage()) as text_page:
-        handle, read = text_page.raw, raw.FPDFText_GetUnicode
-        # Character by character: whole-page calls leave out unmapped characters, and the map
-        # back to the page would shift (measured: 0.6 µs a character, a third of loading a page).
-        codes = [read(handle, at) for at in range(text_page.count_chars())]
-        characters = "".join(chr(code) if code < 0x110000 else "\ufffd" for code in codes)
-        is_scan = 0 < len(characters.strip()) < _SCAN_CHARS and any(
-            page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE])
-        )
-    return characters, is_scan
-
-
-def _read_bookmarks(pdf: PdfDocument, extracted: _Extracted) -> None:
-    bookmarks: Iterator[Any] = iter(pdf.get_toc())
-    for bookmark in islice(bookmarks, _MAX_BOOKMARKS):
-        try:
-            title = shorten(clean(bookmark.get_title()).text)
-        except UnicodeDecodeError:
-            continue
-        target = bookmark.get_dest()
-        page_index = None if target is None else target.get_index()
-        if title and page_index is not None:
-            extracted.bookmarks.append(_Bookmark(title, bookmark.level + 1, page_index + 1))
-    if next(bookmarks, None) is not None:
-        extracted.warnings.append(f"only its first {_MAX_BOOKMARKS:,} bookmarks were read")
+def _regions(joined: Joined, sections: Sequence[Section]) -> tuple[Region, ...]:
+    regions = asides_of(joined.text, sections, joined.notes_start_char)
+    if joined.notes_start_char < len(joined.text):
+        footnotes = Region(Role.FOOTNOTE, joined.notes_start_char, len(joined.text))
+        return (*regions, footnotes)
+    return regions
 
 
 def _outline(
-    bookmarks: Sequence[_Bookmark], pages: Sequence[Page], text: str
+    bookmarks: Sequence[Bookmark], pages: Sequence[Page], body: str
 ) -> tuple[Section, ...]:
     """Sections from the bookmarks whose words stand on the page they point to, in text order."""
     marks: list[Mark] = []
@@ -196,12 +122,12 @@ def _outline(
         page = pages[bookmark.page - 1]
         words = [re.escape(word) for word in bookmark.title.rstrip("…").split()]
         found = re.compile(r"\s+".join(words), re.IGNORECASE).search(
-            text, max(page.start_char, at_least), page.end_char
+            body, max(page.start_char, at_least), page.end_char
         )
         if found is not None:
             marks.append(Mark(bookmark.title, bookmark.level, found.start()))
             at_least = found.end()
-    return nest(marks, len(text))
+    return nest(marks, len(body))
 
 
 def _title(stated: str) -> str:
@@ -210,7 +136,7 @@ def _title(stated: str) -> str:
     return "" if _FILE_NAME.search(title) or _ALNUM.search(title) is None else title
 
 
-def _metadata(info: dict[str, str]) -> dict[str, MetaValue]:
+def _metadata(info: Mapping[str, str]) -> dict[str, MetaValue]:
     metadata: dict[str, MetaValue] = {
         key.lower(): " ".join(info[key].split())
         for key in ("Author", "Subject", "Keywords")
@@ -222,14 +148,3 @@ def _metadata(info: dict[str, str]) -> dict[str, MetaValue]:
         if second is not None:
             metadata["created"] = f"{year}-{month}-{day}T{hour}:{minute}:{second}"
     return metadata
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as "2, 5-9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

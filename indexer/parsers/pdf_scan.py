@@ -1,0 +1,42 @@
+"""A PDF page drawn for OCR: grey, 300 dots per inch, never in more than `MAX_PIXELS`.
+
+Tesseract is made for 300 dots per inch; a page too large for that is drawn coarser. An image on the
+page is decoded whole to draw it, so one with more than `MAX_IMAGE_PIXELS` is refused before.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from longleaf.core.errors import Rejected, RejectReason
+from longleaf.indexer.parsers.pdf_page import image_pixels
+from longleaf.indexer.parsers.scan import POINTS_PER_INCH
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfPage
+
+DOTS_PER_INCH = 300
+MAX_PIXELS = 40_000_000
+"""A page of 17 x 27 inches at 300 dots per inch; 40 MB."""
+MAX_IMAGE_PIXELS = 100_000_000
+"""A0 at 250 dots per inch; 100 to 400 MB."""
+
+
+def picture_of(page: PdfPage) -> bytes:
+    """The page as a grey PNG with its resolution inside. Raises `Rejected` for a pixel flood."""
+    pixels = image_pixels(page) or 0
+    if pixels > MAX_IMAGE_PIXELS:
+        raise Rejected(
+            RejectReason.EXPANDS,
+            f"an image of {pixels:,} pixels is not drawn (at most {MAX_IMAGE_PIXELS:,})",
+        )
+    square_points = max(page.get_width() * page.get_height(), 1.0)
+    scale = min(DOTS_PER_INCH / POINTS_PER_INCH, math.sqrt(MAX_PIXELS / square_points))
+    with closing(page.render(scale=scale, grayscale=True)) as bitmap:
+        picture = io.BytesIO()
+        dots = scale * POINTS_PER_INCH
+        bitmap.to_pil().save(picture, "PNG", dpi=(dots, dots), compress_level=1)
+        return picture.getvalue()
