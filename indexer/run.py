@@ -158,7 +158,9 @@ class Run:
             self._writer.shutdown()
 
     def abandon(self) -> None:
-        """Give up what is not committed; what is being committed may still become durable."""
+        """Give up what is not being committed; what is, is waited for and reported."""
+        with contextlib.suppress(Exception):  # what ended the run is told by whoever abandons it
+            self._settle()
         self._writer.shutdown(wait=True, cancel_futures=True)
 
     # --- deciding when -------------------------------------------------------------------------
@@ -208,7 +210,8 @@ class Run:
                     f"the key {file.keys[len(file.results) - 1]!r} came from "
                     f"{result.replaced_source} before; this file's document replaced it"
                 )
-        self._on_passages(batch.passages)
+        if batch.passages:
+            self._on_passages(batch.passages)
         for file in batch.ended:
             self.report(file.result(self._collection))
 
@@ -291,7 +294,7 @@ class Run:
             self._supervisor.under_way(files[digest].key, "embed", 0, total)
             mine = tuple(islice(vectors, total))
             made[digest, target.generation.id] = ContentWrite(
-                digest, item.document, cut[digest], mine
+                digest, item.document, cut[digest], mine, signature=item.signature
             )
             if cut_tokens := sum(vector.truncated_tokens for vector in mine):
                 for file, each in batch.waiting:
@@ -328,7 +331,7 @@ class Run:
             mine = tuple(islice(vectors, self._indexer.settings.commit_passages))
             cut_tokens += sum(vector.truncated_tokens for vector in mine)
             self._settle_slice()
-            content = ContentWrite(item.digest, item.document, passages, mine, done)
+            content = ContentWrite(item.digest, item.document, passages, mine, done, item.signature)
             self._slice_passages = len(mine)
             self._slice = self._writer.submit(catalog.write_slice, target.generation, content)
             done += len(mine)

@@ -270,19 +270,12 @@ class Jobs:
             if progress.counts:
                 changes["tries"] = 0  # it gets on
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(**changes))
+            ended = _ended_keys(connection, job.id, [key for key, *_ in progress.under_way])
             for key, phase, done, total in progress.under_way:
-                _put_file(
-                    connection,
-                    job.id,
-                    key,
-                    {
-                        "phase": phase,
-                        "phase_done": done,
-                        "phase_total": total,
-                        "outcome": None,
-                        "updated_at": now,
-                    },
-                )
+                if key in ended:  # it ended after the worker looked
+                    continue
+                values = {"phase": phase, "phase_done": done, "phase_total": total}
+                _put_file(connection, job.id, key, values | {"outcome": None, "updated_at": now})
             stop = select(jobs.c.cancel).where(jobs.c.id == job.id)
             return bool(connection.execute(stop).scalar_one())
 
@@ -441,6 +434,17 @@ def _clear_under_way(connection: Connection, job_id: int) -> None:
     connection.execute(
         delete(job_files).where(job_files.c.job_id == job_id, job_files.c.outcome.is_(None))
     )
+
+
+def _ended_keys(connection: Connection, job_id: int, keys: Sequence[str]) -> set[str]:
+    rows = connection.execute(
+        select(job_files.c.key).where(
+            job_files.c.job_id == job_id,
+            job_files.c.key.in_(keys),
+            job_files.c.outcome.is_not(None),
+        )
+    )
+    return {row.key for row in rows}
 
 
 def _put_file(connection: Connection, job_id: int, key: str, values: dict[str, Any]) -> None:

@@ -152,6 +152,21 @@ def test_waiting_in_line_is_never_taken_for_a_stalled_job(jobs: Jobs, clock: Clo
     assert taken(jobs, "one").tries == 0
 
 
+def test_a_heartbeat_that_comes_late_does_not_undo_an_ending(
+    jobs: Jobs, database: Database
+) -> None:
+    jobs.create("folder", "law", {})
+    job = taken(jobs, "one")
+    jobs.heartbeat(job, "one", Progress(under_way=[("/a", "parse", 1, 9)]))
+    with database.writing() as connection:
+        end_files(connection, job, "one", [JobFile("/a", "ended", outcome=Outcome.INDEXED)])
+    jobs.heartbeat(job, "one", Progress(under_way=[("/a", "embed", 2, 9), ("/b", "ocr", 3, 4)]))
+    assert [(file.key, file.phase, file.outcome) for file in jobs.files(job)] == [
+        ("/a", "ended", Outcome.INDEXED),
+        ("/b", "ocr", None),
+    ]
+
+
 def test_cancelling(jobs: Jobs, clock: Clock) -> None:
     waiting = jobs.create("folder", "law", {})
     assert jobs.cancel(waiting.public_id, ALL).state is JobState.CANCELLED

@@ -1,0 +1,111 @@
+"""A followed folder: what is added, changed, moved and removed arrives, by its own rules."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.indexer.test_run import SizedEmbedder, target
+
+from longleaf.api.watching import watch_folder
+from longleaf.core.catalog import Catalog
+from longleaf.core.config import IndexerSettings
+from longleaf.core.errors import NotFound
+from longleaf.core.types import Scope
+from longleaf.indexer.build import FileResult, Indexer
+from longleaf.indexer.chunk import PassageChunker
+from longleaf.indexer.parsers.here import ReadHere
+from longleaf.indexer.work import FolderSpec
+
+ALL = Scope.all()
+
+
+@pytest.fixture
+def indexer(tmp_path: Path, minilm: Any) -> Iterator[Indexer]:
+    catalog = Catalog(tmp_path / "data")
+    catalog.create_collection("law")
+    live = target(catalog, PassageChunker(minilm.tokenizer, "t", 60), SizedEmbedder("one"))
+    yield Indexer(catalog, [live], ReadHere(), IndexerSettings())
+    catalog.close()
+
+
+def keys(indexer: Indexer, folder: Path) -> set[str]:
+    return {
+        Path(head.key).relative_to(folder).as_posix() for head in indexer.catalog.documents(ALL)
+    }
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_what_happens_in_the_folder_happens_in_the_collection(
+    indexer: Indexer, tmp_path: Path, polling: bool
+) -> None:
+    folder = tmp_path / "documents"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "a.txt").write_text("Lease A. The tenant pays.")
+    (folder / "inner" / "b.txt").write_text("Lease B. The tenant pays.")
+    spec = FolderSpec((str(folder),), exclude=("*.tmp",), prune=True, missing_is_gone=True)
+    stopping, rounds = threading.Event(), [0]
+    results: list[FileResult] = []
+
+    def on_round() -> None:
+        rounds[0] += 1
+
+    thread = threading.Thread(
+        target=watch_folder,
+        args=(indexer, "law", folder, spec, stopping),
+        kwargs={
+            "on_result": results.append,
+            "on_round": on_round,
+            "rescan_seconds": 3600.0,
+            "polling": polling,
+        },
+    )
+    thread.start()
+    try:
+        until(lambda: rounds[0] == 1)
+        assert keys(indexer, folder) == {"a.txt", "inner/b.txt"}
+        (folder / "c.txt").write_text("Lease C. The landlord repairs.")
+        (folder / "draft.tmp").write_text("Not this one.")
+        (folder / ".hidden").write_text("Nor this one.")
+        until(lambda: "c.txt" in keys(indexer, folder))
+        (folder / "inner").rename(folder / "moved")
+        (folder / "a.txt").write_text("Lease A, amended. The tenant pays twice.")
+        until(lambda: keys(indexer, folder) == {"a.txt", "c.txt", "moved/b.txt"})
+
+        def text() -> str:
+            [head] = [h for h in indexer.catalog.documents(ALL) if h.key.endswith("a.txt")]
+            return indexer.catalog.text(head).text
+
+        until(lambda: "twice" in text())
+        (folder / "c.txt").unlink()
+        until(lambda: keys(indexer, folder) == {"a.txt", "moved/b.txt"})
+        looked_at = {Path(result.key).name for result in results}
+        assert "draft.tmp" not in looked_at and ".hidden" not in looked_at
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_a_folder_that_is_not_there(indexer: Indexer, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        watch_folder(
+            indexer,
+            "law",
+            tmp_path / "nowhere",
+            FolderSpec(()),
+            threading.Event(),
+            on_result=lambda _: None,
+            on_round=lambda: None,
+            rescan_seconds=1.0,
+        )
