@@ -53,6 +53,12 @@ class Conflict(LongleafError):
     code = "conflict"
 
 
+class NoSpace(LongleafError):
+    """The disk is full: nothing more can be written until there is room."""
+
+    code = "no_space"
+
+
 class ModelUnavailable(LongleafError):
     """Model weights that cannot be had, or that are not what they should be."""
 

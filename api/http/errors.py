@@ -33,6 +33,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.IndexUnavailable: (503, "The index is being started again"),
     errors.ModelUnavailable: (503, "A model cannot be had"),
     errors.GenerationMismatch: (503, "Indexed with other settings"),
+    errors.NoSpace: (507, "There is no room on the disk"),
     errors.ConfigError: (500, "A setting cannot be used"),
     errors.CatalogBroken: (500, "The data folder does not check out"),
     errors.LongleafError: (500, "Something went wrong"),

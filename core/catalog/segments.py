@@ -6,8 +6,9 @@ lets the catalog refer to (segment, offset). A crash leaves an unreferenced tail
 harmless: records are found by offset, never by walking. Readers map the files; a record's
 checksum is verified the first time this process reads it.
 
-Record: magic `LLTV`, n_tokens uint32, dim uint16, prefix_tokens uint16, crc32 uint32 of the codes
-(little-endian), then n_tokens x dim int8 codes.
+Record: magic `LLT2`, n_tokens uint32, dim uint16, prefix_tokens uint16, crc32 uint32 of all that
+comes before and after it (little-endian), then n_tokens x dim int8 codes. Older records begin with
+`LLTV`, and their CRC is of the codes alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
 
 _HEADER = struct.Struct("<4sIHHI")
-_MAGIC = b"LLTV"
+_MAGIC, _OLD_MAGIC = b"LLT2", b"LLTV"
+_CHECKSUM_AT = _HEADER.size - 4
 ROLL_BYTES = 512 * 1024 * 1024
 
 
@@ -44,6 +46,33 @@ class SegmentRef:
 
     segment: str
     offset: int
+
+
+def read_record(descriptor: int, offset: int) -> bytes | None:
+    """The bytes of the record there; None when there is none whose checksum is right."""
+    header = os.pread(descriptor, _HEADER.size, offset)
+    if len(header) < _HEADER.size:
+        return None
+    magic, tokens, dim, _, _ = _HEADER.unpack(header)
+    if magic not in (_MAGIC, _OLD_MAGIC):
+        return None
+    # A damaged length may ask for gigabytes; no more than there is can be read.
+    left = os.fstat(descriptor).st_size - offset - _HEADER.size
+    if tokens * dim > left:
+        return None
+    body = os.pread(descriptor, tokens * dim, offset + _HEADER.size)
+    return header + body if _is_whole(header, body) else None
+
+
+def _header(tokens: int, dim: int, prefix_tokens: int, body: bytes) -> bytes:
+    named = _HEADER.pack(_MAGIC, tokens, dim, prefix_tokens, 0)[:_CHECKSUM_AT]
+    return named + struct.pack("<I", zlib.crc32(body, zlib.crc32(named)))
+
+
+def _is_whole(header: bytes, body: bytes | memoryview) -> bool:
+    magic, *_, checksum = _HEADER.unpack(header)
+    begun = zlib.crc32(header[:_CHECKSUM_AT]) if magic == _MAGIC else 0
+    return zlib.crc32(body, begun) == int(checksum)
 
 
 class SegmentWriter:
@@ -64,8 +93,7 @@ class SegmentWriter:
         body = np.ascontiguousarray(codes, dtype=np.int8).tobytes()
         tokens, dim = codes.shape
         offset = self._end + len(self._pending)
-        self._pending += _HEADER.pack(_MAGIC, tokens, dim, prefix_tokens, zlib.crc32(body))
-        self._pending += body
+        self._pending += _header(tokens, dim, prefix_tokens, body) + body
         if len(self._pending) > 8 * 1024 * 1024:
             self._write()
         return SegmentRef(self._name, offset)
@@ -149,15 +177,15 @@ class SegmentReader:
     def _record(self, ref: SegmentRef) -> tuple[NDArray[np.uint8], int, int, int]:
         mapped = self._map(ref, ref.offset + _HEADER.size)
         header = mapped[ref.offset : ref.offset + _HEADER.size].tobytes()
-        magic, tokens, dim, prefix_tokens, crc = _HEADER.unpack(header)
-        if magic != _MAGIC:
+        magic, tokens, dim, prefix_tokens, _ = _HEADER.unpack(header)
+        if magic not in (_MAGIC, _OLD_MAGIC):
             raise self._broken(ref, "has no record there")
         begin = ref.offset + _HEADER.size
         end = begin + tokens * dim
         mapped = self._map(ref, end)
         body = mapped[begin:end]
         if (ref.segment, ref.offset) not in self._verified:
-            if zlib.crc32(body.data) != crc:
+            if not _is_whole(header, body.data):
                 raise self._broken(ref, "fails its checksum")
             self._verified.add((ref.segment, ref.offset))
         return body, tokens, dim, prefix_tokens

@@ -36,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, feed, generations, reads, schema
+from longleaf.core.catalog import checksums, feed, generations, jobs, reads, schema
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
 from longleaf.core.catalog.records import Generation
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
@@ -264,7 +264,9 @@ class Verifier:
     def _originals(self, connection: Connection, found: _Findings) -> tuple[int, int]:
         table = schema.revisions
         query = select(table.c.original).where(table.c.original.is_not(None)).distinct()
-        names = sorted(row.original for row in connection.execute(query))
+        names = sorted(
+            {row.original for row in connection.execute(query)} | jobs.active_originals(connection)
+        )
         step, rest = self._step(len(names), SAMPLE // 10)
         checked = 0
         for number, name in enumerate(names):
