@@ -10,6 +10,7 @@ rotation applied, its crop box cut out): x grows to the right, y downwards.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from bisect import bisect_left, bisect_right
@@ -91,6 +92,14 @@ class Layout:
 
     def to_bytes(self) -> bytes:
         """Compressed, for the catalog; `from_bytes` reads it again, boxes to 0.05 points."""
+        header, body = self._packed()
+        return header + zlib.compress(body, 6)
+
+    def digest(self) -> bytes:
+        """The SHA-256 of what `to_bytes` compresses: the same with every version of zlib."""
+        return hashlib.sha256(b"".join(self._packed())).digest()
+
+    def _packed(self) -> tuple[bytes, bytes]:
         spans = np.diff(self.spans.astype("<i4"), axis=0, prepend=np.zeros((1, 3), "<i4"))
         boxes = np.round(self.boxes * _UNITS_PER_POINT).astype("<i4")
         boxes = np.diff(boxes, axis=0, prepend=np.zeros((1, 4), "<i4"))
@@ -101,17 +110,13 @@ class Layout:
                 self.pages.astype("<f4").tobytes(),
             )
         )
-        return _HEADER.pack(_MAGIC, len(self.spans), len(self.pages)) + zlib.compress(body, 6)
+        return _HEADER.pack(_MAGIC, len(self.spans), len(self.pages)), body
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Layout:
         """What `to_bytes` wrote. Raises ValueError for anything else."""
-        if len(data) < _HEADER.size:
-            raise ValueError("a layout without its header")
-        magic, runs, pages = _HEADER.unpack_from(data)
-        body = zlib.decompress(data[_HEADER.size :])
-        if magic != _MAGIC or len(body) != runs * 28 + pages * 8:
-            raise ValueError("a layout of another form")
+        header, body = _unpacked(data)
+        _, runs, pages = _HEADER.unpack(header)
         columns = np.frombuffer(body, "<i4", runs * 7).reshape(7, runs)
         columns = np.cumsum(columns, axis=1, dtype=np.int32)
         sizes = np.frombuffer(body, "<f4", pages * 2, runs * 28).reshape(pages, 2)
@@ -120,6 +125,28 @@ class Layout:
             np.ascontiguousarray(columns[3:].T).astype(np.float32) / np.float32(_UNITS_PER_POINT),
             sizes.astype(np.float32),
         )
+
+
+def stored_digest(data: bytes) -> bytes:
+    """`Layout.digest` of what `to_bytes` wrote, without reading it. Raises ValueError."""
+    return hashlib.sha256(b"".join(_unpacked(data))).digest()
+
+
+def _unpacked(data: bytes) -> tuple[bytes, bytes]:
+    """Header and body; never unpacks more than the header announces. Raises ValueError."""
+    if len(data) < _HEADER.size:
+        raise ValueError("a layout without its header")
+    magic, runs, pages = _HEADER.unpack_from(data)
+    body_bytes = runs * 28 + pages * 8
+    unpacking = zlib.decompressobj()
+    try:
+        body = unpacking.decompress(data[_HEADER.size :], body_bytes + 1)
+    except zlib.error as error:
+        raise ValueError(f"a layout that cannot be unpacked: {error}") from None
+    whole = unpacking.eof and not unpacking.unused_data
+    if magic != _MAGIC or len(body) != body_bytes or not whole:
+        raise ValueError("a layout of another form")
+    return data[: _HEADER.size], body
 
 
 def _on_one_line(last: Rectangle, top: float, bottom: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,19 +28,30 @@ def content_digest(document: Document) -> str:
 
     Its layout as well: two files of one text may set it on their pages differently.
     """
-    body = json.dumps(
-        [
-            document.title,
-            [[page.number, page.start_char, page.end_char] for page in document.pages],
-            [[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
-            [[each.role, each.start_char, each.end_char] for each in document.regions],
-        ],
-        ensure_ascii=True,
+    return stored_content_digest(
+        document.title,
+        [[page.number, page.start_char, page.end_char] for page in document.pages],
+        [[s.title, s.level, s.start_char, s.end_char] for s in document.sections],
+        [[each.role, each.start_char, each.end_char] for each in document.regions],
+        None if document.layout is None else document.layout.digest(),
+        document.text,
     )
+
+
+def stored_content_digest(
+    title: str,
+    pages: Sequence[Sequence[object]],
+    sections: Sequence[Sequence[object]],
+    regions: Sequence[Sequence[object]],
+    layout_digest: bytes | None,
+    text: str,
+) -> str:
+    """`content_digest` from the lists that are stored, so that what is stored can be checked."""
+    body = json.dumps([title, pages, sections, regions], ensure_ascii=True)
     hashed = hashlib.sha256(body.encode("ascii"))
-    if document.layout is not None:
-        hashed.update(hashlib.sha256(document.layout.to_bytes()).digest())
-    hashed.update(document.text.encode("utf-8", "surrogatepass"))
+    if layout_digest is not None:
+        hashed.update(layout_digest)
+    hashed.update(text.encode("utf-8", "surrogatepass"))
     return hashed.hexdigest()
 
 
@@ -95,7 +106,8 @@ class ContentWrite:
 class DocumentWrite:
     """A document to put. `content` is None when the catalog already holds `digest`'s vectors.
 
-    `others`: the same content as further open generations need it.
+    `others`: the same content as further open generations need it. `revision`, `created_at` and
+    `updated_at` are what an import brings from elsewhere (0, None: count on, now).
     """
 
     collection: str
@@ -111,6 +123,9 @@ class DocumentWrite:
     source_key: str | None = None
     content: ContentWrite | None = None
     others: tuple[tuple[Generation, ContentWrite], ...] = ()
+    revision: int = 0
+    created_at: float | None = None
+    updated_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

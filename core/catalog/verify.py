@@ -12,7 +12,6 @@ a minute on two cores).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,9 +37,10 @@ from sqlalchemy.exc import DatabaseError
 from longleaf.core import ids
 from longleaf.core.catalog import checksums, feed, generations, jobs, reads, schema
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
-from longleaf.core.catalog.records import Generation
+from longleaf.core.catalog.records import Generation, stored_content_digest
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.errors import CatalogBroken, NotFound
+from longleaf.core.layout import stored_digest
 
 SAMPLE = 2000
 """Things of a kind that are read without `deep`; of originals, which are big, a tenth of it."""
@@ -417,22 +417,21 @@ def _count(connection: Connection, table: Table, where: str = "1 = 1") -> int:
 
 
 def _is_as_written(connection: Connection, content_id: int) -> bool:
-    """Whether `records.content_digest` of what is stored is the digest that is stored.
-
-    The layout's bytes are taken as they are: making them anew costs ten times the rest.
-    """
+    """Whether `records.content_digest` of what is stored is the digest that is stored."""
     contents, layouts = schema.contents, schema.layouts
     row = connection.execute(select(contents).where(contents.c.id == content_id)).one()
-    body = json.dumps([row.title, row.pages, row.sections, row.regions], ensure_ascii=True)
-    hashed = hashlib.sha256(body.encode("ascii"))
-    layout = connection.execute(
-        select(layouts.c.data).where(layouts.c.content_id == content_id)
-    ).scalar()
-    if layout is not None:
-        hashed.update(hashlib.sha256(layout).digest())
+    stored = select(layouts.c.data).where(layouts.c.content_id == content_id)
+    layout = connection.execute(stored).scalar()
     whole = reads.content_texts(connection, [content_id])[content_id]
-    hashed.update(whole.encode("utf-8", "surrogatepass"))
-    return (row.text_chars, row.digest) == (len(whole), hashed.hexdigest())
+    digest = stored_content_digest(
+        row.title,
+        row.pages,
+        row.sections,
+        row.regions,
+        None if layout is None else stored_digest(layout),
+        whole,
+    )
+    return (row.text_chars, row.digest) == (len(whole), digest)
 
 
 def _documents_of(connection: Connection, content_id: int) -> str:

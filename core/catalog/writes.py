@@ -298,13 +298,14 @@ def put_document(
                 key=write.key,
                 revision_id=0,
                 source_id=source_id,
-                created_at=now,
+                created_at=now if write.created_at is None else write.created_at,
                 updated_at=now,
             ),
         )
         number = 1
     else:
         document_id, number = old.id, old.revision + 1
+    number = max(number, write.revision)
     stated = {"document_id": int(document_id), "revision": number, **wanted}
     revision_id = insert_row(
         connection,
@@ -313,7 +314,11 @@ def put_document(
     connection.execute(
         update(documents)
         .where(documents.c.id == document_id)
-        .values(revision_id=revision_id, source_id=source_id, updated_at=now)
+        .values(
+            revision_id=revision_id,
+            source_id=source_id,
+            updated_at=now if write.updated_at is None else write.updated_at,
+        )
     )
     result = PutResult(
         public_id,
