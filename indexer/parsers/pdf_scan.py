@@ -16,13 +16,14 @@ from longleaf.indexer.parsers.pdf_page import image_pixels
 from longleaf.indexer.parsers.scan import POINTS_PER_INCH
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from pypdfium2 import PdfPage
 
 DOTS_PER_INCH = 300
 MAX_PIXELS = 40_000_000
 """A page of 17 x 27 inches at 300 dots per inch; 40 MB."""
-MAX_IMAGE_PIXELS = 100_000_000
-"""A0 at 250 dots per inch; 100 to 400 MB."""
+MAX_IMAGE_PIXELS = 89_000_000
+"""A2 at 450 dots per inch; 89 to 360 MB. Pillow warns of pictures from there on."""
 
 
 def picture_of(page: PdfPage) -> bytes:
@@ -36,7 +37,11 @@ def picture_of(page: PdfPage) -> bytes:
     square_points = max(page.get_width() * page.get_height(), 1.0)
     scale = min(DOTS_PER_INCH / POINTS_PER_INCH, math.sqrt(MAX_PIXELS / square_points))
     with closing(page.render(scale=scale, grayscale=True)) as bitmap:
-        picture = io.BytesIO()
-        dots = scale * POINTS_PER_INCH
-        bitmap.to_pil().save(picture, "PNG", dpi=(dots, dots), compress_level=1)
-        return picture.getvalue()
+        return png_of(bitmap.to_pil(), scale * POINTS_PER_INCH)
+
+
+def png_of(image: Image, dots_per_inch: float) -> bytes:
+    """`image` as a PNG, hardly compressed: it is read once, at once."""
+    picture = io.BytesIO()
+    image.save(picture, "PNG", dpi=(dots_per_inch, dots_per_inch), compress_level=1)
+    return picture.getvalue()

@@ -80,7 +80,7 @@ def scanned_pdf(
 ) -> bytes:
     """A page that is a grey picture, with a line of text over it if there are `words`."""
     shown = f"q {box.width} 0 0 {box.height} 0 0 cm /I Do Q".encode()
-    return _pdf([shown + _shown_lines([words])], box, (picture, width_pixels, height_pixels))
+    return _pdf([shown + b" " + _shown_lines([words])], box, (picture, width_pixels, height_pixels))
 
 
 def raw_pdf(objects: Mapping[int, bytes], trailer: bytes = b"") -> bytes:
