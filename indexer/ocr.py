@@ -179,9 +179,9 @@ def _dots_per_inch(picture: bytes) -> float:
         length, kind = struct.unpack_from(">I4s", picture, at)
         if kind == b"pHYs" and length == 9:
             per_metre, _, unit = struct.unpack_from(">IIB", picture, at + 8)
-            if unit != 1 or not per_metre:
-                break
-            return float(round(per_metre * _METRES_PER_INCH, 1))  # whole dots per metre lose that much
+            # Whole dots per metre: 300 per inch come back as 299.9994.
+            dots = round(float(per_metre) * _METRES_PER_INCH, 1)
+            return dots if unit == 1 and dots >= 1 else _ASSUMED_DOTS
         if kind == b"IDAT":
             break
         at += length + 12

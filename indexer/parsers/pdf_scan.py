@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 300
 MAX_PIXELS = 40_000_000
 """A page of 17 x 27 inches at 300 dots per inch; 40 MB."""
+MAX_SIDE_PIXELS = 30_000
 MAX_IMAGE_PIXELS = 89_000_000
 """A2 at 450 dots per inch; 89 to 360 MB. Pillow warns of pictures from there on."""
 
@@ -34,8 +35,12 @@ def picture_of(page: PdfPage) -> bytes:
             RejectReason.EXPANDS,
             f"an image of {pixels:,} pixels is not drawn (at most {MAX_IMAGE_PIXELS:,})",
         )
-    square_points = max(page.get_width() * page.get_height(), 1.0)
-    scale = min(DOTS_PER_INCH / POINTS_PER_INCH, math.sqrt(MAX_PIXELS / square_points))
+    width, height = max(page.get_width(), 1.0), max(page.get_height(), 1.0)
+    scale = min(
+        DOTS_PER_INCH / POINTS_PER_INCH,
+        math.sqrt(MAX_PIXELS / (width * height)),
+        MAX_SIDE_PIXELS / max(width, height),
+    )
     with closing(page.render(scale=scale, grayscale=True)) as bitmap:
         return png_of(bitmap.to_pil(), scale * POINTS_PER_INCH)
 
