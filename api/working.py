@@ -129,7 +129,7 @@ class WorkerProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "longleaf", "worker", "--child",
+            [sys.executable, "-P", "-m", "longleaf.api.cli", "worker", "--child",
              str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -149,6 +149,7 @@ class JobSupervisor:
             self._under_way[key] = (phase, done, total)
 
     def ended(self, connection: Connection, files: Sequence[FileResult]) -> None:
+        """Write how files ended, if the lease is still ours."""
         end_files(
             connection,
             self._job,

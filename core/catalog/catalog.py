@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from longleaf.core.catalog import feed, generations, reads, schema, versions, writes
+from longleaf.core.catalog import content_rows, feed, generations, reads, schema, versions, writes
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
@@ -171,17 +171,17 @@ class Catalog(CatalogReader):
                 if write.original is not None and not self.blobs.exists(write.original):
                     raise writes.ContentGone(write.digest)
                 if write.content is not None:
-                    content_id = writes.put_content(
+                    content_id = content_rows.put_content(
                         connection, write.content, write_refs, generation
                     )
                 else:
-                    found = writes.find_content(connection, write.digest, generation)
+                    found = content_rows.find_content(connection, write.digest, generation)
                     if found is None:
                         raise writes.ContentGone(write.digest)
                     content_id = found
                 for (other, content), refs_of_it in zip(write.others, more_refs, strict=True):
                     if generations.is_open(connection, other):
-                        writes.put_content(connection, content, refs_of_it, other)
+                        content_rows.put_content(connection, content, refs_of_it, other)
                 source_id = (
                     writes.source_id(connection, write.collection, write.source_key)
                     if write.source_key is not None
@@ -211,7 +211,7 @@ class Catalog(CatalogReader):
         self._segment_writer.sync()
         with self._database.writing() as connection:
             generations.require_open(connection, generation)
-            writes.put_content(connection, content, refs, generation)
+            content_rows.put_content(connection, content, refs, generation)
 
     def keep_upload(self, data: bytes) -> str:
         """Store the bytes of an upload durably, for a job to read; returns their name."""
@@ -308,7 +308,7 @@ class Catalog(CatalogReader):
             generations.require_open(connection, generation)
             known = select(schema.contents.c.id).where(schema.contents.c.digest == content.digest)
             if connection.execute(known).first() is not None:
-                writes.put_content(connection, content, refs, generation)
+                content_rows.put_content(connection, content, refs, generation)
 
     def put_signature(self, digest: str, signature: Signature) -> None:
         """Sign a content that was stored without; nothing happens when it is gone or signed."""
@@ -329,6 +329,16 @@ class Catalog(CatalogReader):
         """A follower is gone for good (its index was deleted)."""
         with self._database.writing() as connection:
             feed.forget_follower(connection, name)
+
+    def forget_followers_in(self, folder: str) -> None:
+        """Forget followers of what crashes left in an index's folder."""
+        with self._database.writing() as connection:
+            feed.forget_followers_in(connection, folder)
+
+    def ask_for_compaction(self) -> int:
+        """Have every index that follows make its files anew soon; returns the request's number."""
+        with self._database.writing() as connection:
+            return feed.ask_for_compaction(connection)
 
 
 def _nothing_else(_connection: Connection, _results: Sequence[PutResult]) -> None: ...

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import migrations, schema, writes
+from longleaf.core.catalog import content_rows, migrations, schema, writes
 from longleaf.core.catalog.reads import batches, content_texts, head_from_row, head_query
 from longleaf.core.catalog.records import Change, DocumentHead, Generation
 from longleaf.core.catalog.schema import (
@@ -30,6 +30,8 @@ from longleaf.core.types import Role
 
 PHRASE_OVERHANG_CHARS = 160
 """How far a passage's phrase text runs into what follows, so that phrases across a border count."""
+
+_COMPACTION_ASKED = "compaction_asked"
 
 FOLLOWER_FORGOTTEN_SECONDS = 7 * 24 * 3600.0
 """A follower not seen for so long no longer holds the log back; it rebuilds when it returns."""
@@ -129,7 +131,7 @@ def _entry(
                 point_id=ids.point_id(head.revision_id, ordinal, Role(role).is_aside),
                 text="\n".join((head.title, *headings, text[start:end])),
                 phrase_text=text[start : end + PHRASE_OVERHANG_CHARS],
-                dense=writes.dense_from_blob(dense),
+                dense=content_rows.dense_from_blob(dense),
             )
             for ordinal, start, end, headings, role, dense in rows
         ),
@@ -150,6 +152,27 @@ def forget_follower(connection: Connection, name: str) -> None:
     connection.execute(delete(followers).where(followers.c.name == name))
 
 
+def forget_followers_in(connection: Connection, folder: str) -> None:
+    """Forget the followers named by something in `folder`, but not by the folder itself."""
+    below = func.substr(followers.c.name, 1, len(folder) + 1) == f"{folder}/"
+    connection.execute(delete(followers).where(below))
+
+
+def compaction_asked(connection: Connection) -> int:
+    """The number of the last request to make every index's files anew, 0 for none."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == _COMPACTION_ASKED)
+    return int(connection.execute(stored).scalar() or 0)
+
+
+def ask_for_compaction(connection: Connection) -> int:
+    """Enter such a request; returns its number."""
+    number = compaction_asked(connection) + 1
+    meta = schema.meta
+    connection.execute(delete(meta).where(meta.c.key == _COMPACTION_ASKED))
+    connection.execute(insert(meta).values(key=_COMPACTION_ASKED, value=str(number)))
+    return number
+
+
 def collect_garbage(connection: Connection) -> list[str]:
     """Drop what every follower has passed: replaced revisions, old log rows.
 
@@ -168,7 +191,7 @@ def collect_garbage(connection: Connection) -> list[str]:
     ).all()
     for batch in batches([row.id for row in old]):
         connection.execute(delete(revisions).where(revisions.c.id.in_(batch)))
-    writes.drop_unused_contents(connection, {row.content_id for row in old})
+    content_rows.drop_unused_contents(connection, {row.content_id for row in old})
     connection.execute(delete(changes).where(changes.c.seq <= passed))
     # A follower that registers late must not move the horizon back over rows that are gone.
     horizon = max(passed, log_horizon(connection))

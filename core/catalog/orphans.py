@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import schema, writes
+from longleaf.core.catalog import content_rows, schema, writes
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
 
@@ -70,7 +70,7 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
     originals, segments = [], []
     with catalog._database.writing() as connection:
         contents = _unused_contents(connection)
-        writes.drop_unused_contents(connection, contents)
+        content_rows.drop_unused_contents(connection, contents)
         for name in writes.unused_originals(connection, found.originals):
             path = _blob(catalog, name)
             freed += path.stat().st_size if path.exists() else 0

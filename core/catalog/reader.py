@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
-from longleaf.core.catalog import feed, generations, reads, schema, versions, writes
+from longleaf.core.catalog import content_rows, feed, generations, reads, schema, versions
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.records import (
@@ -110,12 +110,12 @@ class CatalogReader:
     def has_content(self, digest: str, generation: Generation) -> bool:
         """Whether this content already has the generation's vectors."""
         with self._database.reading() as connection:
-            return writes.find_content(connection, digest, generation) is not None
+            return content_rows.find_content(connection, digest, generation) is not None
 
     def vectors_written(self, digest: str, generation: Generation) -> int:
         """How many passages of a content have this generation's vectors."""
         with self._database.reading() as connection:
-            return writes.vectors_written(connection, digest, generation)
+            return content_rows.vectors_written(connection, digest, generation)
 
     def sources(self, collection: str) -> dict[str, Source]:
         """Every file that was ever indexed into the collection, by key."""
@@ -309,6 +309,11 @@ class CatalogReader:
         """A follower whose seq is below this one has missed changes and must rebuild."""
         with self._database.reading() as connection:
             return feed.log_horizon(connection)
+
+    def compaction_asked(self) -> int:
+        """The number of the last `ask_for_compaction`."""
+        with self._database.reading() as connection:
+            return feed.compaction_asked(connection)
 
     def changes_since(self, seq: int, limit: int = 1000) -> list[Change]:
         """Log rows after `seq`, oldest first."""

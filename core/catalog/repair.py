@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import feed, generations, reads, schema, writes
+from longleaf.core.catalog import content_rows, feed, generations, reads, schema, writes
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.records import ContentWrite, DocumentText, Generation
 from longleaf.core.catalog.verify import Check
@@ -85,7 +85,7 @@ def remake_passages(catalog: Catalog, generation: Generation, content: ContentWr
                     table.c.content_id == content_id, table.c.chunker_id == generation.chunker_id
                 )
             )
-        writes.put_content(connection, content, refs, generation)
+        content_rows.put_content(connection, content, refs, generation)
         revisions = schema.revisions
         documents = select(revisions.c.document_id).where(revisions.c.content_id == content_id)
         _name_again(connection, sorted({row[0] for row in connection.execute(documents)}))

@@ -88,7 +88,7 @@ def test_closing_gives_the_job_back_and_another_worker_ends_it(
     worker.close()
     assert state(catalog, job) in (JobState.QUEUED, JobState.DONE)
     done = subprocess.run(
-        [sys.executable, "-m", "longleaf", "worker", "--until-idle", "--json",
+        [sys.executable, "-m", "longleaf.api.cli", "worker", "--until-idle", "--json",
          "--home", str(settings.home)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

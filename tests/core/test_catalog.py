@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -481,34 +480,3 @@ def test_a_late_follower_does_not_move_the_horizon_back(
     horizon = catalog.log_horizon()
     catalog.record_follower("late", 0)
     assert catalog.log_horizon() == horizon == catalog.head_seq()
-
-
-def test_a_long_content_comes_in_slices_and_is_seen_when_it_is_whole(
-    catalog: Catalog, generation: Generation
-) -> None:
-    whole = content("The first tenth, then more and more of it, until the end comes.")
-    middle = len(whole.passages) // 2
-
-    def part(first: int, last: int) -> ContentWrite:
-        return replace(whole, vectors=whole.vectors[first:last], first=first)
-
-    catalog.write_slice(generation, part(0, middle))
-    assert catalog.vectors_written(whole.digest, generation) == middle
-    assert not catalog.has_content(whole.digest, generation)
-    wanted = DocumentWrite(
-        "law", "long", whole.digest, {}, (), "long.txt", "text/plain", None, "en", ()
-    )
-    with pytest.raises(ContentGone):
-        catalog.commit(generation, [wanted])
-    # Another process wrote the same slice, and more.
-    catalog.write_slice(generation, part(0, middle + 1))
-    catalog.write_slice(generation, part(middle + 1, len(whole.passages)))
-    assert catalog.has_content(whole.digest, generation)
-    [result] = catalog.commit(generation, [wanted])
-    head = catalog.document(result.public_id, EVERYONE)
-    assert [p.text for p in catalog.passages(head, generation)] == [
-        whole.document.text[p.start_char : p.end_char] for p in whole.passages
-    ]
-    [entry] = list(catalog.index_entries([head.document_id], generation))
-    dense = np.stack([passage.dense for passage in entry.passages])
-    assert np.allclose(dense, np.stack([v.dense for v in whole.vectors]), atol=1e-3)

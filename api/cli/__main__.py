@@ -1,4 +1,4 @@
-"""`python -m longleaf` is `longleaf`."""
+"""`python -m longleaf.api.cli` is `longleaf`, for our own child processes."""
 
 from longleaf.api.cli.main import main
 
