@@ -112,6 +112,24 @@ class IndexerSettings(_Section):
     parse_documents: int = Field(
         1_000_000, ge=1, description="Documents taken from one file at most."
     )
+    ocr_languages: str = Field(
+        "eng",
+        pattern=r"^([A-Za-z0-9_/-]+(\+[A-Za-z0-9_/-]+)*)?$",
+        description='Tesseract\'s language packs, joined by "+" (eng+deu); empty: no OCR. '
+        "A page takes about 2 s of one core.",
+    )
+    ocr_page_seconds: float = Field(
+        120.0, gt=0, description="Longest that OCR may take for one page."
+    )
+    convert_seconds: float = Field(
+        60.0, gt=0, description="Longest that LibreOffice may take for one file (usually 2-5 s)."
+    )
+    program_memory_bytes: int = Field(
+        4 * 1024**3,
+        ge=256 * 1024 * 1024,
+        lt=2**40,
+        description="Addresses that LibreOffice or Tesseract may use; they touch a tenth of it.",
+    )
 
 
 class RetrieverSettings(_Section):

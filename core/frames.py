@@ -103,6 +103,11 @@ class Incoming:
         self._may_wait = may_wait
         self._read = bytearray()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more has been received than was asked for so far."""
+        return bool(self._read)
+
     def frame(self, bounds: Bounds = USUAL) -> Frame:
         """The next frame."""
         header_bytes, array_bytes = _lengths(self._exactly(_LENGTHS.size), bounds)

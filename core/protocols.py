@@ -47,6 +47,20 @@ class PageReader(Protocol):
     def read_page(self, number: int, render: Callable[[], bytes]) -> tuple[OcrWord, ...]: ...
 
 
+class OcrStore(Protocol):
+    """Keeps what OCR has read of a file's pages, so that a page is read once.
+
+    `original` is the SHA-256 of the file, `engine` what a `PageReader` says of itself. Both methods
+    may be called from any thread; what was put is durable on return, and is gone with the original.
+    """
+
+    def ocr_pages(self, original: str, engine: str) -> Mapping[int, tuple[OcrWord, ...]]: ...
+
+    def put_ocr_page(
+        self, original: str, engine: str, page: int, words: tuple[OcrWord, ...]
+    ) -> None: ...
+
+
 def _no_progress(_phase: str, _done: int, _total: int) -> None: ...
 
 
@@ -104,8 +118,9 @@ class FileReader(Protocol):
     """Files to documents, wherever their parsers run.
 
     `open` begins at once where it can (in another process), so that a caller who opens several
-    files has them read side by side; it raises `Rejected` for a type that nobody reads. Whatever a
-    file does to its parser, it ends as one of `Parser.parse`'s errors, and the reader lives on.
+    files has them read side by side; those are best iterated in the order they were opened. A type
+    that nobody reads is `Rejected`, here or when the file is iterated. Whatever a file does to its
+    parser, it ends as one of `Parser.parse`'s errors, and the reader lives on.
     """
 
     def open(
