@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from longleaf.core.catalog import content_rows, feed, generations, reads, schema, versions, writes
+from longleaf.core.catalog import (
+    content_rows,
+    feed,
+    generations,
+    pages,
+    reads,
+    schema,
+    versions,
+    writes,
+)
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
@@ -30,7 +39,7 @@ from longleaf.core.catalog.records import (
 )
 from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
 from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
-from longleaf.core.types import Scope
+from longleaf.core.types import OcrWord, Scope
 
 if TYPE_CHECKING:
     from longleaf.core.similarity import Signature
@@ -261,10 +270,26 @@ class Catalog(CatalogReader):
         candidates = sorted(names)
         if candidates:
             with self._database.writing() as connection:
-                for name in writes.unused_originals(connection, candidates):
+                unused = writes.unused_originals(connection, candidates)
+                pages.forget(connection, unused)
+                for name in unused:
                     self.blobs.delete(name)
             # What was deleted should not stay readable in SQLite's log either.
             self._database.truncate_log()
+
+    def put_ocr_page(
+        self, original: str, engine: str, page: int, words: tuple[OcrWord, ...]
+    ) -> None:
+        """See `core.protocols.OcrStore`; unlike other writes, from any thread."""
+        with self._database.writing() as connection:
+            pages.put(connection, original, engine, page, words)
+
+    def forget_unused_pages(self) -> int:
+        """Drop what OCR read of files that became no document, unless a job is under way; returns
+        of how many. For the end of a run: until then it saves reading them again after a crash.
+        """
+        with self._database.writing() as connection:
+            return pages.forget_unused(connection)
 
     def delete_document(self, public_id: str, scope: Scope) -> None:
         """Delete one document. Raises NotFound when the scope may not see it."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import content_rows, schema, writes
+from longleaf.core.catalog import content_rows, pages, schema, writes
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
 
@@ -76,6 +76,8 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
             freed += path.stat().st_size if path.exists() else 0
             catalog.blobs.delete(name)
             originals.append(name)
+        pages.forget(connection, originals)
+        pages.forget_unused(connection)
         for name in found.segments:
             if _segment_is_used(connection, name):
                 continue

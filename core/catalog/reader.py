@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
-from longleaf.core.catalog import content_rows, feed, generations, reads, schema, versions
+from longleaf.core.catalog import content_rows, feed, generations, pages, reads, schema, versions
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.records import (
@@ -29,7 +29,7 @@ from longleaf.core.catalog.records import (
 )
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.errors import NotFound
-from longleaf.core.types import Outcome, PassageText, Scope
+from longleaf.core.types import OcrWord, Outcome, PassageText, Scope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,6 +192,11 @@ class CatalogReader:
             found = versions.unsigned_contents(connection, limit)
             texts = reads.content_texts(connection, list(found))
         return [(digest, texts[content_id]) for content_id, digest in found.items()]
+
+    def ocr_pages(self, original: str, engine: str) -> dict[int, tuple[OcrWord, ...]]:
+        """See `core.protocols.OcrStore`."""
+        with self._database.reading() as connection:
+            return pages.known(connection, original, engine)
 
     def passages(
         self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100
