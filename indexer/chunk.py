@@ -2,15 +2,13 @@
 
 Pure: it knows the embedder's tokenizer and nothing else of the model, no file and no store. The
 document is tokenized once, in blocks, with character offsets; packing then only counts where tokens
-start. Three rules, in order of weight:
+start. What it promises for any text:
 
-1. `token_count <= target_tokens` and length <= `max_chars`, for any text. (WordPiece calls a word
-   of more than 100 characters one token, so the character bound must hold by itself.)
-2. A section begins a passage, unless what runs is below a quarter of both bounds: then it flows on
-   into the next section, so that a heading never stands alone while text follows, and keeps the
-   heading path of its start. If the next sentence does not fit behind such a short beginning, the
-   sentence is cut at a clause, or at white space, to fill the passage.
-3. Sentences stay whole; one that is too long is cut as `sentences.cut_sentence` says.
+1. `token_count <= target_tokens` and length <= `max_chars`. (WordPiece calls a word of more than
+   100 characters one token, so the character bound must hold by itself.)
+2. A passage lies in one role: a bibliography or a table of contents, marked by the parser or found
+   by its form (`roles`), shares no passage with the text around it.
+3. Sections, numbered clauses and sentences stay together as `packing` says.
 
 The counts are exact: a passage whose edge may lie inside a word, and every passage of a tokenizer
 that reads a word differently after a space (byte-level BPE), is counted again on its own. With
@@ -25,18 +23,21 @@ import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING
 
 from longleaf.core.errors import ConfigError, Rejected, RejectReason
 from longleaf.core.ids import MAX_PASSAGES_PER_DOCUMENT
-from longleaf.core.types import Document, Page, Passage, Section
+from longleaf.core.types import Document, Page, Passage, Region, Role, Section
+from longleaf.indexer.clauses import Unit, clause_units
+from longleaf.indexer.packing import Packer, Piece, Span
+from longleaf.indexer.roles import regions_of
 from longleaf.indexer.sentences import cut_at_space, cut_sentence, sentence_spans, trim
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Raise it whenever the same document would give other passages, the sentence rules included."""
 
 MIN_TARGET_TOKENS = 40
@@ -47,26 +48,8 @@ _BLOCKS_PER_BATCH = 32
 _CHARS_PER_TOKEN = 16
 _MAX_TITLE_CHARS = 200
 _MAX_HEADINGS = 6
+_HEADING_EXTRA_CHARS = 16  # what a heading has around its title: "## ", a number, a colon
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class _Piece(NamedTuple):
-    """A sentence, or a part of one. Token numbers count from the start of the text."""
-
-    start: int
-    end: int
-    first_token: int
-    end_token: int
-    opens_section: bool
-
-
-class _Span(NamedTuple):
-    """A passage to be; `body` is where its own text starts, behind the overlap."""
-
-    start: int
-    end: int
-    body: int
-    tokens: int
 
 
 class PassageChunker:
@@ -76,6 +59,7 @@ class PassageChunker:
     names its content in the fingerprint. `overlap_tokens` lets a passage begin with whole trailing
     sentences (or cut clauses) of the previous one in the same section, never more than that many
     tokens; they count towards the target. `max_chars` defaults to 16 characters per target token.
+    `keep_clauses` False cuts numbered clauses like any text, as a baseline to measure against.
     Raises `ConfigError` for sizes that cannot work.
     """
 
@@ -86,6 +70,8 @@ class PassageChunker:
         target_tokens: int = 200,
         overlap_tokens: int = 0,
         max_chars: int | None = None,
+        *,
+        keep_clauses: bool = True,
     ) -> None:
         max_chars = _CHARS_PER_TOKEN * target_tokens if max_chars is None else max_chars
         for name, given, low, high in (
@@ -102,8 +88,7 @@ class PassageChunker:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._target_tokens = target_tokens
-        self._overlap_tokens = overlap_tokens
-        self._max_chars = max_chars
+        self._keep_clauses = keep_clauses
         whole, *slices = (
             self._tokenizer.encode(text, add_special_tokens=False).ids
             for text in ("The law of  land.\n\nA law", "The law", "of  land.", "A law")
@@ -113,9 +98,10 @@ class PassageChunker:
         self._standing_alone = {char: False for token in added for char in token.content}
         # Byte-level BPE counts a word without the space before it anew, a token more or less.
         slack_tokens = 0 if self._space_keeps_counts else 2
-        self._room_tokens = target_tokens - overlap_tokens - slack_tokens
-        self._tiny_tokens = target_tokens // 4
-        parts = (ALGORITHM_VERSION, target_tokens, overlap_tokens, max_chars, tokenizer_id)
+        room_tokens = target_tokens - overlap_tokens - slack_tokens
+        self._packer = Packer(room_tokens, target_tokens // 4, max_chars, overlap_tokens)
+        sizes = (target_tokens, overlap_tokens, max_chars)
+        parts = (ALGORITHM_VERSION, *sizes, keep_clauses, tokenizer_id)
         self.fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
     def chunk(self, document: Document) -> tuple[Passage, ...]:
@@ -124,25 +110,52 @@ class PassageChunker:
         Raises `Rejected` (too large) for more than `MAX_PASSAGES_PER_DOCUMENT` passages.
         """
         text = document.text
-        borders = {0, len(text)}
-        for section in document.sections:
-            borders |= {section.start_char, section.end_char}
-        units = [
-            (start, end, i == 0)
-            for left, right in pairwise(sorted(at for at in borders if 0 <= at <= len(text)))
-            for i, (start, end) in enumerate(sentence_spans(text, left, right))
-        ]
+        regions = regions_of(document)
+        units = self._units(document, regions)
         blocks = list(self._blocks(text, units))
         torn = [end for _, end in blocks if not self._is_word_edge(text, end)]
-        groups = self._pack(text, units, self._token_starts(text, blocks))
-        spans = self._exact(text, self._overlapped(groups), torn)
+        starts = self._token_starts(text, blocks)
+        spans: list[Span] = []
+        for _, members in groupby(units, lambda unit: _role_at(regions, unit.start)):
+            spans += self._packer.pack(text, [_piece(unit, starts) for unit in members], starts)
+        spans = self._exact(text, spans, torn)
         if len(spans) > MAX_PASSAGES_PER_DOCUMENT:
             raise Rejected(
                 RejectReason.TOO_LARGE,
                 f"{len(spans):,} passages; at most {MAX_PASSAGES_PER_DOCUMENT:,} fit.",
                 "Split the document into several files, or use larger passages.",
             )
-        return tuple(_passages(document, spans))
+        return tuple(_passages(document, spans, regions))
+
+    def _units(self, document: Document, regions: Sequence[Region]) -> list[Piece]:
+        """The document's sentences in order, none across a border of a section or a role."""
+        text = document.text
+        borders = {0, len(text)}
+        titles: dict[int, int] = {}
+        for section in document.sections:
+            borders |= {section.start_char, section.end_char}
+            titles[section.start_char] = len(section.title) + _HEADING_EXTRA_CHARS
+        for region in regions:
+            borders |= {region.start_char, region.end_char}
+        units: list[Piece] = []
+        for left, right in pairwise(sorted(at for at in borders if 0 <= at <= len(text))):
+            found = sentence_spans(text, left, right)
+            if self._keep_clauses:
+                places = clause_units(text, found)
+            else:
+                places = [Unit(0, False)] * len(found)
+            units += [
+                Piece(
+                    start,
+                    end,
+                    opens_section=number == 0,
+                    is_heading=number == 0 and end - start <= titles.get(left, 0),
+                    depth=place.depth,
+                    labelled=place.labelled,
+                )
+                for number, ((start, end), place) in enumerate(zip(found, places, strict=True))
+            ]
+        return units
 
     # --- tokens --------------------------------------------------------------------------------
 
@@ -157,12 +170,10 @@ class PassageChunker:
                 starts.extend([a + left for left, _ in encoding.offsets])
         return starts
 
-    def _blocks(
-        self, text: str, units: Sequence[tuple[int, int, bool]]
-    ) -> Iterator[tuple[int, int]]:
+    def _blocks(self, text: str, units: Sequence[Piece]) -> Iterator[tuple[int, int]]:
         """Spans that cover all units, short enough for a tokenizer that is not linear."""
-        begin = at = units[0][0] if units else 0
-        for start, end, _ in units:
+        begin = at = units[0].start if units else 0
+        for start, end, *_ in units:
             if at - begin >= _BLOCK_CHARS // 2 and self._is_word_edge(text, at):
                 yield begin, at
                 begin = start
@@ -208,7 +219,7 @@ class PassageChunker:
             counts += [len(encoding) for encoding in encodings]
         return counts
 
-    def _exact(self, text: str, spans: Sequence[_Span], torn: Sequence[int]) -> list[_Span]:
+    def _exact(self, text: str, spans: Sequence[Span], torn: Sequence[int]) -> list[Span]:
         """The same spans with their own token counts, cut further where one exceeds the target.
 
         `torn` are the places where a block's end cut a word.
@@ -222,16 +233,16 @@ class PassageChunker:
         ]
         counts = self._counts(text, [spans[i][:2] for i in doubtful])
         counted = dict(zip(doubtful, counts, strict=True))
-        exact: list[_Span] = []
+        exact: list[Span] = []
         for i, span in enumerate(spans):
             todo = [span._replace(tokens=counted.get(i, span.tokens))]
             if exact and span.start <= exact[-1].start:  # what it overlaps was cut just now
                 (own,) = self._counts(text, [(span.body, span.end)])
-                todo = [_Span(span.body, span.end, span.body, own)]
+                todo = [Span(span.body, span.end, span.body, own)]
             while todo:
                 start, end, body, tokens = todo.pop()
                 if tokens <= self._target_tokens:
-                    exact.append(_Span(start, end, body, tokens))
+                    exact.append(Span(start, end, body, tokens))
                     continue
                 cut = cut_sentence(text, start, (start + end + 1) // 2, inside_words=True)
                 assert cut is not None
@@ -240,89 +251,8 @@ class PassageChunker:
                     [*zip(halves, self._counts(text, halves), strict=True)]
                 ):
                     if b > body:  # the other half holds nothing but overlap
-                        todo.append(_Span(a, b, max(a, body), count))
+                        todo.append(Span(a, b, max(a, body), count))
         return exact
-
-    # --- packing -------------------------------------------------------------------------------
-
-    def _pack(
-        self, text: str, units: Iterable[tuple[int, int, bool]], starts: array[int]
-    ) -> list[list[_Piece]]:
-        """Greedy: fill a passage until the next sentence does not fit or a section begins."""
-
-        def piece(start: int, end: int, opens_section: bool) -> _Piece:
-            tokens = bisect_left(starts, start), bisect_left(starts, end)
-            return _Piece(start, end, *tokens, opens_section)
-
-        closed: list[list[_Piece]] = []
-        running: list[_Piece] = []
-        for unit in units:
-            rest = piece(*unit)
-            if rest.opens_section and running:
-                if closed and self._is_tiny(running):
-                    self._balance(closed[-1], running)
-                if not self._is_tiny(running):
-                    closed.append(running)
-                    running = []
-            while not self._fits(first := running[0] if running else rest, rest):
-                cut = None
-                if not running or self._is_tiny(running):
-                    full = first.first_token + self._room_tokens
-                    spare = rest.end_token - self._tiny_tokens  # leaves no tiny rest
-                    full = min(full, spare) if spare > rest.first_token else full
-                    limit = starts[full] if full < len(starts) else rest.end
-                    limit = limit if running else max(limit, rest.start + 1)
-                    limit = min(limit, first.start + self._max_chars, rest.end - 1)
-                    cut = cut_sentence(text, rest.start, limit, inside_words=not running)
-                if cut is None:
-                    assert running, "a character has more tokens than a passage"
-                else:
-                    running.append(piece(*trim(text, rest.start, cut), rest.opens_section))
-                    rest = piece(*trim(text, cut, rest.end), False)
-                closed.append(running)
-                running = []
-            running.append(rest)
-        if closed and running and self._is_tiny(running):
-            self._balance(closed[-1], running)
-            if self._is_tiny(running) and self._fits(closed[-1][0], running[-1]):
-                return [*closed[:-1], closed[-1] + running]
-        return [*closed, running] if running else closed
-
-    def _is_tiny(self, pieces: Sequence[_Piece]) -> bool:
-        tokens = pieces[-1].end_token - pieces[0].first_token
-        chars = pieces[-1].end - pieces[0].start
-        return tokens < self._tiny_tokens and chars < self._max_chars // 4
-
-    def _fits(self, first: _Piece, last: _Piece) -> bool:
-        tokens = last.end_token - first.first_token
-        return tokens <= self._room_tokens and last.end - first.start <= self._max_chars
-
-    def _balance(self, previous: list[_Piece], last: list[_Piece]) -> None:
-        """Move sentences from `previous` to a tiny `last` of its section, while that evens out."""
-        while (
-            not last[0].opens_section
-            and len(previous) > 1
-            and not self._is_tiny(previous[:-1])
-            and self._fits(previous[-1], last[-1])
-            and last[-1].end_token - previous[-1].first_token
-            < previous[-1].end_token - previous[0].first_token
-        ):
-            last.insert(0, previous.pop())
-
-    def _overlapped(self, groups: Sequence[Sequence[_Piece]]) -> list[_Span]:
-        spans: list[_Span] = []
-        previous: Sequence[_Piece] = ()
-        for group in groups:
-            begin, end = group[0], group[-1]
-            for piece in reversed(previous[1:]):
-                too_many = group[0].first_token - piece.first_token > self._overlap_tokens
-                if begin.opens_section or too_many or end.end - piece.start > self._max_chars:
-                    break
-                begin = piece
-            tokens = end.end_token - begin.first_token
-            spans.append(_Span(begin.start, end.end, group[0].start, tokens))
-            previous = group if self._overlap_tokens else ()
-        return spans
 
 
 def _encodable(text: str) -> str:
@@ -330,7 +260,21 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
-def _passages(document: Document, spans: Iterable[_Span]) -> Iterator[Passage]:
+def _piece(unit: Piece, starts: array[int]) -> Piece:
+    """The unit with its token numbers."""
+    first, end = bisect_left(starts, unit.start), bisect_left(starts, unit.end)
+    return unit._replace(first_token=first, end_token=end)
+
+
+def _role_at(regions: Sequence[Region], at: int) -> Role:
+    place = bisect_right(regions, at, key=lambda region: region.start_char) - 1
+    inside = place >= 0 and at < regions[place].end_char
+    return regions[place].role if inside else Role.BODY
+
+
+def _passages(
+    document: Document, spans: Iterable[Span], regions: Sequence[Region]
+) -> Iterator[Passage]:
     pages = sorted(document.pages, key=lambda page: page.start_char)
     page_starts = [page.start_char for page in pages]
     sections = sorted(document.sections, key=lambda section: (section.start_char, section.level))
@@ -350,6 +294,7 @@ def _passages(document: Document, spans: Iterable[_Span]) -> Iterator[Passage]:
             last_page=_page_number(pages, page_starts, span.end - 1),
             headings=_heading_path(opened),
             overlap_chars=span.body - span.start,
+            role=_role_at(regions, span.body),
         )
 
 

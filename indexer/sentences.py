@@ -47,16 +47,21 @@ _LABEL = re.compile(
         )""",
     re.VERBOSE | re.IGNORECASE,
 )
-# What begins a unit of its own at the start of a line. The three kinds have different false alarms
-# in hard-wrapped text, so `_begins_unit` treats them apart.
+# What begins a unit of its own at the start of a line. The kinds have different false alarms in
+# hard-wrapped text, so `_is_break_line` treats them apart.
 _UNIT = re.compile(
-    r"""(?P<item> \(? (?: [a-z]{1,2} | [ivxlc]{1,6} | [A-Z] | [IVX]{1,5} | \d{1,3} ) \) \s )
-      | (?P<clause> (?: \d{1,3} (?:\.\d{1,3}){1,5} \.? | \d{1,3}\. )
+    r"""(?P<item> \(? (?: [a-z]{1,2} | [ivxlc]{1,6} | [A-Z] | (?P<twice> [A-Z] ) (?P=twice)
+                       | [IVX]{1,5} | \d{1,3}[A-Z]? | [a-z]-\d{1,2} ) \) \s )
+      | (?P<clause> (?: \d{1,3} (?:\.\d{1,3}){1,5} \.? | \d{1,3}[A-Z]?\. )
                   [ \t]{1,8} ["“‘(]? [^\W\d_a-zß-ÿ]
                   | (?: SECTION | ARTICLE | CHAPTER ) [ ] [\dIVXLC] )
-      | (?P<bullet> [-•‣▪◦●*] [ \t] )""",
+      | (?P<bullet> [-•‣▪◦●*\uf0a7\uf0b7] [ \t] )
+      | (?P<loose> (?: [A-Za-z] | [IVX]{2,5} ) \. [ \t]{1,8} ["“‘(]? [^\W\d_a-zß-ÿ]
+                 | \d{1,3} (?:\.\d{1,3}){1,5} \.? [ \t]{1,8} [a-z]
+                 | (?: Section | Article | Clause | Rule ) [ ] [\dIVXLC] )""",
     re.VERBOSE,
 )
+_LIST_GOES_ON = re.compile(r"(?:[.;:][\"'”’)\]]?|[;,] (?:and|or|and/or))$")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -157,6 +162,8 @@ def _is_break_line(text: str, match: re.Match[str], begin: int, end: int) -> boo
     if unit is None or unit.lastgroup == "bullet":
         return unit is not None
     before = text[max(begin, match.start() - _LOOK_BACK_CHARS) : match.start()].rstrip()
+    if unit.lastgroup == "loose" and not _LIST_GOES_ON.search(before):
+        return False  # "a value of\n3.14 metres"
     if unit.lastgroup == "item" and before and (before[-1].isdigit() or before[-1] == ")"):
         return False  # "Section 12\n(b) of this Act", wrapped
     words = before.split()

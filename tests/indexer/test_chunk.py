@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from longleaf.core.errors import ConfigError, Rejected, RejectReason
-from longleaf.core.types import Document, Page, Passage, Section
+from longleaf.core.types import Document, Page, Passage, Region, Role, Section
 from longleaf.indexer import chunk as chunk_module
 from longleaf.indexer.chunk import PassageChunker
 
@@ -107,6 +107,12 @@ def check_promises(
         assert passage.token_count <= target_tokens
         if not any("\ud800" <= char <= "\udfff" for char in piece):
             assert passage.token_count == own_tokens(piece, bpe)
+        for region in document.regions:
+            says = text[region.start_char : region.end_char].strip()
+            marked = region.role is not Role.BODY and says
+            if marked and start < region.end_char and region.start_char < end:
+                assert region.start_char <= start and end <= region.end_char, "a border is crossed"
+                assert passage.role is region.role
         covered = end
     assert not text[covered:].strip(), "the end was lost"
 
@@ -131,6 +137,7 @@ AWKWARD = [
     ),
     *("\n\n", "\r\n", "; (a) ", "[SEP]", "[CLS", "a" * 120, "Zq" * 30, "ไทย" * 30, "-" * 60),
     *("\x00" * 300, " " * 300, "The law is the law. ", "a law, any law; "),
+    *("\n1. ", "\n1.1 ", "\n(a) ", "\n(i) ", "\nReferences\n", "\n2. Smith A. 2001; 2: 3-4.\n"),
 ]
 WRITING = st.lists(
     st.one_of(st.sampled_from(AWKWARD), st.text(max_size=4)), min_size=20, max_size=120
@@ -145,7 +152,9 @@ def documents(draw: st.DrawFn) -> Document:
         Section(f"T{i}", draw(st.integers(1, 3)), cut, draw(st.integers(cut, len(text))))
         for i, cut in enumerate(cuts)
     ]
-    return Document(text, "", sections=tuple(sections))
+    spans = [sorted(draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))]
+    regions = [Region(draw(st.sampled_from(list(Role))), start, end) for start, end in spans]
+    return Document(text, "", sections=tuple(sections), regions=tuple(regions))
 
 
 @pytest.mark.parametrize("bpe", [False, True])
