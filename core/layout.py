@@ -31,6 +31,9 @@ _UNITS_PER_POINT = 10.0
 _SAME_LINE = 0.5
 """Two runs are on one line when they overlap by half of the lower one's height."""
 
+_SAME_HEIGHT, _TALL_TYPE = 3.0, 36.0
+"""A run that is this many times higher, and higher than this in points, runs up the margin."""
+
 
 class Rectangle(NamedTuple):
     """A part of page `page` (counts from 1), in points from its upper left corner."""
@@ -151,4 +154,5 @@ def _unpacked(data: bytes) -> tuple[bytes, bytes]:
 
 def _on_one_line(last: Rectangle, top: float, bottom: float) -> bool:
     overlap = min(last.bottom, bottom) - max(last.top, top)
-    return overlap > _SAME_LINE * min(last.bottom - last.top, bottom - top)
+    lower, higher = sorted((last.bottom - last.top, bottom - top))
+    return overlap > _SAME_LINE * lower and higher <= max(_SAME_HEIGHT * lower, _TALL_TYPE)

@@ -99,11 +99,11 @@ class RepeatedFinder:
             groups[line.edge, line.key, len(line.numbers)].append(line)
         for group in groups.values():
             for cluster in _clusters(group):
-                repeated = _repeated(cluster)
-                if repeated:
-                    firsts[repeated[0].page].add(repeated[0].start)
-                for line in repeated[1:]:
-                    cuts[line.page].append((line.start, line.end))
+                for line, is_first in _repeated(cluster):
+                    if is_first:
+                        firsts[line.page].add(line.start)
+                    else:
+                        cuts[line.page].append((line.start, line.end))
         return Repeated(
             {page: sorted(set(spans)) for page, spans in cuts.items()},
             {page: frozenset(starts) for page, starts in firsts.items()},
@@ -166,8 +166,10 @@ def _clusters(lines: Sequence[_EdgeLine]) -> Iterator[list[_EdgeLine]]:
         yield sorted(cluster)
 
 
-def _repeated(cluster: Sequence[_EdgeLine]) -> list[_EdgeLine]:
-    """Those whose every number stands still or counts the pages, on enough pages."""
+def _repeated(cluster: Sequence[_EdgeLine]) -> list[tuple[_EdgeLine, bool]]:
+    """Those whose every number stands still or counts the pages, on enough pages; and whether a
+    line is the first with those numbers that stand still (two stamps may differ in nothing else).
+    """
     key = cluster[0].key
     # Bare numbers have to count the pages, and so does a stamp that stands on two pages only.
     found = _agreeing(cluster, _PAGES, counting=not any(char.isalpha() for char in key))
@@ -176,22 +178,31 @@ def _repeated(cluster: Sequence[_EdgeLine]) -> list[_EdgeLine]:
     return found
 
 
-def _agreeing(cluster: Sequence[_EdgeLine], enough: int, *, counting: bool) -> list[_EdgeLine]:
+def _agreeing(
+    cluster: Sequence[_EdgeLine], enough: int, *, counting: bool
+) -> list[tuple[_EdgeLine, bool]]:
     """The lines that agree in each number with `enough` others; `counting`: one counts pages."""
     if len(cluster) < enough:
         return []
     pages = np.array([line.page for line in cluster])
     agrees, counts_pages = np.ones(len(cluster), bool), np.zeros(len(cluster), bool)
+    still: list[NDArray[np.int64]] = []
     for column in zip(*(line.numbers for line in cluster), strict=True):
         values = np.array(column, np.int64)
         is_still = _support(values) >= enough
         is_counting = _support(values - pages) >= enough
         agrees &= is_still | is_counting
         counts_pages |= is_counting
+        still.append(np.where(is_still, values, -1))
     if counting:
         agrees &= counts_pages
-    found = [line for line, agreeing in zip(cluster, agrees.tolist(), strict=True) if agreeing]
-    return found if len({line.page for line in found}) >= enough else []
+    found: list[tuple[_EdgeLine, bool]] = []
+    seen: set[tuple[int, ...]] = set()
+    for at in np.flatnonzero(agrees).tolist():
+        numbers = tuple(int(column[at]) for column in still)
+        found.append((cluster[at], numbers not in seen))
+        seen.add(numbers)
+    return found if len({line.page for line, _ in found}) >= enough else []
 
 
 def _support(values: NDArray[np.int64]) -> NDArray[np.int64]:
