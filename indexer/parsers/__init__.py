@@ -10,25 +10,35 @@ from pathlib import PurePath
 
 from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.protocols import Parser
+from longleaf.indexer.parsers.conversion import OLE_MARK, RTF_MARK, ZIP_MARK, is_old_word
+from longleaf.indexer.parsers.csv import CsvParser
 from longleaf.indexer.parsers.decode import clean, looks_binary, refuse_empty
+from longleaf.indexer.parsers.docx import DocxParser
+from longleaf.indexer.parsers.epub import EpubParser
 from longleaf.indexer.parsers.html import HtmlParser
 from longleaf.indexer.parsers.jsonl import JsonlParser
 from longleaf.indexer.parsers.markdown import MarkdownParser
+from longleaf.indexer.parsers.office import OFFICE_PARSERS
 from longleaf.indexer.parsers.pdf import PdfParser
 from longleaf.indexer.parsers.text import TextParser
+from longleaf.indexer.parsers.zipped import Kind, kind_of
 
 _PDF, _HTML, _TEXT = PdfParser(), HtmlParser(), TextParser()
-PARSERS: tuple[Parser, ...] = (_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT)
+_DOCX, _EPUB = DocxParser(), EpubParser()
+_DOC, _RTF, _ODT, *_OTHER_OFFICE = OFFICE_PARSERS
+PARSERS: tuple[Parser, ...] = (
+    *(_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT, _DOCX, _EPUB, CsvParser()),
+    *OFFICE_PARSERS,
+)
 
 _BY_SUFFIX = {suffix: parser for parser in PARSERS for suffix in parser.suffixes}
 _PDF_MAGIC_BYTES = 1_024  # the header may stand anywhere in the first kilobyte
 _HTML_START = re.compile(
     rb"\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
 )
+_IN_ZIP: dict[Kind, Parser] = {Kind.WORD: _DOCX, Kind.EPUB: _EPUB, Kind.WRITER: _ODT}
 _REFUSED_STARTS = (
-    (b"PK\x03\x04", "a ZIP archive or an Office document"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
-    (b"{\\rtf", "an RTF document"),
+    (OLE_MARK, "an old Office document, but none of Word's"),
     (b"<?xml", "XML"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"%!PS", "PostScript"),
@@ -50,7 +60,16 @@ def parser_for(name: str, data: bytes) -> Parser:
     head = data[:4_096].removeprefix(b"\xef\xbb\xbf")
     if _HTML_START.match(head) is not None:
         return _HTML
+    if head.startswith(RTF_MARK):
+        return _RTF
+    if is_old_word(data):
+        return _DOC
     seen = next((what for magic, what in _REFUSED_STARTS if head.startswith(magic)), "")
+    if data.startswith(ZIP_MARK):
+        kind = kind_of(data, name)
+        if (inside := _IN_ZIP.get(kind)) is not None:
+            return inside
+        seen = kind.value
     if not seen and not looks_binary(data):
         return _TEXT
     raise Rejected(

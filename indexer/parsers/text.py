@@ -21,7 +21,7 @@ class TextParser:
     """A `core.protocols.Parser` for plain text."""
 
     media_type = "text/plain"
-    suffixes: tuple[str, ...] = (".txt", ".text", ".log", ".rst", ".csv", ".tsv")
+    suffixes: tuple[str, ...] = (".txt", ".text", ".log", ".rst")
 
     def parse(
         self, data: bytes, name: str, context: ParseContext = NO_CONTEXT

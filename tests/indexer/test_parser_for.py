@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.indexer.word import docx, paragraph, zipped
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.parsers import PARSERS, parser_for
 
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+ODT = "application/vnd.oasis.opendocument.text"
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -30,6 +34,14 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("page.xml", b'<?xml version="1.0"?>\n<html xmlns="x">', "text/html"),
         ("notes.rst", b"Notes", "text/plain"),
         ("utf16", "Some words".encode("utf-16"), "text/plain"),
+        ("fees.CSV", b"", "text/csv"),
+        ("lease", docx(paragraph("x")), DOCX),
+        ("lease.dotm", b"", DOCX),
+        ("book", zipped({"mimetype": "application/epub+zip"}), "application/epub+zip"),
+        ("text", zipped({"mimetype": ODT}), ODT),
+        ("letter", b"{\\rtf1 text}", "application/rtf"),
+        ("letter", OLE + "WordDocument".encode("utf-16-le"), "application/msword"),
+        ("locked", OLE + "EncryptedPackage".encode("utf-16-le"), "application/msword"),
     ],
 )
 def test_the_suffix_decides_and_else_the_content(name: str, data: bytes, media_type: str) -> None:
@@ -39,9 +51,9 @@ def test_the_suffix_decides_and_else_the_content(name: str, data: bytes, media_t
 @pytest.mark.parametrize(
     ("name", "data", "word"),
     [
-        ("a.docx", b"PK\x03\x04rest", "Office"),
-        ("a.doc", b"\xd0\xcf\x11\xe0rest", "Office"),
-        ("a.rtf", b"{\\rtf1 text}", "RTF"),
+        ("a.zip", zipped({"a": "b"}), "ZIP"),
+        ("a.xlsx", zipped({"[Content_Types].xml": "", "xl/workbook.xml": ""}), "Excel"),
+        ("a.xls", OLE + b"rest", "Office"),
         ("a.xml", b"<?xml version='1.0'?><law>text</law>", "XML"),
         ("a.gz", b"\x1f\x8b\x08", "gzip"),
         ("a.bin", bytes(range(256)), "binary"),
@@ -51,7 +63,7 @@ def test_what_is_not_supported_is_said_with_what_is(name: str, data: bytes, word
     with pytest.raises(Rejected, match=word) as refusal:
         parser_for(name, data)
     assert refusal.value.reason == RejectReason.UNSUPPORTED
-    for suffix in (".pdf", ".html", ".md", ".jsonl", ".txt"):
+    for suffix in (".pdf", ".html", ".md", ".jsonl", ".txt", ".docx", ".rtf", ".epub"):
         assert suffix in refusal.value.hint
 
 
@@ -77,7 +89,7 @@ def test_a_name_that_is_no_unicode_does_not_reach_titles_or_messages() -> None:
 def test_importing_the_parsers_loads_no_library() -> None:
     code = (
         "import sys, longleaf.indexer.parsers as p;"
-        "print([m for m in ('pypdfium2', 'selectolax', 'markdown_it') if m in sys.modules])"
+        "print([m for m in ('pypdfium2', 'selectolax', 'markdown_it', 'lxml') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
