@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
-from longleaf.core.types import Document, MetaValue, Region, Rejection, Role
+from longleaf.core.types import Document, Region, Rejection, Role
 from longleaf.indexer.parsers.conversion import as_docx, true_suffix
 from longleaf.indexer.parsers.decode import clean, refuse_empty
 from longleaf.indexer.parsers.docx_body import StoryReader
@@ -31,7 +31,13 @@ from longleaf.indexer.parsers.docx_notes import (
 )
 from longleaf.indexer.parsers.docx_numbering import Numbering
 from longleaf.indexer.parsers.docx_paragraph import Block, LeftOut
-from longleaf.indexer.parsers.docx_parts import WORD, Parts, local_name, qualified
+from longleaf.indexer.parsers.docx_parts import WORD, Parts, qualified
+from longleaf.indexer.parsers.docx_properties import (
+    TITLE_WITHIN_BLOCKS,
+    core_properties,
+    metadata_of,
+    title_of,
+)
 from longleaf.indexer.parsers.docx_related import RelatedParts
 from longleaf.indexer.parsers.docx_styles import Styles
 from longleaf.indexer.parsers.headings import sections_of
@@ -39,24 +45,8 @@ from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
 
 _ALNUM = re.compile(r"[^\W_]")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_DAY = re.compile(r"\s*(\d{4}(?:-\d\d(?:-\d\d)?)?)(?:T|\s|$)")
 _FEW_CHARS = 200  # a document with pictures and less text than this is probably a pasted scan
-_TITLE_WITHIN_BLOCKS = 40
 _EARLY = 10  # in the first tenth of the text
-
-# What programs and templates write where a title belongs.
-_NO_TITLE = re.compile(
-    r"^\S+\.\w{2,4}$|\.(?:docx?|dotx?|pdf|rtf|wpd|odt)$|^[\w.-]*_[\w.-]*$|"
-    r"^(?:untitled|title|word document|document\d*|\[.*\])$",
-    re.IGNORECASE,
-)
-_PROGRAM_PREFIX = re.compile(r"^Microsoft (?:Office )?Word - ", re.IGNORECASE)
-_CORE_FIELDS = ("title", "creator", "created", "language", "subject", "keywords")
-_CORE_SPACES = (
-    "http://purl.org/dc/elements/1.1/",
-    "http://purl.org/dc/terms/",
-    "http://schemas.openxmlformats.org/package/2006/metadata/core-properties",
-)
 
 
 class DocxParser:
@@ -175,23 +165,27 @@ class _Reader:
         if _ALNUM.search(whole) is None:
             raise self._no_text()
         sections = nest(text.marks, body_chars) or sections_of(whole[:body_chars])
-        core = self._core_properties()
+        core: dict[str, str] = {}
+        try:
+            core = core_properties(self._parts)
+        except Rejected as failure:
+            self._survive(failure)
         return Document(
             text=whole,
             title=self._title(blocks, core.get("title", ""), text),
             sections=sections,
-            metadata=_metadata(core),
+            metadata=metadata_of(core),
             regions=tuple(text.regions),
             warnings=(*self._warnings, *self._what_was_left_out(whole)),
         )
 
     def _title(self, blocks: Sequence[Block], stated: str, text: _Text) -> str:
-        if shown := _title(blocks, stated):
+        if shown := title_of(blocks, stated):
             return shown
         first = min(text.marks, key=lambda mark: mark.rank, default=None)
         if first is not None and first.start_char < text.chars // _EARLY:
             return first.title
-        first_blocks = blocks[:_TITLE_WITHIN_BLOCKS]
+        first_blocks = blocks[:TITLE_WITHIN_BLOCKS]
         lines = [block for block in first_blocks if not block.is_row] or first_blocks
         start = "\n".join(without_places(block.text) for block in lines)
         return title_from(start, self._name)
@@ -244,20 +238,6 @@ class _Reader:
         return found
 
     # --- what else is in the package -----------------------------------------------------------
-
-    def _core_properties(self) -> dict[str, str]:
-        part = self._parts.related("", "core-properties")
-        found: dict[str, str] = {}
-        if part is None:
-            return found
-        try:
-            for _, element in self._parts.events(part, qualified(_CORE_SPACES, _CORE_FIELDS)):
-                value = clean(" ".join((element.text or "").split())).text
-                if value:
-                    found.setdefault(local_name(element), value)
-        except Rejected as failure:
-            self._survive(failure)
-        return found
 
     def _what_was_left_out(self, text: str) -> Iterator[str]:
         left_out = self._story.left_out
@@ -315,36 +295,3 @@ def _note(blocks: list[Block], mark: str) -> Iterator[Block]:
         text = without_places(block.text)
         if text.strip():
             yield Block(text if at else shown + text, role=Role.FOOTNOTE)
-
-
-def _title(blocks: Sequence[Block], stated: str) -> str:
-    """What stands in the title's style, else what the properties state, file names apart."""
-    lines: list[str] = []
-    for at, block in enumerate(blocks):
-        if block.is_title:
-            lines.append(without_places(block.text))
-        elif lines or at >= _TITLE_WITHIN_BLOCKS:
-            break
-    shown = shorten(" ".join(lines))
-    if _ALNUM.search(shown) is not None:
-        return shown
-    stated = _PROGRAM_PREFIX.sub("", shorten(stated))
-    return "" if _NO_TITLE.search(stated) or _ALNUM.search(stated) is None else stated
-
-
-def _metadata(core: Mapping[str, str]) -> dict[str, MetaValue]:
-    metadata: dict[str, MetaValue] = {}
-    authors = tuple(filter(None, (each.strip() for each in core.get("creator", "").split(";"))))
-    if authors:
-        metadata["authors"] = authors
-    if (day := _DAY.match(core.get("created", ""))) is not None:
-        metadata["date"] = day[1]
-    for key in ("language", "subject"):
-        if core.get(key):
-            metadata[key] = core[key]
-    keywords = tuple(
-        filter(None, (each.strip() for each in re.split("[,;]", core.get("keywords", ""))))
-    )
-    if keywords:
-        metadata["keywords"] = keywords
-    return metadata

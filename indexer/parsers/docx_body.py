@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from longleaf.core.types import Role
+from longleaf.indexer.parsers.docx_flow import Flow, row_blocks
 from longleaf.indexer.parsers.docx_notes import ENDNOTE, FOOTNOTE, Notes, Reference, without_places
 from longleaf.indexer.parsers.docx_numbering import NO_LIST, Numbering
-from longleaf.indexer.parsers.docx_paragraph import Block, Fields, LeftOut, Paragraph
+from longleaf.indexer.parsers.docx_paragraph import Block, LeftOut, Paragraph
 from longleaf.indexer.parsers.docx_parts import (
     RELATIONS,
     WORD,
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 _Handler: TypeAlias = "Callable[[_Element], object]"
 
-_LAYOUT_CHARS = 1_000
-"""A cell of several paragraphs and more text than this is a column of a page, not of a table."""
 _HEADING_CHARS = 200
 """A longer paragraph in a heading's style is a clause that borrows its numbering."""
 
@@ -69,20 +67,6 @@ _ROW_TAGS, _CELL_TAGS = word_tags("tr"), word_tags("tc")
 _MATH_SIGNS = {"den": "/", "sup": "^", "sub": "_", "rad": "√"}
 
 
-@dataclass(slots=True)
-class _Flow:
-    """Text that runs on by itself: the body, a cell, a text box, a note."""
-
-    blocks: list[Block] = field(default_factory=list)
-    open: list[Paragraph] = field(default_factory=list)
-    fields: Fields = field(default_factory=Fields)
-    carried: str = ""  # of paragraphs whose marks are deleted
-    carried_after: list[Block] = field(default_factory=list)
-
-    def emit(self, blocks: Iterable[Block]) -> None:
-        (self.open[-1].after if self.open else self.blocks).extend(blocks)
-
-
 class StoryReader:
     """Reads the main part, notes and headers of one document, which count lists together.
 
@@ -100,7 +84,7 @@ class StoryReader:
         self._styles = styles
         self._numbering = numbering
         self._related = related
-        self._flows: list[_Flow] = []
+        self._flows: list[Flow] = []
         self._rows: list[list[list[Block]]] = []
         self._choices: list[bool] = []
         self._math_sign = ""
@@ -116,7 +100,7 @@ class StoryReader:
 
     def read(self, events: Iterable[tuple[str, _Element]]) -> list[Block]:
         """The blocks of one part, in reading order."""
-        self._flows.append(_Flow())
+        self._flows.append(Flow())
         for event, element in events:
             if self._leaving_out is not None:
                 if event == "end" and element is self._leaving_out:
@@ -301,7 +285,7 @@ class StoryReader:
     # --- flows, tables, notes ------------------------------------------------------------------
 
     def _start_flow(self, _: _Element) -> None:
-        self._flows.append(_Flow())
+        self._flows.append(Flow())
 
     def _end_flow(self) -> list[Block]:
         flow = self._flows[-1]
@@ -334,7 +318,7 @@ class StoryReader:
 
     def _end_row(self, element: _Element) -> None:
         cells = [cell for cell in self._rows.pop() if cell]
-        self._flows[-1].emit(_row(cells))
+        self._flows[-1].emit(row_blocks(cells))
         forget(element)
 
     def _end_reference(self, element: _Element, kind: str) -> None:
@@ -379,30 +363,6 @@ class StoryReader:
     def _end_math_text(self, element: _Element) -> None:
         self._paragraph().add_text(self._math_sign + (element.text or ""))
         self._math_sign = ""
-
-
-def _row(cells: list[list[Block]]) -> Iterator[Block]:
-    """A row from its cells that hold something: one line, or paragraphs where it is layout."""
-    own = [[block for block in cell if not block.is_row] for cell in cells]
-    filled = [cell for cell in own if cell]
-    if _is_layout(filled):
-        for cell in cells:
-            yield from cell
-        return
-    if filled:
-        words = (" ".join(" ".join(block.text.split()) for block in cell) for cell in filled)
-        yield Block(" | ".join(words), is_row=True)
-    for cell in cells:
-        yield from (block for block in cell if block.is_row)
-
-
-def _is_layout(cells: list[list[Block]]) -> bool:
-    if len(cells) == 1:
-        (only,) = cells
-        return len(only) > 1 or only[0].rank > 0 or len(only[0].text) > _LAYOUT_CHARS
-    return any(
-        len(cell) > 1 and sum(len(block.text) for block in cell) > _LAYOUT_CHARS for cell in cells
-    )
 
 
 def _by_tag(namespaces: Collection[str], handlers: dict[str, _Handler]) -> dict[str, _Handler]:

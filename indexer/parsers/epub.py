@@ -47,7 +47,7 @@ class EpubParser:
         pages = _Pages(package)
         for done, item in enumerate(book.pages, 1):
             pages.add(item, book.contents)
-            context.on_progress("read", done, len(book.pages))
+            context.on_progress("parse", done, len(book.pages))
         text = pages.text()
         if not text:
             raise NoTextFound(
