@@ -27,7 +27,8 @@ from longleaf.indexer.parsers.pdf_page import SourcePage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_EDGE_LINES = 4  # from the top, and from the bottom
+_EDGE_LINES = 6  # looked at from the top, and from the bottom
+_MOST_LINES = 4  # of a header; a page that repeats more of them is a copy of another
 _EDGE_SHARE = 0.3  # of the page's height
 _SIDE_SHARE = 0.1  # of the page's width, for what is written up the margin
 _SAME_PLACE = 4.0  # points
@@ -92,7 +93,7 @@ class RepeatedFinder:
 
     def lines(self) -> Repeated:
         """The repeated lines of all pages heard of."""
-        cuts: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        cuts: defaultdict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
         firsts: defaultdict[int, set[int]] = defaultdict(set)
         groups: defaultdict[tuple[str, str, int], list[_EdgeLine]] = defaultdict(list)
         for line in self._lines:
@@ -103,9 +104,13 @@ class RepeatedFinder:
                     if is_first:
                         firsts[line.page].add(line.start)
                     else:
-                        cuts[line.page].append((line.start, line.end))
+                        cuts[line.page, line.edge].add((line.start, line.end))
+        by_page: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
+        for (page, _), spans in cuts.items():
+            if len(spans) <= _MOST_LINES:
+                by_page[page] |= spans
         return Repeated(
-            {page: sorted(set(spans)) for page, spans in cuts.items()},
+            {page: sorted(spans) for page, spans in by_page.items()},
             {page: frozenset(starts) for page, starts in firsts.items()},
         )
 

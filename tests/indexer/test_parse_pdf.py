@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.indexer.pdfs import Mark, lines_pdf
 
@@ -118,6 +118,7 @@ def test_threads_may_parse_at_once() -> None:
     assert len(texts) == 20 and len(set(texts)) == 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 900))
 def test_damaged_files_end_in_a_named_outcome(noise: bytes, at: int) -> None:
     whole = lines_pdf([["Some words"]], marks=(Mark("Some", 1),))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.indexer.parsers.pdf_page import RUN, SourcePage
@@ -110,6 +110,7 @@ def _letters(text: str) -> str:
     return re.sub("[\\s\\-\0\x02\ufffe\u00ad\ufffd]", "", text)
 
 
+@settings(deadline=None)
 @given(st.lists(_CHARS, max_size=5))
 def test_the_places_hold_for_any_characters(sources: list[str]) -> None:
     pages = [page_of(characters, number) for number, characters in enumerate(sources, 1)]
@@ -133,6 +134,7 @@ def test_the_places_hold_for_any_characters(sources: list[str]) -> None:
         assert _letters(text[start:end]) == _letters(source)
 
 
+@settings(deadline=None)
 @given(_CHARS, st.data())
 def test_pieces_in_any_order_lose_nothing(characters: str, data: st.DataObject) -> None:
     page = page_of(characters)
