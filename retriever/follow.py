@@ -67,6 +67,7 @@ class Follower:
         self._fill_seq = 0
         self._following = threading.Lock()
         self._stopping = threading.Event()
+        self._yielding = threading.Event()
 
     @property
     def applied_seq(self) -> int:
@@ -99,7 +100,9 @@ class Follower:
                     "are no longer in the log.",
                     "Make it anew: longleaf rebuild",
                 )
-            while changes := self.catalog.changes_since(self._applied_seq, self._flush_documents):
+            while not self._yielding.is_set() and (
+                changes := self.catalog.changes_since(self._applied_seq, self._flush_documents)
+            ):
                 # A document's last op is enough: its current state is what gets applied.
                 document_ids = sorted({change.document_id for change in changes})
                 self._apply(document_ids)
@@ -112,6 +115,10 @@ class Follower:
     def stop(self) -> None:
         """End `catch_up`, in whatever thread it runs, after the batch under way; for good."""
         self._stopping.set()
+
+    def give_way(self, give: bool) -> None:
+        """Have `catch_up` return after the batch under way, and at once if called again."""
+        self._yielding.set() if give else self._yielding.clear()
 
     def show_life(self) -> None:
         """Tell the catalog that this follower still needs the log behind its seq."""
@@ -164,10 +171,30 @@ class FollowerThread:
         self._interval_seconds = interval_seconds
         self._retry_seconds = retry_seconds
         self._stop = threading.Event()
+        self._paused = False
+        self._at_work = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="longleaf-follower", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def pause(self) -> None:
+        """Follow no more after the batch under way, until `resume`."""
+        self._paused = True
+        self.follower.give_way(True)
+
+    def resume(self) -> None:
+        """Go on where `pause` stopped."""
+        self.follower.give_way(False)
+        self._paused = False
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether it is paused and its last batch is done."""
+        if not self._paused or not self._at_work.acquire(blocking=False):
+            return False
+        self._at_work.release()
+        return True
 
     def stop(self) -> None:
         """Finish the batch under way and end."""
@@ -180,8 +207,9 @@ class FollowerThread:
         seen_at = 0.0
         while not self._stop.is_set():
             try:
-                if self.follower.lag() != 0:
-                    self.follower.catch_up()
+                with self._at_work:
+                    if not self._paused and self.follower.lag() != 0:
+                        self.follower.catch_up()
                 if time.monotonic() - seen_at > _SEEN_EVERY_SECONDS:
                     self.follower.show_life()
                     seen_at = time.monotonic()

@@ -365,6 +365,11 @@ class Catalog(CatalogReader):
         with self._database.writing() as connection:
             return feed.ask_for_compaction(connection)
 
+    def note_compaction_failure(self, reason: str) -> None:
+        """Say why an index could not be made anew, for whoever asked for it."""
+        with self._database.writing() as connection:
+            feed.note_compaction_failure(connection, reason)
+
 
 def _nothing_else(_connection: Connection, _results: Sequence[PutResult]) -> None: ...
 

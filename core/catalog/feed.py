@@ -32,6 +32,7 @@ PHRASE_OVERHANG_CHARS = 160
 """How far a passage's phrase text runs into what follows, so that phrases across a border count."""
 
 _COMPACTION_ASKED = "compaction_asked"
+_COMPACTION_FAILURE = "compaction_failure"
 
 FOLLOWER_FORGOTTEN_SECONDS = 7 * 24 * 3600.0
 """A follower not seen for so long no longer holds the log back; it rebuilds when it returns."""
@@ -168,9 +169,23 @@ def ask_for_compaction(connection: Connection) -> int:
     """Enter such a request; returns its number."""
     number = compaction_asked(connection) + 1
     meta = schema.meta
-    connection.execute(delete(meta).where(meta.c.key == _COMPACTION_ASKED))
+    old = (_COMPACTION_ASKED, _COMPACTION_FAILURE)
+    connection.execute(delete(meta).where(meta.c.key.in_(old)))
     connection.execute(insert(meta).values(key=_COMPACTION_ASKED, value=str(number)))
     return number
+
+
+def note_compaction_failure(connection: Connection, reason: str) -> None:
+    """Say why an index could not be made anew, for whoever asked for it."""
+    meta = schema.meta
+    connection.execute(delete(meta).where(meta.c.key == _COMPACTION_FAILURE))
+    connection.execute(insert(meta).values(key=_COMPACTION_FAILURE, value=reason))
+
+
+def compaction_failure(connection: Connection) -> str | None:
+    """What went wrong since the last request, if anything did."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == _COMPACTION_FAILURE)
+    return connection.execute(stored).scalar()
 
 
 def collect_garbage(connection: Connection) -> list[str]:

@@ -320,6 +320,11 @@ class CatalogReader:
         with self._database.reading() as connection:
             return feed.compaction_asked(connection)
 
+    def compaction_failure(self) -> str | None:
+        """Why an index could not be made anew since then; None when nothing went wrong."""
+        with self._database.reading() as connection:
+            return feed.compaction_failure(connection)
+
     def changes_since(self, seq: int, limit: int = 1000) -> list[Change]:
         """Log rows after `seq`, oldest first."""
         with self._database.reading() as connection:

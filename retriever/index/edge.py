@@ -6,6 +6,9 @@ fingerprint of what made the vectors, so a copied folder carries both. It knows 
 model. Trade-off: the scan grows with the shard and the folder takes one process, for exact
 recall, no tuning and no server.
 
+Deleted passages leave searches at once and the files when the shard is made anew (`compaction`);
+the state counts what speaks for that.
+
 Threads: searches run while a write runs, and writes take turns. Queries release the GIL; updates,
 `flush` (its fsyncs: 0.02-0.7 s) and `optimize` hold it for as long as they run, so a server keeps
 its shard in another process (`process.IndexProcess`).
@@ -13,8 +16,11 @@ its shard in another process (`process.IndexProcess`).
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,9 +31,9 @@ import structlog
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
+from longleaf.retriever.index import compaction, edge_folder
 from longleaf.retriever.index import edge_filter as ef
-from longleaf.retriever.index import edge_folder
-from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
+from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, ShardState, TakenFolder
 from longleaf.retriever.index.sparse import encoder
 
 if TYPE_CHECKING:
@@ -51,15 +57,20 @@ class EdgeIndex:
     """`core.protocols.PassageIndex` in a local folder. Made by `open`."""
 
     def __init__(
-        self, taken: edge_folder.TakenFolder, shard: qe.EdgeShard, state: dict[str, Any]
+        self, taken: TakenFolder, shard: qe.EdgeShard, state: ShardState, home: Path
     ) -> None:
+        """`home` is where the state is kept: the index's folder, or the shard's own until it is
+        taken over."""
         import qdrant_edge as qe
 
-        self.fingerprint: str = state["fingerprint"]
+        self.fingerprint = state.fingerprint
         self._taken = taken
         self._shard = shard
         self._state = state
+        self._home = home
         self._writing = threading.Lock()
+        self._closed = False
+        self._let_go = False
         self._indexed_keys = set(shard.info().payload_schema)
         # Names that were ever seen since opening; one too many only costs time.
         facet = qe.FacetRequest(ef.COLLECTION, limit=_ALL_COLLECTIONS, exact=True)
@@ -72,45 +83,82 @@ class EdgeIndex:
 
     @classmethod
     def open(
-        cls, folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+        cls,
+        folder: Path,
+        dim: int,
+        fingerprint: str,
+        change_log: ChangeLog | None = None,
+        taken: TakenFolder | None = None,
     ) -> EdgeIndex:
-        """The index in `folder`, made when there is none.
+        """The index in `folder`, made when there is none; what crashes left in it is removed.
 
-        One that following `change_log` cannot make right is removed and made anew, empty: it
-        stopped below the log's horizon and missed deletions, is ahead of the log or followed
-        another history of it, or was left in the middle of its first fill.
+        One of an older Longleaf is removed and made anew, empty; so is one that following
+        `change_log` cannot make right: it stopped below the log's horizon and missed deletions, is
+        ahead of the log or followed another history of it, or was left in the middle of its first
+        fill. `taken` is the folder's lock where the caller has it already.
         Raises GenerationMismatch when it was made by another `fingerprint` or `dim`, IndexLocked
         when another process (or this one) has it open, CatalogBroken when the folder holds
         something else or cannot be read.
         """
-        opened = cls._load(folder, dim, fingerprint)
+        edge_folder.make_if_missing(folder, dim, fingerprint)
+        edge_folder.check_made_by(folder, dim, fingerprint)
+        taken = taken or TakenFolder(folder)
         try:
+            # Read again: until it was taken, its owner could still move it on.
+            state = edge_folder.read_state(folder)
+            if state is None:
+                _log.warning("index.rebuilt", reason=edge_folder.OLDER)
+                state = edge_folder.start_anew(taken, dim, fingerprint)
+            edge_folder.remove_others(folder, state)
+            opened = cls._load(taken, state, folder)
             # The log is asked now that nobody else can move this index on.
-            why = edge_folder.why_unusable(opened._state, opened.passage_count(), change_log)
+            why = edge_folder.why_unusable(state, opened.passage_count(), change_log)
+            if why is not None:
+                _log.warning("index.rebuilt", reason=why)
+                opened._shard.close()
+                state = edge_folder.start_anew(taken, dim, fingerprint)
+                opened = cls._load(taken, state, folder)
         except BaseException:
-            opened.close()
+            taken.close()
             raise
-        if why is not None:
-            _log.warning("index.rebuilt", reason=why)
-            opened._shard.close()
-            opened._taken.remove()
-            opened = cls._load(folder, dim, fingerprint)
         if change_log is not None:  # written with the next seq
-            opened._state["epoch"] = change_log.epoch()
+            opened._state = replace(opened._state, epoch=change_log.epoch())
+        if state.in_use:
+            edge_folder.write_state(folder, opened._state)
         return opened
 
     @classmethod
-    def _load(cls, folder: Path, dim: int, fingerprint: str) -> EdgeIndex:
-        taken, shard, state = edge_folder.open_shard(folder, dim, fingerprint)
+    def open_aside(cls, folder: Path, shard: str, taken: TakenFolder) -> EdgeIndex:
+        """A copy that `copy_aside` made and a compactor worked on, to be followed up and searched.
+
+        Its state is kept beside it, and nobody else opens it, before `take_over`.
+        """
+        home = folder / shard
+        state = edge_folder.read_state(home)
+        assert state is not None
+        return cls._load(taken, state, home, folder)
+
+    @classmethod
+    def _load(
+        cls, taken: TakenFolder, state: ShardState, home: Path, folder: Path | None = None
+    ) -> EdgeIndex:
+        folder = folder or home
+        shard = edge_folder.load_shard(folder, state)
+        if state.in_use and state.erase_since is None:
+            state = replace(state, erase_since=time.time())
         try:
-            return cls(taken, shard, state)
+            return cls(taken, shard, state, home)
         except Exception as error:  # files are missing; the engine raises nothing finer
             shard.close()
-            taken.close()
             raise edge_folder.damaged(folder, error) from error
 
+    @property
+    def state(self) -> ShardState:
+        """Where it stands: what is durable, and what was written since."""
+        return self._state
+
     def indexed_seq(self) -> int:
-        return int(self._state["indexed_seq"])
+        return self._state.indexed_seq
 
     def put(self, entries: Sequence[IndexEntry]) -> None:
         """Replace documents whole. New passages appear before old ones go, never neither."""
@@ -124,6 +172,7 @@ class EdgeIndex:
             if seen is None or entry.revision_id >= seen.revision_id:
                 newest[entry.document_id] = entry
         with self._writing:
+            self._note_use()
             self._collections |= {entry.collection for entry in newest.values()}
             gone: set[int] = set()
             for document_id, points in self._points_of(newest).items():
@@ -136,33 +185,99 @@ class EdgeIndex:
                 self._index_ranges({key for point in batch for key in point.payload or {}})
                 self._shard.update(qe.UpdateOperation.upsert_points(batch))
                 gone.difference_update(_integer(point.id) for point in batch)
-            for stale in _batches(gone, _IDS_PER_REQUEST):
-                self._shard.update(qe.UpdateOperation.delete_points(list(stale)))
+                self._note_changes(put=len(batch))
+            self._delete_points(gone)
 
     def delete(self, document_ids: Sequence[int]) -> None:
-        import qdrant_edge as qe
-
         with self._writing:
+            self._note_use()
             for batch in _batches(document_ids, _IDS_PER_REQUEST):
-                gone = qe.Filter(must=[qe.FieldCondition(ef.DOCUMENT, match=qe.MatchAny(batch))])
-                self._shard.update(qe.UpdateOperation.delete_points_by_filter(gone))
+                stored = self._points_of(batch)
+                self._delete_points([point for points in stored.values() for point in points])
 
     def flush(self, seq: int) -> None:
         with self._writing:
-            self._shard.flush()
-            state = {**self._state, "indexed_seq": seq}
-            edge_folder.write_state(self._taken.folder, state)
-            self._state = state
+            self._flush(seq)
 
     def optimize(self) -> bool:
         """Make int8 codes for new passages and drop deleted ones; True if there was anything to do.
 
-        Without it all is found, only slower (100,000 passages: 16 against 3 ms for dense). It takes
-        58 s and 2.2 GB for 100,000 new passages and holds the GIL throughout, so never call it in
-        a process that answers requests: `longleaf rebuild` and bulk indexing do before they close.
+        Without it all is found, only slower (100,000 passages: 16 against 3 ms for dense), and what
+        was deleted stays in the files. Searches go on meanwhile; a child process works on a copy,
+        and only loading that stops every thread (100,000 passages: under a second).
+        Raises CompactionFailed, with nothing changed, when disk or memory are short.
         """
         with self._writing:
-            return self._shard.optimize()
+            if not compaction.is_worth_it(self._state):
+                return False
+            self._flush(self._state.indexed_seq)
+            folder, old = self._taken.folder, self._state.shard
+            state = _made_anew(self._state, edge_folder.new_shard_name())
+            target = folder / state.shard
+            compaction.compact_copy(folder / old, target, state.dim, self.passage_count())
+            self._shard = edge_folder.load_shard(folder, state)
+            edge_folder.write_state(folder, state)
+            self._state = state
+            # Not closed: a search may be under way in it; with its last one it goes by itself.
+            shutil.rmtree(folder / old)
+            return True
+
+    def copy_aside(self, shard: str, asked: int = 0) -> None:
+        """Copy all there is into the folder `shard` beside this one; writes wait, searches do not.
+
+        The copy carries the seq that it stands at, and the request (`asked`) that it fulfils.
+        Raises CompactionFailed when there is no room.
+        """
+        with self._writing:
+            self._flush(self._state.indexed_seq)
+            folder = self._taken.folder
+            source, target = folder / self._state.shard, folder / shard
+            compaction.require_room(source, self.passage_count())
+            compaction.copy_shard(source, target)
+            state = _made_anew(self._state, shard)
+            edge_folder.write_state(target, replace(state, asked=max(asked, state.asked)))
+
+    def let_go(self, gone: bool) -> None:
+        """Another index is to `take_over`: this one writes its state no more, closing included."""
+        with self._writing:
+            self._let_go = gone
+
+    def take_over(self) -> None:
+        """From now on the folder's index is this one: what `open_aside` opened takes its place."""
+        with self._writing:
+            self._shard.flush()
+            edge_folder.write_state(self._taken.folder, self._state)
+            (self._home / edge_folder.SIDECAR).unlink()
+            self._home = self._taken.folder
+
+    def _flush(self, seq: int) -> None:
+        assert not self._let_go
+        self._shard.flush()
+        state = replace(self._state, indexed_seq=seq)
+        edge_folder.write_state(self._home, state)
+        self._state = state
+
+    def _note_use(self) -> None:
+        """Before anything is written: a crash from here on leaves bytes that no flush knows of."""
+        if not self._state.in_use:
+            self._state = replace(self._state, in_use=True)
+            edge_folder.write_state(self._home, self._state)
+
+    def _note_changes(self, put: int = 0, deleted: int = 0) -> None:
+        since = self._state.erase_since
+        self._state = replace(
+            self._state,
+            unoptimized_points=self._state.unoptimized_points + put,
+            deleted_points=self._state.deleted_points + deleted,
+            erase_since=time.time() if deleted and since is None else since,
+        )
+
+    def _delete_points(self, points: Iterable[int]) -> None:
+        import qdrant_edge as qe
+
+        for batch in _batches(points, _IDS_PER_REQUEST):
+            self._shard.update(qe.UpdateOperation.delete_points(list(batch)))
+            self._note_changes(deleted=len(batch))
 
     def search_dense(
         self, vector: FloatArray, index_filter: IndexFilter, limit: int
@@ -219,10 +334,23 @@ class EdgeIndex:
 
         return self._shard.count(qe.CountRequest(exact=True))
 
+    def points_count(self) -> int:
+        """The same at once; it may be a little off where the engine has yet to tidy."""
+        return self._shard.info().points_count
+
     def close(self) -> None:
         with self._writing:
-            self._shard.close()
-            self._taken.close()
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self._state.in_use and not self._let_go:
+                    # What no seq covers yet is put again, but it is no crash's leftover.
+                    self._state = replace(self._state, in_use=False)
+                    self._flush(self._state.indexed_seq)
+            finally:
+                self._shard.close()
+                self._taken.close()
 
     def _ranked(
         self, query: qe.Query, only: qe.Filter, limit: int, params: qe.SearchParams
@@ -313,10 +441,10 @@ class EdgeIndex:
 
     def _checked(self, vector: FloatArray, what: str) -> FloatArray:
         """The engine takes NaN without a word and never finds such a point again."""
-        if vector.shape != (self._state["dim"],):
+        if vector.shape != (self._state.dim,):
             raise GenerationMismatch(
                 f"{what} has a vector of shape {vector.shape}; the index holds dim "
-                f"{self._state['dim']}.",
+                f"{self._state.dim}.",
                 edge_folder.REBUILD,
             )
         if not np.isfinite(vector).all():
@@ -324,6 +452,18 @@ class EdgeIndex:
                 f"{what} has a vector that is not finite.", "Index the document again."
             )
         return vector
+
+
+def _made_anew(state: ShardState, shard: str) -> ShardState:
+    """The state of a shard that is made of `state`'s: nothing is left to tidy."""
+    return replace(
+        state,
+        shard=shard,
+        unoptimized_points=0,
+        deleted_points=0,
+        erase_since=None,
+        in_use=False,
+    )
 
 
 def _lexical(query: LexicalQuery) -> qe.Query:

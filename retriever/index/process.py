@@ -4,20 +4,17 @@ The engine's writes stop every thread of the process they run in (100 points: 65
 0.7 s), so a server that also follows the catalog keeps its shard elsewhere. `IndexProcess` starts
 `worker`, asks it, and starts it again when it dies; searches meanwhile raise IndexUnavailable. It
 knows no vectors and no SQL: the child follows the catalog by itself, so nothing is lost with it.
+When the child's shard is to be made anew, a second child takes over from the first (`handover`).
 Trade-off: 0.1-0.5 ms for each call, and in the child a search still waits for an update or a flush.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,9 +25,11 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.errors import IndexUnavailable, LongleafError
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.follow import Progress
-from longleaf.retriever.index import frames
-from longleaf.retriever.index.child import AGAIN, Child, how_ended
+from longleaf.retriever.index import edge_folder, frames
+from longleaf.retriever.index.child import AGAIN, Child, Retired, Starting, start_child
+from longleaf.retriever.index.edge_folder import TakenFolder
 from longleaf.retriever.index.frames import Frame, ids_array
+from longleaf.retriever.index.handover import Handover
 
 if TYPE_CHECKING:
     from longleaf.core.types import FloatArray
@@ -38,6 +37,12 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 """How often the child is asked how far it has come, and so how soon an idle one is missed."""
 
+_HANDOVER_POLL_SECONDS = 0.1
+_REST_AFTER_HANDOVER = 5.0
+"""Times as long as it took, no other begins by itself: under a load of writes each is a longer one
+than the one before."""
+
+_HANDOVER_RETRY_SECONDS = 300.0
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
@@ -55,18 +60,29 @@ class IndexProcess:
         folder: Path,
         flush_documents: int,
         connections: int,
+        erase_seconds: float | None,
+        taken: TakenFolder,
     ) -> None:
         self.fingerprint = generation.fingerprint
         self._catalog = catalog
+        self._folder = folder
+        self._dim = generation.dim
         self._connections = connections
+        # The folder's lock is this process's, so that it never changes hands between children.
+        self._taken = taken
         self._place = {
             "home": str(catalog.folder),
             "folder": str(folder),
             "generation": asdict(generation),
             "flush_documents": flush_documents,
+            "erase_seconds": erase_seconds,
+            "lock": taken.fileno(),
         }
         self._child: Child | None = None
-        self._starting: subprocess.Popen[bytes] | None = None
+        self._starting: Starting | None = None
+        self._handover: Handover | None = None
+        self._rested_at = 0.0
+        self._retry_at = 0.0
         self._why_gone = "The index process is not there yet."
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -82,12 +98,25 @@ class IndexProcess:
         folder: Path,
         flush_documents: int = 2000,
         connections: int = 4,
+        erase_seconds: float | None = None,
     ) -> IndexProcess:
         """Start the child and wait until it can be asked; `connections` searches run at once.
 
-        Raises what `EdgeIndex.open` raises, and IndexUnavailable when the child dies meanwhile.
+        `erase_seconds`: how long what was deleted may stay in the index's files (None: until the
+        shard is made anew for other reasons). Raises what `EdgeIndex.open` raises, and
+        IndexUnavailable when the child dies meanwhile.
         """
-        opened = cls(catalog, generation, folder, flush_documents, connections)
+        edge_folder.make_if_missing(folder, generation.dim, generation.fingerprint)
+        edge_folder.check_made_by(folder, generation.dim, generation.fingerprint)
+        opened = cls(
+            catalog,
+            generation,
+            folder,
+            flush_documents,
+            connections,
+            erase_seconds,
+            TakenFolder(folder),
+        )
         opened._thread.start()
         try:
             opened._first.result()
@@ -125,7 +154,7 @@ class IndexProcess:
 
     def passage_count(self) -> int:
         """Asked beside the searches, so that it answers when all of them are busy."""
-        return _integers(self._living().control("passage_count").arrays[0])[0]
+        return _integers(self._control("passage_count").arrays[0])[0]
 
     # --- following -----------------------------------------------------------------------------
 
@@ -143,10 +172,10 @@ class IndexProcess:
     def lag(self) -> int:
         """How many changes the index is behind."""
         head_seq = self._catalog.head_seq()
-        return max(0, head_seq - int(self._living().control("status").header["applied_seq"]))
+        return max(0, head_seq - int(self._control("status").header["applied_seq"]))
 
     def indexed_seq(self) -> int:
-        return int(self._living().control("status").header["indexed_seq"])
+        return int(self._control("status").header["indexed_seq"])
 
     def catch_up(self, progress: Progress | None = None) -> int:
         """Wait until the child has applied all that there is now; returns how many changes.
@@ -190,8 +219,9 @@ class IndexProcess:
         self._wake.set()
         starting = self._starting
         if starting is not None:
-            starting.kill()
+            starting.process.kill()
         self._thread.join()
+        self._taken.close()
 
     def _living(self) -> Child:
         child = self._child
@@ -200,14 +230,26 @@ class IndexProcess:
         return child
 
     def _ask(self, ask: str, header: Mapping[str, Any], *arrays: Any) -> Frame:
-        return self._living().ask(ask, header, *arrays)
+        while True:
+            try:
+                return self._living().ask(ask, header, *arrays)
+            except Retired:
+                continue  # another is there already
+
+    def _control(self, ask: str) -> Frame:
+        while True:
+            try:
+                return self._living().control(ask)
+            except Retired:
+                continue
 
     def _supervise(self) -> None:
         retry_seconds = 0.0
         while not self._closing.is_set():
             started = time.monotonic()
             try:
-                child = self._start()
+                self._starting = self._start()
+                child = self._starting.greet()
             except Exception as error:
                 self._why_gone = f"The index process cannot be started: {error}"
                 if not self._first.done():
@@ -219,7 +261,7 @@ class IndexProcess:
                 self._child = child
                 if not self._first.done():
                     self._first.set_result(None)
-                self._watch(child)
+                child = self._watch(child)
                 if self._closing.is_set():
                     self._why_gone = "The index process is closed."
                     child.end(gently=True)
@@ -227,6 +269,8 @@ class IndexProcess:
                     ended = child.end(gently=False)
                     self._why_gone = f"The index process has ended ({ended})."
                     _log.warning("index.process_ended", how=ended)
+            finally:
+                self._starting = None
             if time.monotonic() - started > _STEADY_SECONDS:
                 retry_seconds = 0.0
             self._rest(retry_seconds)
@@ -237,58 +281,53 @@ class IndexProcess:
         if not self._closing.is_set():
             self._wake.wait(seconds)
 
-    def _watch(self, child: Child) -> None:
-        """Return when the child is gone, hangs, or is to be closed."""
+    def _watch(self, child: Child) -> Child:
+        """Return the child that was asked last: when it is gone, hangs, or is to be closed."""
         while not self._closing.is_set():
-            with suppress(LongleafError):
-                child.control("status")
+            try:
+                child = self._tend(child, child.control("status").header)
+            except LongleafError as error:
+                self._give_up_handover(str(error))
             if child.lost:
-                return
-            self._rest(POLL_SECONDS)
+                break
+            self._rest(POLL_SECONDS if self._handover is None else _HANDOVER_POLL_SECONDS)
+        self._give_up_handover("The index process has ended.")
+        return child
 
-    def _start(self) -> Child:
-        with ExitStack() as undo:
-            pairs = [socket.socketpair() for _ in range(1 + self._connections)]
-            ours, theirs = zip(*pairs, strict=True)
-            for each in ours:
-                undo.callback(each.close)
-            try:
-                process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    [
-                        sys.executable,
-                        "-P",  # a file in the working folder must not stand in for a module
-                        "-m",
-                        "longleaf.retriever.index.worker",
-                        str(os.getpid()),
-                        *(str(each.fileno()) for each in theirs),
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[each.fileno() for each in theirs],
-                    process_group=0,
+    def _tend(self, child: Child, status: Mapping[str, Any]) -> Child:
+        """Begin a handover when one is due, or go on with it; returns the child to be asked now."""
+        handover = self._handover
+        if handover is None:
+            now = time.monotonic()
+            early = now < self._retry_at or (now < self._rested_at and not status["asked"])
+            if status["due"] is not None and not early:
+                self._handover = Handover(
+                    self._catalog, self._folder, self._dim, self._start, child, status["due"]
                 )
-            finally:
-                # The child's ends must be its alone: only then does each side hear the other die.
-                for each in theirs:
-                    each.close()
-            undo.callback(process.wait)
-            undo.callback(process.kill)
-            self._starting = process
-            undo.callback(setattr, self, "_starting", None)
-            if self._closing.is_set():
-                raise IndexUnavailable("The index process is closed.")
-            try:
-                ours[0].sendall(frames.encode(Frame(self._place)))
-                hello = frames.receive(ours[0]).header
-            except (OSError, EOFError):
-                how = how_ended(process.wait())
-                raise IndexUnavailable(f"The index process ended at its start ({how}).") from None
-            if "error" in hello:
-                raise frames.error_from_json(hello["error"])
-            assert hello["fingerprint"] == self.fingerprint
-            self._starting = None
-            undo.pop_all()
-            return Child(process, ours[0], ours[1:], hello, self._wake)
+            return child
+        new = handover.step(status)
+        if new is None:
+            return child
+        self._child, self._handover = new, None
+        handover.finish()
+        took = time.monotonic() - handover.started
+        self._rested_at = time.monotonic() + _REST_AFTER_HANDOVER * took
+        return new
+
+    def _give_up_handover(self, reason: str) -> None:
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            _log.warning("index.compaction_failed", reason=reason, stage=handover.stage)
+            handover.abandon()
+            self._retry_at = time.monotonic() + _HANDOVER_RETRY_SECONDS
+            with suppress(Exception):
+                self._catalog.note_compaction_failure(reason)
+
+    def _start(self, shard: str | None = None) -> Starting:
+        if self._closing.is_set():
+            raise IndexUnavailable("The index process is closed.")
+        place = {**self._place, "shard": shard}
+        return start_child(place, self._connections, self._taken.fileno(), self._wake)
 
 
 def _follows_by_itself() -> NoReturn:

@@ -4,37 +4,40 @@ Started by `process.IndexProcess` as `python -m longleaf.retriever.index.worker 
 the first descriptor is for control, each other one is served by a thread of its own. It loads no
 model, listens nowhere and reads no setting: all that it must know comes in the first frame. It
 lives no longer than its parent and may be killed at any time, because the catalog is the truth.
+Its parent may have it copy its shard, start another one of it on the copy, made anew, and let that
+one take over (`handover`).
 Trade-off: a second interpreter (41 MB of its own with an empty index); in return the pauses of the
 engine, whose updates and flushes stop every thread of their process, never reach the event loop.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.children import end_with_parent, log_plainly
+from longleaf.core.errors import LongleafError
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.follow import Follower, FollowerThread
-from longleaf.retriever.index import frames
+from longleaf.retriever.index import compaction, frames
 from longleaf.retriever.index.edge import EdgeIndex
+from longleaf.retriever.index.edge_folder import TakenFolder
 from longleaf.retriever.index.frames import Frame, ids_array, scores_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_PR_SET_PDEATHSIG = 1
 
 _log = structlog.get_logger(__name__)
 
@@ -42,9 +45,14 @@ _log = structlog.get_logger(__name__)
 class Worker:
     """One index, its follower, and what is asked of them."""
 
-    def __init__(self, index: EdgeIndex, thread: FollowerThread) -> None:
+    def __init__(
+        self, index: EdgeIndex, thread: FollowerThread, folder: Path, erase_seconds: float | None
+    ) -> None:
         self._index = index
         self._thread = thread
+        self._folder = folder
+        self._erase_seconds = erase_seconds
+        self._copied: dict[str, Any] | None = None
 
     def serve(self, connection: socket.socket) -> None:
         """Answer one frame after another until told to shut down or the parent is gone."""
@@ -53,7 +61,9 @@ class Worker:
             if asked.header["ask"] == "shutdown":
                 return
             try:
-                answer = frames.encode(Frame(self.standing(), self._arrays(asked)))
+                arrays = self._arrays(asked)
+                status = self._status() if asked.header["ask"] == "status" else {}
+                answer = frames.encode(Frame({**self.standing(), **status}, arrays))
             except Exception as error:
                 header = {**self.standing(), "error": frames.error_to_json(error)}
                 answer = frames.encode(Frame(header))
@@ -67,12 +77,64 @@ class Worker:
             "failure": self._thread.failure,
         }
 
+    def _status(self) -> dict[str, Any]:
+        """What only the parent's watch asks: is the shard to be made anew, and how far is that?"""
+        asked = self._thread.follower.catalog.compaction_asked()
+        state = self._index.state
+        return {
+            "asked": asked > state.asked,
+            "due": compaction.why_due(
+                state, self._index.points_count(), time.time(), self._erase_seconds, asked
+            ),
+            "shard": state.shard,
+            "copied": self._copied,
+            "at_rest": self._thread.at_rest,
+        }
+
+    def _copy(self, shard: str) -> None:
+        follower = self._thread.follower
+        aside = self._folder / shard
+        failure = None
+        try:
+            # Registered first, so that nobody cuts the log that the copy has to follow.
+            follower.catalog.record_follower(str(aside), self._index.indexed_seq())
+            self._index.copy_aside(shard, follower.catalog.compaction_asked())
+        except Exception as error:
+            failure = str(error)
+            shutil.rmtree(aside, ignore_errors=True)
+            follower.catalog.forget_follower(str(aside))
+        self._copied = {"shard": shard, "failure": failure}
+
+    def _take_over(self) -> None:
+        follower, aside = self._thread.follower, self._thread.follower.name
+        self._index.take_over()
+        follower.name = str(self._folder)
+        with suppress(LongleafError):  # the next flush, and the next start, do it as well
+            follower.show_life()
+            follower.catalog.forget_follower(aside)
+
     def _arrays(self, asked: Frame) -> tuple[NDArray[Any], ...]:
         index, given = self._index, asked.header
         only = frames.index_filter_from_json(given["filter"]) if "filter" in given else None
         lexical = LexicalQuery(given["text"], given["language"]) if "text" in given else None
         match given["ask"], only, lexical:
             case "status", None, None:
+                return ()
+            case "copy", None, None:
+                threading.Thread(target=self._copy, args=(given["shard"],), daemon=True).start()
+                return ()
+            case "pause", None, None:
+                self._thread.pause()
+                return ()
+            case "let_go", None, None:
+                self._index.let_go(True)
+                return ()
+            case "resume", None, None:
+                self._index.let_go(False)
+                self._thread.resume()
+                return ()
+            case "take_over", None, None:
+                self._take_over()
                 return ()
             case "passage_count", None, None:
                 return (ids_array([index.passage_count()]),)
@@ -104,8 +166,8 @@ def main(arguments: Sequence[str]) -> int:
     # Ctrl-C and a service's stop reach the whole group; what to do about them the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _end_with_parent(int(arguments[0]))
-    _log_plainly()
+    end_with_parent(int(arguments[0]))
+    log_plainly()
     control, *lanes = [socket.socket(fileno=int(each)) for each in arguments[1:]]
     place = frames.receive(control).header
     generation = Generation(**place["generation"])
@@ -113,18 +175,25 @@ def main(arguments: Sequence[str]) -> int:
         try:
             catalog = Catalog(Path(place["home"]))
             opened.callback(catalog.close)
-            folder = Path(place["folder"])
-            index = EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog)
+            folder, shard = Path(place["folder"]), place["shard"]
+            taken = TakenFolder(folder, inherited=place["lock"])
+            if shard is None:
+                index = EdgeIndex.open(
+                    folder, generation.dim, generation.fingerprint, catalog, taken
+                )
+                name = str(folder)
+                catalog.forget_followers_in(name)
+            else:
+                index = EdgeIndex.open_aside(folder, shard, taken)
+                name = str(folder / shard)
             opened.callback(index.close)
-            follower = Follower(
-                catalog, index, generation, str(folder), flush_documents=place["flush_documents"]
-            )
+            follower = Follower(catalog, index, generation, name, place["flush_documents"])
         except Exception as error:
             control.sendall(frames.encode(Frame({"error": frames.error_to_json(error)})))
             return 1
         thread = FollowerThread(follower)
         opened.callback(thread.stop)
-        worker = Worker(index, thread)
+        worker = Worker(index, thread, folder, place["erase_seconds"])
         hello = {**worker.standing(), "fingerprint": index.fingerprint}
         control.sendall(frames.encode(Frame(hello)))
         thread.start()
@@ -143,29 +212,6 @@ def _serve_lane(worker: Worker, lane: socket.socket) -> None:
         # A lane that ends alone would leave the parent waiting on it for ever.
         _log.exception("index.lane_failed")
         os._exit(1)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Die when the thread that started this process does, whatever this process is busy with."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _log_plainly() -> None:
-    """Warnings to stderr. Plain tracebacks: rich ones print variables, which hold documents."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.dev.ConsoleRenderer(
-                colors=False, exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

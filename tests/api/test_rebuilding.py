@@ -70,7 +70,8 @@ def followers(catalog: Catalog) -> set[str]:
 
 
 def test_a_damaged_index_is_what_a_rebuild_is_for(settings: Settings) -> None:
-    shutil.rmtree(settings.home / "index" / "generation-1" / "segments")
+    [shard] = (settings.home / "index" / "generation-1").glob("shard-*")
+    shutil.rmtree(shard / "segments")
     done = rebuilding.rebuild(settings, embed=False)
     assert (done.documents, done.passages) == (1, 1)
     assert folders(settings) == ["generation-1"]

@@ -124,13 +124,16 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(GenerationMismatch, match="dim 5"):
         EdgeIndex.open(folder, DIM + 1, "test")
     state = json.loads((folder / "longleaf.json").read_text())
-    for broken in ["", "{", "[]", json.dumps({**state, "schema": 99}), json.dumps({"schema": 1})]:
+    for broken in [
+        "", "{", "[]", json.dumps({**state, "schema": 99}), json.dumps({"schema": 1}),
+        json.dumps({**state, "shard": "../elsewhere"}), json.dumps({**state, "more": 1}),
+    ]:  # fmt: skip
         (folder / "longleaf.json").write_text(broken)
         with pytest.raises(CatalogBroken, match="longleaf rebuild"):
             opened(folder)
     (folder / "longleaf.json").write_text(json.dumps(state))
-    shutil.rmtree(folder / "segments")
-    (folder / "edge_config.json").write_text("nonsense")
+    shutil.rmtree(folder / state["shard"] / "segments")
+    (folder / state["shard"] / "edge_config.json").write_text("nonsense")
     with pytest.raises(CatalogBroken, match="longleaf rebuild"):
         opened(folder)
 

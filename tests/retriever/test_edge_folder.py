@@ -12,17 +12,18 @@ from longleaf.core.errors import CatalogBroken, IndexLocked
 from longleaf.retriever.index import edge_folder
 
 
-def filled(folder: Path) -> None:
+def filled(folder: Path) -> Path:
+    """An index of two passages; returns its shard's folder."""
     index = opened(folder)
     index.put([entry(1, 1)])
     index.flush(7)
     index.close()
+    return folder / index.state.shard
 
 
 def test_a_shard_whose_files_are_gone_says_so_and_is_let_go_of(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    filled(folder)
-    shutil.rmtree(folder / "segments")
+    shutil.rmtree(filled(folder) / "segments")
     for _ in range(2):  # nor may the first attempt keep it locked
         with pytest.raises(CatalogBroken, match="longleaf rebuild"):
             opened(folder)
@@ -31,13 +32,12 @@ def test_a_shard_whose_files_are_gone_says_so_and_is_let_go_of(tmp_path: Path) -
 @pytest.mark.parametrize("damage", ["nothing", "segments", "all but segments"])
 def test_a_taken_folder_is_removed_whatever_state_it_is_in(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "index"
-    filled(folder)
+    shard = filled(folder)
     if damage == "segments":
-        shutil.rmtree(folder / "segments")
+        shutil.rmtree(shard / "segments")
     elif damage == "all but segments":
-        for name in ("longleaf.json", "edge_config.json"):
-            (folder / name).unlink()
-        shutil.rmtree(folder / "wal")
+        (folder / "longleaf.json").unlink()
+        (shard / "edge_config.json").unlink()
     with edge_folder.TakenFolder(folder) as taken:
         taken.remove()
     assert list(tmp_path.iterdir()) == []
@@ -56,10 +56,10 @@ def test_a_taken_folder_is_locked_until_it_is_left(tmp_path: Path) -> None:
 
 
 def test_half_a_removal_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(tmp_path / "index")
+    shard = filled(tmp_path / "index")
 
     def die(folder: Path) -> None:
-        shutil.move(folder / "segments", tmp_path / "removed")
+        shutil.move(folder / shard.name, tmp_path / "removed")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
