@@ -17,17 +17,23 @@ from longleaf.indexer.parsers.docx import DocxParser
 from longleaf.indexer.parsers.epub import EpubParser
 from longleaf.indexer.parsers.html import HtmlParser
 from longleaf.indexer.parsers.jsonl import JsonlParser
+from longleaf.indexer.parsers.latex import LatexParser
+from longleaf.indexer.parsers.mail import EmlParser, MsgParser
+from longleaf.indexer.parsers.mail_kind import looks_like_mail, looks_like_msg
 from longleaf.indexer.parsers.markdown import MarkdownParser
 from longleaf.indexer.parsers.office import OFFICE_PARSERS
 from longleaf.indexer.parsers.pdf import PdfParser
 from longleaf.indexer.parsers.text import TextParser
+from longleaf.indexer.parsers.xml import XmlParser
 from longleaf.indexer.parsers.zipped import Kind, kind_of
 
 _PDF, _HTML, _TEXT = PdfParser(), HtmlParser(), TextParser()
 _DOCX, _EPUB = DocxParser(), EpubParser()
+_XML, _LATEX, _EML, _MSG = XmlParser(), LatexParser(), EmlParser(), MsgParser()
 _DOC, _RTF, _ODT, *_OTHER_OFFICE = OFFICE_PARSERS
 PARSERS: tuple[Parser, ...] = (
     *(_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT, _DOCX, _EPUB, CsvParser()),
+    *(_XML, _LATEX, _EML, _MSG),
     *OFFICE_PARSERS,
 )
 
@@ -37,9 +43,9 @@ _HTML_START = re.compile(
     rb"\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S
 )
 _IN_ZIP: dict[Kind, Parser] = {Kind.WORD: _DOCX, Kind.EPUB: _EPUB, Kind.WRITER: _ODT}
+_LATEX_START = re.compile(rb"^[ \t]*\\document(?:class|style)\b", re.MULTILINE)
 _REFUSED_STARTS = (
     (OLE_MARK, "an old Office document, but none of Word's"),
-    (b"<?xml", "XML"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"%!PS", "PostScript"),
 )
@@ -51,19 +57,27 @@ def parser_for(name: str, data: bytes) -> Parser:
     A known suffix decides, whatever the bytes are; its parser then says what is wrong with them.
     """
     known = _BY_SUFFIX.get(PurePath(name).suffix.lower())
+    head = data[:8_192].removeprefix(b"\xef\xbb\xbf")
     if known is not None:
-        return known
+        return _HTML if known is _XML and _HTML_START.match(head) is not None else known
     name = clean(name).text
     refuse_empty(data, name)
     if b"%PDF-" in data[:_PDF_MAGIC_BYTES]:
         return _PDF
-    head = data[:4_096].removeprefix(b"\xef\xbb\xbf")
     if _HTML_START.match(head) is not None:
         return _HTML
     if head.startswith(RTF_MARK):
         return _RTF
+    if head.startswith(OLE_MARK) and looks_like_msg(data):
+        return _MSG  # before Word, which may be attached
     if is_old_word(data):
         return _DOC
+    if head.lstrip().startswith(b"<?xml"):
+        return _XML
+    if looks_like_mail(head):
+        return _EML
+    if _LATEX_START.search(head) is not None:
+        return _LATEX
     seen = next((what for magic, what in _REFUSED_STARTS if head.startswith(magic)), "")
     if data.startswith(ZIP_MARK):
         kind = kind_of(data, name)

@@ -25,6 +25,7 @@ from longleaf.indexer.parsers.blocks import one_line
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.encodings import codec_named
 from longleaf.indexer.parsers.mail import Attachment, Mail
+from longleaf.indexer.parsers.mail_kind import HEADER_LINE
 
 _HEADER_CHARS = 20_000
 """Of one header that are read: 500 recipients. The rest of a longer one is named in a warning."""
@@ -32,23 +33,7 @@ _HEADER_CHARS = 20_000
 _TEXT_HEADERS = ("from", "to", "cc", "bcc", "subject", "date", "message-id")
 _SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature",
                "application/x-pkcs7-signature")  # fmt: skip
-_HEADER_LINE = re.compile(rb"[A-Za-z][\w.-]{0,79}:")
-_KNOWN_HEADER = re.compile(
-    rb"^(?:from|to|cc|subject|date|received|return-path|message-id|mime-version|delivered-to|"
-    rb"content-type|x-[\w-]+|reply-to|sender|dkim-signature|envelope-to)\s*:",
-    re.IGNORECASE | re.MULTILINE,
-)
 _ENCODED_WORD = re.compile(r"=\?[\w.*-]{1,60}\?[bqBQ]\?[^?\n]{0,2000}\?=")
-
-
-def looks_like_mail(head: bytes) -> bool:
-    """Whether a file's first bytes are header lines of a mail, three that are known among them."""
-    if head.startswith(b"From "):
-        head = head.partition(b"\n")[2]
-    if _HEADER_LINE.match(head) is None:
-        return False
-    block = re.split(rb"\r?\n\r?\n", head[:8_192], maxsplit=1)[0]
-    return len({name.lower() for name in _KNOWN_HEADER.findall(block)}) >= 3
 
 
 def read_eml(data: bytes, name: str) -> Mail:
@@ -56,7 +41,7 @@ def read_eml(data: bytes, name: str) -> Mail:
     data = data.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
     if data.startswith((b"From ", b">From ")):
         data = data.partition(b"\n")[2]  # a line that mail boxes put in front
-    if _HEADER_LINE.match(data) is None:
+    if HEADER_LINE.match(data) is None:
         raise Rejected(RejectReason.MALFORMED, f"{name} does not begin with a mail's header lines.")
     try:
         return _mail(email.message_from_bytes(data), name)
@@ -201,7 +186,7 @@ def _unpacked(part: email.message.Message, inner: email.message.Message) -> emai
         data = base64.b64decode(content)
     except ValueError:
         return inner
-    return email.message_from_bytes(data) if _HEADER_LINE.match(data) else inner
+    return email.message_from_bytes(data) if HEADER_LINE.match(data) else inner
 
 
 def _holds_mail(payload: object) -> bool:

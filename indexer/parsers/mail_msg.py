@@ -18,13 +18,13 @@ from longleaf.indexer.parsers.blocks import one_line
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.encodings import codec_named
 from longleaf.indexer.parsers.mail import MAX_DEPTH, Attachment, Mail
+from longleaf.indexer.parsers.mail_kind import PROPERTIES
 from longleaf.indexer.parsers.mail_rtf import decompress_rtf
 
 if TYPE_CHECKING:
     from olefile import OleFileIO
 
 _STREAM = "__substg1.0_"
-_PROPERTIES = "__properties_version1.0"
 _ATTACHED = "__attach_version1.0_#"
 _RECIPIENT = "__recip_version1.0_#"
 _MAIL_STORAGE = f"{_STREAM}3701000D"
@@ -48,11 +48,6 @@ _BROKEN = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError,
 """What olefile raises for files that are not what they say."""
 
 
-def looks_like_msg(data: bytes) -> bool:
-    """Whether an OLE file names a mail's properties."""
-    return _PROPERTIES.encode("utf-16-le") in data
-
-
 def read_msg(data: bytes, name: str) -> Mail:
     """The mail of a file. Raises `Rejected`: MALFORMED, EXPANDS."""
     from olefile import OleFileIO
@@ -66,7 +61,7 @@ def read_msg(data: bytes, name: str) -> Mail:
         ) from failure
     with ole:
         storage = _Storage(_Container(ole, name, len(data)), ())
-        if _PROPERTIES not in storage.names:
+        if PROPERTIES not in storage.names:
             raise Rejected(RejectReason.MALFORMED, f"{name} holds no mail in its OLE file.")
         return _mail(storage, 1)
 
@@ -112,7 +107,7 @@ class _Storage:
         header_bytes = 8
         if not path or path[-1] == _MAIL_STORAGE:
             header_bytes = 24 if path else 32
-        properties = self.stream(_PROPERTIES)[header_bytes:]
+        properties = self.stream(PROPERTIES)[header_bytes:]
         self._fixed = {
             struct.unpack_from("<H", properties, at + 2)[0]: properties[at + 8 : at + 16]
             for at in range(0, len(properties) - 15, 16)

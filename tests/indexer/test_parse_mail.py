@@ -14,7 +14,7 @@ from longleaf.core.errors import LongleafError, NoTextFound, Rejected, RejectRea
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.parsers import mail as mail_module
 from longleaf.indexer.parsers.mail import EmlParser
-from longleaf.indexer.parsers.mail_eml import looks_like_mail
+from longleaf.indexer.parsers.mail_kind import looks_like_mail
 
 
 def read(source: str | bytes | EmailMessage, name: str = "a.eml") -> list[Document | Rejection]:

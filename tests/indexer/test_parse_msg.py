@@ -13,7 +13,7 @@ from longleaf.core.errors import LongleafError, Rejected, RejectReason
 from longleaf.core.protocols import ParseContext
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.parsers.mail import MsgParser
-from longleaf.indexer.parsers.mail_msg import looks_like_msg
+from longleaf.indexer.parsers.mail_kind import looks_like_msg
 from longleaf.indexer.parsers.mail_rtf import decompress_rtf
 
 from .ole import Tree, write_ole

@@ -16,6 +16,8 @@ from longleaf.indexer.parsers import PARSERS, parser_for
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 ODT = "application/vnd.oasis.opendocument.text"
+_MSG_NAME = "__properties_version1.0".encode("utf-16-le")
+_WORD_NAME = "WordDocument".encode("utf-16-le")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
@@ -41,6 +43,13 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("text", zipped({"mimetype": ODT}), ODT),
         ("letter", b"{\\rtf1 text}", "application/rtf"),
         ("letter", OLE + "WordDocument".encode("utf-16-le"), "application/msword"),
+        ("page", b"<?xml version='1.0'?><law>text</law>", "application/xml"),
+        ("paper.nxml", b"", "application/xml"),
+        ("draft", b"% draft\n\\documentclass{article}", "application/x-tex"),
+        ("chapter.tex", b"", "application/x-tex"),
+        ("1.", b"Received: by x\nFrom: a@b.c\nSubject: words\n\nHello", "message/rfc822"),
+        ("message", OLE + _MSG_NAME, "application/vnd.ms-outlook"),
+        ("with-a.doc-attached", OLE + _MSG_NAME + _WORD_NAME, "application/vnd.ms-outlook"),
         ("locked", OLE + "EncryptedPackage".encode("utf-16-le"), "application/msword"),
     ],
 )
@@ -54,7 +63,6 @@ def test_the_suffix_decides_and_else_the_content(name: str, data: bytes, media_t
         ("a.zip", zipped({"a": "b"}), "ZIP"),
         ("a.xlsx", zipped({"[Content_Types].xml": "", "xl/workbook.xml": ""}), "Excel"),
         ("a.xls", OLE + b"rest", "Office"),
-        ("a.xml", b"<?xml version='1.0'?><law>text</law>", "XML"),
         ("a.gz", b"\x1f\x8b\x08", "gzip"),
         ("a.bin", bytes(range(256)), "binary"),
     ],
@@ -87,9 +95,9 @@ def test_a_name_that_is_no_unicode_does_not_reach_titles_or_messages() -> None:
 
 
 def test_importing_the_parsers_loads_no_library() -> None:
+    heavy = ("pypdfium2", "selectolax", "markdown_it", "lxml", "olefile")
     code = (
-        "import sys, longleaf.indexer.parsers as p;"
-        "print([m for m in ('pypdfium2', 'selectolax', 'markdown_it', 'lxml') if m in sys.modules])"
+        f"import sys, longleaf.indexer.parsers as p;print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
