@@ -78,12 +78,12 @@ def restore(
     The next search, or longleaf serve, makes the index from it.
     """
     quiet_logs()
-    from longleaf.api import backup as backups
+    from longleaf.api import restoring
     from longleaf.core.config import load_settings
 
     settings = load_settings({"home": home}).settings
     with showing_progress(quiet=as_json) as progress:
-        done = backups.restore(folder, settings.home, replace=replace, progress=progress)
+        done = restoring.restore(folder, settings.home, replace=replace, progress=progress)
     if as_json:
         print_json(
             {

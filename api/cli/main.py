@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from longleaf.api.cli import backup, corpus, doctor, evaluation, jobs, searching, serving, setup
+from longleaf.api.cli import backup, corpus, doctor, evaluation, jobs, searching, serving, setup, transfer
 
 app = typer.Typer(
     name="longleaf",
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (corpus, jobs, searching, serving, evaluation, doctor, backup, setup):
+for group in (corpus, jobs, searching, serving, evaluation, doctor, backup, transfer, setup):
     group.register(app)
 
 

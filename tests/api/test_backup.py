@@ -17,8 +17,10 @@ from tests.core.test_catalog import DIM, TOKEN_DIM, write
 from typer.testing import CliRunner
 
 from longleaf.api import backup as backups
-from longleaf.api.backup import MANIFEST, back_up, restore
+from longleaf.api import restoring
+from longleaf.api.backup import MANIFEST, back_up
 from longleaf.api.cli.main import app as cli
+from longleaf.api.restoring import restore
 from longleaf.core.catalog import Catalog, Generation, orphans, snapshot
 from longleaf.core.catalog.verify import Verifier, verify_file
 from longleaf.core.errors import CatalogBroken, Conflict, NoSpace, NotFound
@@ -43,9 +45,10 @@ def delete(catalog: Catalog, key: str) -> None:
     catalog.delete_document(head.public_id, EVERYONE)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    catalog = Catalog(tmp_path / "home")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    catalog = Catalog(folder)
     catalog.create_collection("law")
     generation = open_generation(catalog)
     for number in range(4):
@@ -53,8 +56,13 @@ def home(tmp_path: Path) -> Path:
     put(catalog, generation, "k0", "another version")
     delete(catalog, "k1")
     catalog.close()
-    (tmp_path / "home" / "longleaf.toml").write_text("[server]\nport = 9000\n")
-    return tmp_path / "home"
+    (folder / "longleaf.toml").write_text("[server]\nport = 9000\n")
+    return folder
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template, tmp_path / "home")
 
 
 def content(home: Path) -> dict[str, Any]:
@@ -419,7 +427,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back_up(home, tmp_path / "backup")
-    monkeypatch.setattr(backups.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
+    monkeypatch.setattr(restoring.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))  # type: ignore[attr-defined]
     with pytest.raises(NoSpace):
         restore(tmp_path / "backup", tmp_path / "new")
     assert not (tmp_path / "new").exists()

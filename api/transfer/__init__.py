@@ -1,0 +1,1 @@
+"""`longleaf export` and `import`: documents in a form that other programs read, too."""
