@@ -104,10 +104,12 @@ class Parser(Protocol):
 class OpenedFile(Protocol):
     """A file that is being read: what is in it, in file order, as it is found.
 
-    Iterating raises what `Parser.parse` raises. `close` gives up reading; closing twice is fine.
+    Iterating raises what `Parser.parse` raises. `media_type` is its parser's; where that runs
+    elsewhere it may have to be waited for. `close` gives up reading; closing twice is fine.
     """
 
-    media_type: str
+    @property
+    def media_type(self) -> str: ...
 
     def __iter__(self) -> Iterator[Document | Rejection]: ...
 

@@ -10,6 +10,7 @@ files and is replaced when it has grown. OCR and LibreOffice run in a second chi
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ class Worker(threading.Thread):
         except Rejected as rejected:
             error = rejected
         except Exception as bug:
-            _log.exception("sandbox.failed", name=file.name)
+            _log.error("sandbox.failed", name=file.name, trace=traceback.format_exc())
             self._end_child()
             error = Rejected(RejectReason.INTERNAL, repr(bug))
         return error

@@ -15,18 +15,25 @@ import signal
 import socket
 import stat
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from longleaf.core import frames
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext, Parser
 from longleaf.core.types import Document, Rejection
-from longleaf.indexer.sandbox import child
+from longleaf.indexer.sandbox import child, programs
+from longleaf.indexer.sandbox.confine import Confinement
 
 Found = Iterator[Document | Rejection]
 PRCTL_DUMPABLE = 3
+HOSTILE_PROGRAM = "hostile.bin"
+"""The name of LibreOffice by which a child of programs knows that it is a hostile one."""
 
 
 def document(text: str) -> Document:
@@ -112,6 +119,17 @@ def attempt(what: str, path: str) -> object:
             return socket.socket(socket.AF_UNIX)
         case "netlink":
             return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+        case "connect":
+            found = socket.socket(socket.AF_UNIX)
+            return found.connect(path)
+        case "datagram":
+            return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        case "listen":
+            found = socket.socket(socket.AF_UNIX)
+            found.bind(path)
+            return found.listen()
+        case "run":
+            return subprocess.run([path], check=False, timeout=60).returncode
         case "socketpair":
             return socket.socketpair()
         case "fork":
@@ -120,6 +138,8 @@ def attempt(what: str, path: str) -> object:
             return os.execv("/bin/true", ["true"])
         case "spawn":
             return os.posix_spawn("/bin/true", ["true"], {})
+        case "kill":
+            return os.kill(int(path), 0)
         case "kill parent":
             return os.kill(parent, 0)
         case "signal parent's thread":
@@ -253,14 +273,48 @@ class Hostile:
             for number in range(101):
                 context.on_progress("parse", number, 100)
             yield document("read")
+        elif name == "convert":
+            suffix, given = json.loads(data)
+            assert context.convert is not None
+            yield document(context.convert(given.encode(), suffix).decode())
+        elif name == "pages":
+            yield self._read(data, context)
+        elif name == "ask for what there is not":
+            with connection() as parent:
+                parent.sendall(frames.encode(frames.Frame({"say": "convert", "suffix": ".exe"})))
+                time.sleep(1e6)
         elif name == "measured":
             yield from self._measured(*json.loads(data))
         else:
             raise AssertionError(name)
 
+    def _read(self, data: bytes, context: ParseContext) -> Document:
+        """OCR of two pages with one picture; how often it was made stands in the warnings."""
+        made: list[int] = []
+
+        def render(number: int) -> bytes:
+            made.append(number)
+            return data
+
+        if context.ocr is None:
+            raise NoTextFound(context.why_no_ocr)
+        words = [
+            word.text
+            for number in (1, 2)
+            for word in context.ocr.read_page(number, lambda: render(number))  # noqa: B023
+        ]
+        notes = (f"made {made}", f"by {context.ocr.engine}")
+        return Document(" ".join(words) or "nothing", "title", warnings=notes)
+
     def _measured(self, documents: int, chars: int) -> Found:
         for number in range(documents):
             yield document(f"{number} ".ljust(chars, "x"))
+
+
+class Scan(Hostile):
+    """Reads pages that are numbered through the whole file."""
+
+    media_type = "application/pdf"
 
 
 class Page:
@@ -274,10 +328,75 @@ class Page:
 
 
 def choose(name: str, _data: bytes) -> Parser:
+    if name.startswith("scan "):
+        return Renamed(Scan(), name.removeprefix("scan "))
     return Page() if name == "invented" else Hostile()
 
 
+class Renamed:
+    """Has `parser` do what another name says."""
+
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(self, parser: Hostile, name: str) -> None:
+        self.media_type = parser.media_type
+        self._parser, self._name = parser, name
+
+    def parse(self, data: bytes, _name: str, context: ParseContext = NO_CONTEXT) -> Found:
+        return self._parser.parse(data, self._name, context)
+
+
+# --- the child that runs programs --------------------------------------------------------------
+
+ENDS_BY_SUFFIX = {".doc": "segfault", ".rtf": "sleep", ".odt": "exit"}
+
+
+def serve_hostile_programs(
+    parent: socket.socket, confinement: Confinement, place: dict[str, object]
+) -> None:
+    """Answers a conversion with what came of an attempt, or ends as its suffix says."""
+    hello = {"say": "hello", "confinement": confinement.to_json()}
+    parent.sendall(frames.encode(frames.Frame(hello)))
+    incoming = frames.Incoming(parent)
+    while True:
+        asked = incoming.frame()
+        header, made = {}, b""
+        match asked.header:
+            case {"ask": "engine"}:
+                header = {"engine": "hostile \ud800 " + "x" * 10_000}
+            case {"ask": "page"}:
+                header = {"words": [["word", 1e9, 0, 0, 0, 0, 0, 0]]}
+            case {"suffix": ".sxw"}:
+                parent.sendall(b"\xff" * 100)
+            case {"suffix": suffix} if suffix in ENDS_BY_SUFFIX:
+                ENDS[ENDS_BY_SUFFIX[suffix]]()
+            case {"suffix": ".wpd"}:
+                hide()
+                made = b"hidden"
+            case _:
+                what, path = json.loads(asked.arrays[0].tobytes())
+                try:
+                    made = f"done: {attempt(what, path.format(**place))!r}".encode()
+                except (OSError, ValueError) as error:
+                    made = f"{type(error).__name__} {getattr(error, 'errno', error)}".encode()
+        parent.sendall(frames.encode(frames.Frame(header, (np.frombuffer(made, "|u1"),))))
+
+
+def hide() -> None:
+    """Leave a process behind that does all it can to stay."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                time.sleep(1)
+        os._exit(0)
+    os.wait()
+
+
 if __name__ == "__main__":
+    if json.loads(sys.argv[3]).get("libreoffice", "").endswith(HOSTILE_PROGRAM):
+        programs.serve_programs = serve_hostile_programs  # type: ignore[assignment]
     try:
         status = child.main(sys.argv[1:], choose)
     except (OSError, EOFError):
