@@ -1,6 +1,6 @@
 """Which documents stand behind a hit because their text is nearly the same: a search's `collapse`.
 
-It asks the catalog for the candidates' signatures (100: one look-up, 0.5 ms) and for the heads of
+It asks the catalog for the candidates' signatures (100: one look-up, 2 ms) and for the heads of
 those that an answer shows. Only the window of candidates is collapsed and it is not filled up
 again: an answer with 40 copies of one text has 61 hits at most.
 """

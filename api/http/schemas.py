@@ -175,6 +175,7 @@ class PassageView(BaseModel):
     first_page: int | None
     last_page: int | None
     headings: list[str]
+    role: str = Field(description="body, footnote, references or contents.")
     token_count: int
     text: str
 
@@ -186,6 +187,7 @@ class PassageView(BaseModel):
             first_page=passage.first_page,
             last_page=passage.last_page,
             headings=list(passage.headings),
+            role=passage.role.value,
             token_count=passage.token_count,
             text=passage.text,
         )

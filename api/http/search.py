@@ -210,6 +210,7 @@ def _passage(found: HitPassage) -> PassageHit:
         first_page=passage.first_page,
         last_page=passage.last_page,
         headings=list(passage.headings),
+        role=passage.role.value,
         text=passage.text,
         highlights=list(found.highlights),
         scores=PassageScores(

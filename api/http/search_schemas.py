@@ -175,6 +175,7 @@ class PassageHit(BaseModel):
     first_page: int | None
     last_page: int | None
     headings: list[str] = Field(description="Titles of the sections above it, outermost first.")
+    role: str = Field(description="body, footnote, references or contents.")
     text: str = Field(description="Exactly the document's text from start_char to end_char.")
     highlights: list[tuple[int, int]] = Field(
         description="Words of the query, as offsets in the document."
