@@ -12,6 +12,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from longleaf.core.catalog.space import naming_a_full_disk
 from longleaf.core.errors import CatalogBroken, NotFound
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -28,8 +29,15 @@ class BlobFolder:
         """Store `data` durably and return its SHA-256 in hexadecimal."""
         name = hashlib.sha256(data).hexdigest()
         target = self._path(name)
-        if target.exists():
-            return name
+        with naming_a_full_disk(self.folder):
+            if not target.exists():
+                self._write(data, target)
+            # Also for one that is there: whoever put it may not have come to this.
+            sync_folder(target.parent)
+            sync_folder(self.folder)
+        return name
+
+    def _write(self, data: bytes, target: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=self.folder, prefix="incoming-")
         try:
@@ -41,9 +49,6 @@ class BlobFolder:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        sync_folder(target.parent)
-        sync_folder(self.folder)
-        return name
 
     def get(self, name: str) -> bytes:
         """The bytes of a blob. Raises NotFound, or CatalogBroken when they do not check out."""

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Insert, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from longleaf.core.catalog import migrations, schema
+from longleaf.core.catalog.space import no_space
 from longleaf.core.errors import CatalogBroken, Conflict
 
 _BUSY_TIMEOUT_MS = 60_000
@@ -57,6 +58,8 @@ class Database:
                 with connection.begin():
                     yield connection
             except OperationalError as error:
+                if "disk is full" in str(error.orig):
+                    raise no_space(self.path.parent) from error
                 if "database is locked" in str(error.orig):
                     raise Conflict(
                         f"{self.path} has been locked by another process for "

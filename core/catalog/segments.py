@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from longleaf.core.catalog.blobs import sync_folder
+from longleaf.core.catalog.space import naming_a_full_disk
 from longleaf.core.errors import CatalogBroken
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<4sIHHI")
 _MAGIC, _OLD_MAGIC = b"LLT2", b"LLTV"
 _CHECKSUM_AT = _HEADER.size - 4
+_WRITE_BYTES = 1024 * 1024
 ROLL_BYTES = 512 * 1024 * 1024
 
 
@@ -95,14 +97,16 @@ class SegmentWriter:
         offset = self._end + len(self._pending)
         self._pending += _header(tokens, dim, prefix_tokens, body) + body
         if len(self._pending) > 8 * 1024 * 1024:
-            self._write()
+            with naming_a_full_disk(self.folder):
+                self._write()
         return SegmentRef(self._name, offset)
 
     def sync(self) -> None:
-        """Make everything appended so far durable."""
-        self._write()
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)
+        """Make everything appended so far durable. Raises NoSpace."""
+        with naming_a_full_disk(self.folder):
+            self._write()
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -113,13 +117,15 @@ class SegmentWriter:
     def _write(self) -> None:
         if self._descriptor is None or not self._pending:
             return
-        view = memoryview(self._pending)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._end += written
-            view = view[written:]
-        view.release()
-        self._pending = bytearray()
+        try:
+            while self._pending:
+                written = os.write(self._descriptor, self._pending[:_WRITE_BYTES])
+                self._end += written
+                del self._pending[:written]
+        except BaseException:
+            # Nobody will refer to the rest: whoever wanted it is told that it failed.
+            self._pending.clear()
+            raise
 
     def _roll(self) -> None:
         self.close()
