@@ -6,7 +6,7 @@ once; it stands behind the paragraph that holds it. A table's row is one line, c
 " | ", and a paragraph of its own, so that no passage ends inside it where it fits into one; a row
 that has long text in a cell is layout and reads as paragraphs; the rows of a table inside a cell
 follow its row. Formulas read from left to right.
-The tree is never walked: each event is met once, so nesting costs nothing and time is linear.
+Containers are met as events, and only a run is looked into: nesting costs nothing, time is linear.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from longleaf.core.types import Role
 from longleaf.indexer.parsers.docx_flow import Flow, row_blocks
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _Handler: TypeAlias = "Callable[[_Element], object]"
+_RunHandler: TypeAlias = "Callable[[Paragraph, _Element], object]"
+
+_T = TypeVar("_T")
 
 _HEADING_CHARS = 200
 """A longer paragraph in a heading's style is a clause that borrows its numbering."""
@@ -62,8 +65,8 @@ _CHART = (
 )
 _EMPTY_LINES = re.compile("\n{3,}")
 _EXTENDED_SIGNS = ("http://schemas.microsoft.com/office/word/2015/wordml/symex",)
-_PARAGRAPH_TAGS, _RUN_TAGS = word_tags("p"), word_tags("r")
-_ROW_TAGS, _CELL_TAGS = word_tags("tr"), word_tags("tc")
+_ROW_TAGS = word_tags("tr")
+_ALTERNATIVES = qualified(_COMPATIBILITY, ("Choice", "Fallback"))
 _MATH_SIGNS = {"den": "/", "sup": "^", "sub": "_", "rad": "√"}
 
 
@@ -93,6 +96,7 @@ class StoryReader:
         self._finished_notes: dict[str, list[Block]] = {}
         self.is_word = False
         self._starts, self._ends = self._handlers()
+        self._of_runs = self._in_run()
 
     def tags(self) -> list[str]:
         """Of the elements whose starts and ends `read` needs."""
@@ -128,7 +132,6 @@ class StoryReader:
         starts: dict[str, _Handler] = {
             "document": self._start_document,
             "p": self._start_paragraph,
-            "r": lambda _: self._paragraph().begin_run(),
             "txbxContent": self._start_flow,
             "tc": self._start_flow,
             "footnote": self._start_flow,
@@ -139,25 +142,10 @@ class StoryReader:
             **dict.fromkeys(left_out, lambda each: self._count_out(each, left_out)),
         }
         ends: dict[str, _Handler] = {
-            "pPr": self._end_paragraph_properties,
-            "rPr": self._end_run_properties,
             "r": self._end_run,
             "p": self._end_paragraph,
-            "t": lambda each: self._paragraph().add_text(each.text or ""),
-            "instrText": lambda each: self._paragraph().add_code(each.text or ""),
-            "fldChar": lambda each: self._paragraph().mark_field(each),
-            "sym": lambda each: self._paragraph().add_sign(each),
-            "tab": self._end_tab,
-            "ptab": lambda _: self._paragraph().add("\t"),
-            "br": lambda _: self._paragraph().add("\n"),
-            "cr": lambda _: self._paragraph().add("\n"),
-            "noBreakHyphen": lambda _: self._paragraph().add("-"),
-            "footnoteReference": lambda each: self._end_reference(each, FOOTNOTE),
-            "endnoteReference": lambda each: self._end_reference(each, ENDNOTE),
-            "commentReference": lambda _: self.left_out.update((LeftOut.COMMENTS,)),
             "sectPr": self._end_section,
             "txbxContent": self._end_text_box,
-            "tcPr": self._end_cell_properties,
             "tc": self._end_cell,
             "trPr": self._end_row_properties,
             "tr": self._end_row,
@@ -181,10 +169,31 @@ class StoryReader:
                 "imagedata": lambda _: self.left_out.update((LeftOut.PICTURES,)),
                 "textpath": lambda each: self._paragraph().add(each.get("string", "")),
             })
-            | _by_tag(_EXTENDED_SIGNS, {"symEx": lambda each: self._paragraph().add_sign(each)})
             | _by_tag(_DIAGRAM, {"relIds": self._insert_related})
             | _by_tag(_CHART, {"chart": self._insert_related}),
         )  # fmt: skip
+
+    def _in_run(self) -> dict[str, _RunHandler]:
+        in_word: dict[str, _RunHandler] = {
+            "rPr": Paragraph.set_run,
+            "t": lambda paragraph, each: paragraph.add_text(each.text or ""),
+            "instrText": lambda paragraph, each: paragraph.add_code(each.text or ""),
+            "fldChar": Paragraph.mark_field,
+            "sym": Paragraph.add_sign,
+            "tab": lambda paragraph, _: paragraph.add("\t"),
+            "ptab": lambda paragraph, _: paragraph.add("\t"),
+            "br": lambda paragraph, _: paragraph.add("\n"),
+            "cr": lambda paragraph, _: paragraph.add("\n"),
+            "noBreakHyphen": lambda paragraph, _: paragraph.add("-"),
+            "footnoteReference": lambda paragraph, each: self._refer(paragraph, each, FOOTNOTE),
+            "endnoteReference": lambda paragraph, each: self._refer(paragraph, each, ENDNOTE),
+            "commentReference": lambda _, __: self.left_out.update((LeftOut.COMMENTS,)),
+        }
+        return (
+            _by_tag(WORD, in_word)
+            | _by_tag(_EXTENDED_SIGNS, {"symEx": Paragraph.add_sign})
+            | _by_tag(_COMPATIBILITY, {"AlternateContent": self._read_alternative})
+        )
 
     def _start_document(self, _: _Element) -> None:
         self.is_word = True
@@ -192,8 +201,8 @@ class StoryReader:
     # --- leaving out ---------------------------------------------------------------------------
 
     def _leave_out(self, element: _Element) -> None:
-        # In properties these are empty and say what became of a mark, a row or a cell.
-        if local_name(_parent(element)) not in ("rPr", "trPr", "tcPr"):
+        # In properties these are empty and say what became of a mark or a row.
+        if local_name(_parent(element)) not in ("rPr", "trPr"):
             self._leaving_out = element
 
     def _count_out(self, element: _Element, kinds: dict[str, LeftOut]) -> None:
@@ -208,11 +217,8 @@ class StoryReader:
             self._leaving_out = element
 
     def _discard(self, element: _Element) -> None:
-        name = local_name(element)
-        if name == "tr":
+        if element.tag in _ROW_TAGS:
             self._rows.pop()
-        elif name == "tc":
-            self._flows.pop()
 
     # --- paragraphs ----------------------------------------------------------------------------
 
@@ -220,30 +226,33 @@ class StoryReader:
         """The one that is open; a new one for words that stand outside of any."""
         flow = self._flows[-1]
         if not flow.open:
-            flow.open.append(Paragraph(self._styles, flow.fields, self.left_out))
-        return flow.open[-1]
+            flow.open.append(Paragraph(None, self._styles, flow.fields, self.left_out))
+        paragraph = flow.open[-1]
+        paragraph.settle()
+        return paragraph
 
-    def _start_paragraph(self, _: _Element) -> None:
+    def _start_paragraph(self, element: _Element) -> None:
         flow = self._flows[-1]
-        flow.open.append(Paragraph(self._styles, flow.fields, self.left_out))
+        flow.open.append(Paragraph(element, self._styles, flow.fields, self.left_out))
 
-    def _end_paragraph_properties(self, element: _Element) -> None:
-        if _parent(element).tag in _PARAGRAPH_TAGS:
-            self._paragraph().set_properties(element)
-
-    def _end_run_properties(self, element: _Element) -> None:
-        if _parent(element).tag in _RUN_TAGS:
-            self._paragraph().set_run(element)
-
-    def _end_run(self, _: _Element) -> None:
-        self._math_sign = ""
-        own_mark = self._paragraph().end_run()
+    def _end_run(self, element: _Element) -> None:
+        paragraph = self._paragraph()
+        paragraph.begin_run()
+        self._read_run(paragraph, element)
+        own_mark = paragraph.end_run()
         if own_mark is not None and self._marked is not None:
             self._marked.own_mark = without_places(own_mark).strip() or "*"
 
-    def _end_tab(self, element: _Element) -> None:
-        if _parent(element).tag in _RUN_TAGS:  # else a tab stop
-            self._paragraph().add("\t")
+    def _read_run(self, paragraph: Paragraph, element: _Element) -> None:
+        for each in element:
+            handle = self._of_runs.get(each.tag)
+            if handle is not None:
+                handle(paragraph, each)
+
+    def _read_alternative(self, paragraph: Paragraph, element: _Element) -> None:
+        chosen = next(element.iterchildren(*_ALTERNATIVES), None)
+        if chosen is not None:
+            self._read_run(paragraph, chosen)
 
     def _end_paragraph(self, element: _Element) -> None:
         self._close_paragraph()
@@ -252,6 +261,7 @@ class StoryReader:
     def _close_paragraph(self) -> None:
         flow = self._flows[-1]
         paragraph = flow.open.pop()
+        paragraph.settle()
         text = flow.carried + paragraph.take_text()
         after = [*flow.carried_after, *paragraph.after]
         self.unknown_signs += paragraph.unknown_signs
@@ -263,8 +273,10 @@ class StoryReader:
         flow.emit([block, *after] if block is not None else after)
 
     def _finished(self, paragraph: Paragraph, raw: str) -> Block | None:
-        text = "\n".join(line.strip() for line in raw.split("\n")).strip()
-        text = _EMPTY_LINES.sub("\n\n", text)
+        text = raw.strip()
+        if "\n" in text:
+            text = "\n".join(line.strip() for line in text.split("\n"))
+            text = _EMPTY_LINES.sub("\n\n", text)
         place = paragraph.list_place
         label = ""
         if place is not None and place.num_id != NO_LIST and (text or not paragraph.mark_hidden):
@@ -301,12 +313,10 @@ class StoryReader:
         self._flows[-1].emit(blocks)
         forget(element)
 
-    def _end_cell_properties(self, element: _Element) -> None:
-        if child(element, "cellDel") is not None and _parent(element).tag in _CELL_TAGS:
-            self._leaving_out = _parent(element)
-
-    def _end_cell(self, _: _Element) -> None:
+    def _end_cell(self, element: _Element) -> None:
         blocks = self._end_flow()
+        if child(element, "tcPr", "cellDel") is not None:
+            return
         if self._rows:
             self._rows[-1].append(blocks)
         else:
@@ -321,9 +331,8 @@ class StoryReader:
         self._flows[-1].emit(row_blocks(cells))
         forget(element)
 
-    def _end_reference(self, element: _Element, kind: str) -> None:
+    def _refer(self, paragraph: Paragraph, element: _Element, kind: str) -> None:
         note_id = attribute(element, "id")
-        paragraph = self._paragraph()
         if note_id is None:
             return
         place = self.notes[kind].refer(note_id)
@@ -365,7 +374,7 @@ class StoryReader:
         self._math_sign = ""
 
 
-def _by_tag(namespaces: Collection[str], handlers: dict[str, _Handler]) -> dict[str, _Handler]:
+def _by_tag(namespaces: Collection[str], handlers: dict[str, _T]) -> dict[str, _T]:
     return {tag: handlers[name] for tag, name in qualified(namespaces, handlers).items()}
 
 

@@ -26,7 +26,7 @@ from longleaf.indexer.parsers.docx_parts import (
     value_of,
 )
 from longleaf.indexer.parsers.docx_styles import MAX_LEVEL, ListPlace, Style, Styles
-from longleaf.indexer.parsers.docx_symbols import UNKNOWN, as_unicode, sign
+from longleaf.indexer.parsers.docx_symbols import UNKNOWN, as_unicode, is_symbol_font, sign
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -87,7 +87,7 @@ class Fields:
     @property
     def in_code(self) -> bool:
         """Whether text here is code, not result."""
-        return any(not each.shows_result for each in self._open)
+        return bool(self._open) and any(not each.shows_result for each in self._open)
 
     def mark(self, element: _Element) -> _Field | None:
         """Take a `w:fldChar`; returns the field that it ends."""
@@ -107,16 +107,23 @@ class Fields:
 
     def end_paragraph(self) -> None:
         """Forget fields whose code does not end in the paragraph that it began in."""
-        self._open = [each for each in self._open if each.shows_result]
+        if self._open:
+            self._open = [each for each in self._open if each.shows_result]
 
 
 class Paragraph:
     """Collects what is between `<w:p>` and `</w:p>`, in order."""
 
-    def __init__(self, styles: Styles, fields: Fields, left_out: Counter[LeftOut]) -> None:
+    def __init__(
+        self,
+        element: _Element | None,
+        styles: Styles,
+        fields: Fields,
+        left_out: Counter[LeftOut],
+    ) -> None:
         self.style: Style = styles.of(None)
         self.after: list[Block] = []  # what stands in it and is no part of its line: text boxes
-        self.list_place: ListPlace | None = None
+        self.list_place: ListPlace | None = self.style.list_place
         self.joins_next = False  # its mark is deleted, or it is a dropped initial
         self.runs_on = False  # its mark is hidden, so that a heading runs into the text
         self.mark_hidden = False
@@ -126,12 +133,19 @@ class Paragraph:
         self._left_out = left_out
         self._parts: list[str] = []
         self._outline_level: int | None = None
-        self._hidden = False
+        self._unsettled = element
+        self._hidden = self.style.hidden
         self._font: str | None = None
         self._own_mark_from: int | None = None
 
-    def set_properties(self, element: _Element) -> None:
-        """Take the paragraph's `w:pPr`."""
+    def settle(self) -> None:
+        """Take the paragraph's `w:pPr`, which comes before its words; once."""
+        properties = child(self._unsettled, "pPr")
+        self._unsettled = None
+        if properties is not None:
+            self._set_properties(properties)
+
+    def _set_properties(self, element: _Element) -> None:
         said = {_PROPERTIES[each.tag]: each for each in element if each.tag in _PROPERTIES}
         if (style := said.get("pStyle")) is not None:
             self.style = self._styles.of(attribute(style, "val"))
@@ -178,7 +192,8 @@ class Paragraph:
             if name == "vanish":
                 self._hidden = is_on(each)
             elif name == "rFonts":
-                self._font = attribute(each, "ascii") or attribute(each, "hAnsi")
+                font = attribute(each, "ascii") or attribute(each, "hAnsi")
+                self._font = font if is_symbol_font(font) else None
             elif name == "rStyle" and not self._hidden:
                 self._hidden = self._styles.of(attribute(each, "val") or "").hidden
 
@@ -198,7 +213,11 @@ class Paragraph:
 
     def add_text(self, raw: str) -> None:
         """Words of a run, as the file has them."""
-        text = _INVISIBLE.sub("", _LINE_BREAKS.sub(" ", raw)).replace("\u00a0", " ")
+        text = _LINE_BREAKS.sub(" ", raw) if "\n" in raw or "\r" in raw else raw
+        if text.isascii() and self._font is None:
+            self.add(text)
+            return
+        text = _INVISIBLE.sub("", text).replace("\u00a0", " ")
         shown = as_unicode(text, self._font)
         self._count_unknown(shown, text)
         self.add(shown)

@@ -42,6 +42,9 @@ def word_tags(name: str) -> tuple[str, ...]:
     return tuple(f"{{{space}}}{name}" for space in WORD)
 
 
+_OF_CELLS = word_tags("tcPr") + word_tags("trPr")
+
+
 def qualified(namespaces: Collection[str], names: Collection[str]) -> dict[str, str]:
     """Tags as lxml writes them, each with its name without the namespace."""
     return {f"{{{space}}}{name}": name for space in namespaces for name in names}
@@ -93,10 +96,15 @@ def number(text: str | None, low: int = 0, high: int = 2**31 - 1) -> int | None:
 
 
 def forget(element: _Element) -> None:
-    """Free what an element held, and what stood before it, once it is read."""
+    """Free what an element held, and what stood before it, once it is read.
+
+    But for the properties of the cell or row that it stands in, which are read last.
+    """
     element.clear()
     parent = element.getparent()
     while parent is not None and (before := element.getprevious()) is not None:
+        if before.tag in _OF_CELLS:
+            break
         parent.remove(before)
 
 
