@@ -54,7 +54,11 @@ class PdfParser:
         refuse_empty(data, name)
         contents = read_contents(data, name, context)
         notes = _notes(contents, name, context)
-        yield _document(contents, name, notes)
+        total = len(contents.pages)
+        joined = join_pages(
+            contents.pages, lambda number: context.on_progress("join", number, total)
+        )
+        yield _document(contents, joined, name, notes)
 
 
 def _notes(contents: PdfContents, name: str, context: ParseContext) -> list[str]:
@@ -83,8 +87,7 @@ def _notes(contents: PdfContents, name: str, context: ParseContext) -> list[str]
     return notes
 
 
-def _document(contents: PdfContents, name: str, notes: list[str]) -> Document:
-    joined = join_pages(contents.pages)
+def _document(contents: PdfContents, joined: Joined, name: str, notes: list[str]) -> Document:
     body = joined.text[: joined.notes_start_char]
     if joined.unmapped:
         notes.append(f"{joined.unmapped} characters have no Unicode value: replaced by U+FFFD")

@@ -73,9 +73,7 @@ def _gutters(page: SourcePage, lines: Sequence[Line]) -> list[tuple[float, float
     """Strips that few lines cross, as (left, right), with text on both sides of each."""
     if len(lines) < _PROSE_LINES or page.width > _WIDEST_POINTS:
         return []
-    runs = np.concatenate([np.arange(line.first_run, line.end_run) for line in lines])
-    boxes = page.boxes[runs]
-    boxes = boxes[boxes[:, 2] > boxes[:, 0]]
+    boxes = page.boxes[page.boxes[:, 2] > page.boxes[:, 0]]
     upright = (boxes[:, 3] - boxes[:, 1]) > 2 * (boxes[:, 2] - boxes[:, 0])
     if upright.mean() > 0.3:
         return []
@@ -89,6 +87,8 @@ def _gutters(page: SourcePage, lines: Sequence[Line]) -> list[tuple[float, float
     first, last = int(inked[0]), int(inked[-1])
     usual = float(np.median(covered[first : last + 1]))
     is_open = covered <= _GUTTER_SHARE * usual
+    if not is_open[first:last].any():
+        return []
     least = _COLUMN_SHARE * (last - first)
     found: list[tuple[float, float]] = []
     for begin, finish in _stretches(is_open, first, last + 1):

@@ -7,7 +7,7 @@ makes one text of what remains. Nothing else is lost: `left_out` holds what went
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -42,8 +42,14 @@ class Joined:
     reordered: tuple[int, ...]
 
 
-def join_pages(pages: list[SourcePage]) -> Joined:
-    """One text of all `pages`, in page order; empties the list on its way, to free memory."""
+def _nobody(_page: int) -> None: ...
+
+
+def join_pages(pages: list[SourcePage], on_page: Callable[[int], None] = _nobody) -> Joined:
+    """One text of all `pages`, in page order; empties the list on its way, to free memory.
+
+    `on_page` hears the number of each page that is done.
+    """
     usage = Usage.of(page.characters for page in pages)
     sizes = [(page.width, page.height) for page in pages]
     edges = RepeatedFinder()
@@ -70,6 +76,7 @@ def join_pages(pages: list[SourcePage]) -> Joined:
                 reordered.append(page.number)
             if taken.notes is not None:
                 notes.append(taken.notes)
+            on_page(page.number)
             yield taken.body
 
     builder = TextBuilder(usage)

@@ -39,6 +39,7 @@ MAX_POINTS = 100_000.0
 _LINE_END = re.compile("\r\n")
 _SCAN_CHARS = 200  # a page with an image and less text than this is probably a stamped scan
 _MAX_OBJECTS, _MAX_DEPTH = 5_000, 3  # page objects looked at in search of an image
+_MOST_PARTS = 8  # text objects of a run before its glyphs are looked at
 _SAME_TYPE = 0.85  # a glyph below this share of its neighbour's height is an index or a footnote's
 
 
@@ -226,11 +227,12 @@ def _runs(
     scattered: list[int] = []
     at, type_at = boxes.ctypes.data, types.ctypes.data
     for row, (start, end) in enumerate(spans):
-        if calls.count_rects(handle, start, end - start) == 1:
-            calls.rect(handle, 0, at, at + 8, at + 16, at + 24)
-        else:
-            scattered.append(row)
         calls.type_box(handle, start, type_at)
+        parts = calls.count_rects(handle, start, end - start)
+        if parts == 1:
+            calls.rect(handle, 0, at, at + 8, at + 16, at + 24)
+        elif not _joins(calls, handle, end - 1, parts, boxes[row], types[row]):
+            scattered.append(row)
         at += 32
         type_at += 16
     heights = np.abs(types[:, 1] - types[:, 3])
@@ -252,6 +254,36 @@ def _runs(
         np.concatenate((boxes[kept], piece_boxes))[order],
         np.concatenate((heights[kept], piece_heights))[order],
     )
+
+
+def _joins(
+    calls: _Calls,
+    handle: int,
+    last: int,
+    parts: int,
+    box: NDArray[np.float64],
+    type_box: NDArray[np.float32],
+) -> bool:
+    """Whether a run of several text objects stands side by side in one type; if so, fill `box`."""
+    if not 1 < parts <= _MOST_PARTS:
+        return False
+    rects, end_type = np.zeros((parts, 4)), np.zeros(4, np.float32)
+    at = rects.ctypes.data
+    for part in range(parts):
+        calls.rect(handle, part, at, at + 8, at + 16, at + 24)
+        at += 32
+    calls.type_box(handle, last, end_type.ctypes.data)
+    lower, higher = sorted(abs(float(each[1] - each[3])) for each in (type_box, end_type))
+    lefts, tops, rights, bottoms = zip(*rects.tolist(), strict=True)
+    if not 0 < _SAME_TYPE * higher <= lower or min(tops) - max(bottoms) <= 0:
+        return False
+    if any(
+        not -0.5 * lower < left - right < 0.5 * lower
+        for left, right in zip(lefts[1:], rights, strict=False)
+    ):
+        return False
+    box[:] = min(lefts), max(tops), max(rights), min(bottoms)
+    return True
 
 
 class _Piece(NamedTuple):

@@ -32,6 +32,7 @@ _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 _WORD_CHARS = 60  # longer runs are no words
 _MARK = re.compile(f"[{LINE_HYPHENS}]")
 _LINE_END = re.compile(r"(?<=[^\W\d_])-(?:[ \t]*\n\s*|[ \t]+|[ \t]*\Z)")
+_WORD_BEFORE = re.compile(r"[^\W_]+(?:-[^\W_]+)*\Z")
 _BEFORE, _AFTER = re.compile(r"[^\W_]+\Z"), re.compile(r"[^\W_]+")
 _CUT_WORD = re.compile(rf"[^\W\d_](?:[{LINE_HYPHENS}]|-)\s*\Z")
 
@@ -70,16 +71,11 @@ class Usage:
         counts: Counter[str] = Counter()
         halves: list[tuple[str, str]] = []
         for source in pages:
-            cut_at = {match.start() for match in _MARK.finditer(source)}
-            halves += (pair for at in cut_at if (pair := _halves(source, at)) is not None)
-            cut_at.update(border for match in _LINE_END.finditer(source) for border in match.span())
-            for match in _WORD.finditer(source):
-                if match.start() in cut_at or match.start() - 1 in cut_at or match.end() in cut_at:
-                    continue
-                word = match.group().lower()
-                counts[word] += 1
-                if "-" in word:
-                    counts.update(word.split("-"))
+            counts.update(_with_parts(_WORD.findall(source.lower())))
+            marks = [match.span() for match in _MARK.finditer(source)]
+            halves += (pair for at, _ in marks if (pair := _halves(source, at)) is not None)
+            ends = (match.span() for match in _LINE_END.finditer(source))
+            counts.subtract(_with_parts(_words_beside(source, [*marks, *ends])))
         joined = sum(counts[(left + right).lower()] > 0 for left, right in halves)
         compound = sum(counts[f"{left}-{right}".lower()] > 0 for left, right in halves)
         return cls(counts, cuts_words=joined > compound or not compound)
@@ -226,6 +222,21 @@ class _Copy(NamedTuple):
     end: int
     place: int
     length: int
+
+
+def _with_parts(words: list[str]) -> list[str]:
+    """Words and, of those with hyphens, also their parts."""
+    return words + [part for word in words if "-" in word for part in word.split("-")]
+
+
+def _words_beside(source: str, cuts: Sequence[tuple[int, int]]) -> list[str]:
+    """The words that end where a cut begins or begin where it ends, each once."""
+    spans: set[tuple[int, int]] = set()
+    for begin, finish in cuts:
+        before = _WORD_BEFORE.search(source, max(begin - _WORD_CHARS, 0), begin)
+        behind = _WORD.match(source, finish)
+        spans.update(match.span() for match in (before, behind) if match is not None)
+    return [source[start:end].lower() for start, end in spans]
 
 
 def is_hyphen(source: str, at: int, usage: Usage) -> bool:

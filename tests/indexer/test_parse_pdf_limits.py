@@ -101,7 +101,8 @@ def test_progress_is_told_page_by_page() -> None:
         lines_pdf([["One."], ["Two."], ["Three."]]),
         ParseContext(on_progress=lambda *each: heard.append(each)),
     )
-    assert heard == [("parse", 1, 3), ("parse", 2, 3), ("parse", 3, 3)]
+    phases = [("parse", number, 3) for number in (1, 2, 3)]
+    assert heard == [*phases, *(("join", number, total) for _, number, total in phases)]
 
 
 # --- bookmarks -------------------------------------------------------------------------------
