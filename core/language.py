@@ -107,13 +107,14 @@ def mismatch_warning(
 ) -> str | None:
     """What to tell a user when a text is in a language that the collection does not read.
 
-    `detected` is an answer of `detect`; None never warns. `bm25_language` is the collection's, by
-    English name ("german") or ISO code; one that this module does not know is not compared.
+    `detected` is an answer of `detect`, or what a document states; one that is not known here
+    never warns. `bm25_language` is the collection's, by English name ("german") or ISO code; one
+    that this module does not know is not compared.
     `what` begins the sentence ("This query"). `model_languages` are the ISO codes that the
     embedding model was trained on, None when it reads many or that is not known.
     """
-    if detected is None:
-        return None
+    if detected is None or detected not in LANGUAGE_NAMES:
+        return None  # a document may state any language
     name = LANGUAGE_NAMES[detected]
     code = bm25_language.lower()
     code = _CODES.get(code, code)

@@ -256,6 +256,8 @@ def test_warning_names_both_languages_and_what_to_do() -> None:
 
 def test_no_warning_without_a_reason() -> None:
     assert mismatch_warning(None, "english", "This query") is None
+    assert mismatch_warning("en-GB", "german", "This document") is None
+    assert mismatch_warning("tlh", "english", "This document") is None
     assert mismatch_warning("en", "english", "This query") is None
     assert mismatch_warning("en", "EN", "This query") is None
     assert mismatch_warning("de", "none", "This query") is None
