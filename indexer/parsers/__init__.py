@@ -16,6 +16,7 @@ from longleaf.indexer.parsers.decode import clean, looks_binary, refuse_empty
 from longleaf.indexer.parsers.docx import DocxParser
 from longleaf.indexer.parsers.epub import EpubParser
 from longleaf.indexer.parsers.html import HtmlParser
+from longleaf.indexer.parsers.image import JPEG, PNG, TIFF
 from longleaf.indexer.parsers.jsonl import JsonlParser
 from longleaf.indexer.parsers.latex import LatexParser
 from longleaf.indexer.parsers.mail import EmlParser, MsgParser
@@ -35,6 +36,7 @@ PARSERS: tuple[Parser, ...] = (
     *(_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT, _DOCX, _EPUB, CsvParser()),
     *(_XML, _LATEX, _EML, _MSG),
     *OFFICE_PARSERS,
+    *(PNG, JPEG, TIFF),
 )
 
 _BY_SUFFIX = {suffix: parser for parser in PARSERS for suffix in parser.suffixes}
@@ -44,6 +46,12 @@ _HTML_START = re.compile(
 )
 _IN_ZIP: dict[Kind, Parser] = {Kind.WORD: _DOCX, Kind.EPUB: _EPUB, Kind.WRITER: _ODT}
 _LATEX_START = re.compile(rb"^[ \t]*\\document(?:class|style)\b", re.MULTILINE)
+_PICTURES: tuple[tuple[bytes, Parser], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"\xff\xd8\xff", JPEG),
+    (b"II*\0", TIFF),
+    (b"MM\0*", TIFF),
+)
 _REFUSED_STARTS = (
     (OLE_MARK, "an old Office document, but none of Word's"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -72,6 +80,9 @@ def parser_for(name: str, data: bytes) -> Parser:
         return _MSG  # before Word, which may be attached
     if is_old_word(data):
         return _DOC
+    for magic, parser in _PICTURES:
+        if data.startswith(magic):
+            return parser
     if head.lstrip().startswith(b"<?xml"):
         return _XML
     if looks_like_mail(head):

@@ -36,6 +36,11 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("page.xml", b'<?xml version="1.0"?>\n<html xmlns="x">', "text/html"),
         ("notes.rst", b"Notes", "text/plain"),
         ("utf16", "Some words".encode("utf-16"), "text/plain"),
+        ("scan.TIFF", b"", "image/tiff"),
+        ("photo.jpeg", b"", "image/jpeg"),
+        ("scan", b"\x89PNG\r\n\x1a\nrest", "image/png"),
+        ("scan", b"\xff\xd8\xffrest", "image/jpeg"),
+        ("fax", b"II*\0rest", "image/tiff"),
         ("fees.CSV", b"", "text/csv"),
         ("lease", docx(paragraph("x")), DOCX),
         ("lease.dotm", b"", DOCX),
@@ -95,7 +100,7 @@ def test_a_name_that_is_no_unicode_does_not_reach_titles_or_messages() -> None:
 
 
 def test_importing_the_parsers_loads_no_library() -> None:
-    heavy = ("pypdfium2", "selectolax", "markdown_it", "lxml", "olefile")
+    heavy = ("pypdfium2", "selectolax", "markdown_it", "lxml", "olefile", "PIL")
     code = (
         f"import sys, longleaf.indexer.parsers as p;print([m for m in {heavy} if m in sys.modules])"
     )
