@@ -13,7 +13,6 @@ import argparse
 import io
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -181,6 +180,12 @@ BOMBS: list[tuple[str, str, Callable[[], bytes]]] = [
 ]
 
 
+def peak_mib() -> int:
+    """The most memory that this process has held (getrusage would count its parent's as well)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+
+
 def read_one(path: Path, name: str) -> None:
     """In a process of its own: read the file and say what came of it."""
     data = path.read_bytes()
@@ -188,7 +193,7 @@ def read_one(path: Path, name: str) -> None:
         name
     ]()
     list(parser_for(name, warm).parse(warm, name))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     started = time.process_time()
     try:
         (document,) = parser_for(name, data).parse(data, name)
@@ -197,9 +202,12 @@ def read_one(path: Path, name: str) -> None:
     except (Rejected, NoTextFound) as end:
         outcome = f"{getattr(end, 'reason', 'no text')}"
     seconds = time.process_time() - started
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    rate = len(data) / 1e6 / seconds if seconds else 0
-    print(f"{len(data) / 1e6:8.2f} MB {seconds:7.2f} s {rate:6.1f} MB/s {grown:+5d} MiB  {outcome}")
+    grown = peak_mib() - before
+    size_mb = len(data) / 1e6
+    print(
+        f"{size_mb:8.2f} MB {seconds:7.2f} s {size_mb / max(seconds, 1e-6):7.1f} MB/s"
+        f" {grown:+5d} of {peak_mib()} MiB  {outcome}"
+    )
 
 
 def read_folder(folder: Path) -> None:

@@ -64,13 +64,15 @@ def title_of(blocks: Sequence[Block], stated: str) -> str:
 
 
 def metadata_of(core: Mapping[str, str]) -> dict[str, MetaValue]:
-    """Core properties as a document's metadata."""
+    """Core properties as a document's metadata; `created` is when the file was made."""
     metadata: dict[str, MetaValue] = {}
     authors = tuple(filter(None, (each.strip() for each in core.get("creator", "").split(";"))))
-    if authors:
+    if any(" " in author for author in authors):
         metadata["authors"] = authors
+    elif authors:
+        metadata["author"] = "; ".join(authors)  # one word is a user's account, not a name
     if (day := _DAY.match(core.get("created", ""))) is not None:
-        metadata["date"] = day[1]
+        metadata["created"] = day[1]
     for key in ("language", "subject"):
         if core.get(key):
             metadata[key] = core[key]

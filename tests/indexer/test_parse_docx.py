@@ -17,6 +17,7 @@ from tests.indexer.word import (
 )
 
 from longleaf.core.types import Document
+from longleaf.indexer.parsers.docx_properties import metadata_of
 
 STYLES = """
 <w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/></w:style>
@@ -359,11 +360,16 @@ def test_core_properties_become_metadata() -> None:
     assert document.title == "Lease of 12 Elm Street"
     assert dict(document.metadata) == {
         "authors": ("Ada L.", "Bo"),
-        "date": "2019-03-21",
+        "created": "2019-03-21",
         "language": "en-GB",
         "subject": "Leases",
         "keywords": ("rent", "roof", "keys"),
     }
+
+
+def test_an_account_is_no_authors_name() -> None:
+    assert dict(metadata_of({"creator": "admin"})) == {"author": "admin"}
+    assert dict(metadata_of({"creator": "admin; Ada L."})) == {"authors": ("admin", "Ada L.")}
 
 
 @pytest.mark.parametrize("junk", ["Document1", "lease_v3.docx", "Untitled", "Word Document", " "])
