@@ -50,7 +50,9 @@ _MARGIN_PAGES = 2
 
 
 class _EdgeLine(NamedTuple):
-    """A line at an edge: its words without numbers, its numbers, and how far from that edge."""
+    """A line at an edge: its words without numbers, its numbers, how far from that edge it stands,
+    and where those lines begin that stand beside it (cells of its row, if it is one of a table).
+    """
 
     page: int
     start: int
@@ -59,6 +61,7 @@ class _EdgeLine(NamedTuple):
     key: str
     numbers: tuple[int, ...]
     place: float
+    beside: tuple[int, ...]
 
 
 class _MarginNumbers(NamedTuple):
@@ -93,7 +96,8 @@ class RepeatedFinder:
 
     def lines(self) -> Repeated:
         """The repeated lines of all pages heard of."""
-        cuts: defaultdict[tuple[int, str], set[tuple[int, int]]] = defaultdict(set)
+        repeated: defaultdict[int, set[int]] = defaultdict(set)
+        others: defaultdict[tuple[int, str], list[_EdgeLine]] = defaultdict(list)
         firsts: defaultdict[int, set[int]] = defaultdict(set)
         groups: defaultdict[tuple[str, str, int], list[_EdgeLine]] = defaultdict(list)
         for line in self._lines:
@@ -101,14 +105,17 @@ class RepeatedFinder:
         for group in groups.values():
             for cluster in _clusters(group):
                 for line, is_first in _repeated(cluster):
+                    repeated[line.page].add(line.start)
                     if is_first:
                         firsts[line.page].add(line.start)
                     else:
-                        cuts[line.page, line.edge].add((line.start, line.end))
+                        others[line.page, line.edge].append(line)
         by_page: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
-        for (page, _), spans in cuts.items():
-            if len(spans) <= _MOST_LINES:
-                by_page[page] |= spans
+        for (page, _), lines in others.items():
+            # A cell of a table's row repeats as well, but not with all that stands beside it.
+            alone = [line for line in lines if repeated[page].issuperset(line.beside)]
+            if len(alone) <= _MOST_LINES:
+                by_page[page].update((line.start, line.end) for line in alone)
         return Repeated(
             {page: sorted(spans) for page, spans in by_page.items()},
             {page: frozenset(starts) for page, starts in firsts.items()},
@@ -135,16 +142,29 @@ def _edge_lines(page: SourcePage, lines: Sequence[Line]) -> Iterator[_EdgeLine]:
     left, right = _SIDE_SHARE * page.width, (1 - _SIDE_SHARE) * page.width
     by_top = sorted(lines, key=lambda line: line.top)
     for line in [line for line in by_top if line.bottom < upper][:_EDGE_LINES]:
-        yield from _edge_line(page, line, "top", line.middle)
+        yield from _edge_line(page, line, "top", line.middle, _beside(line, lines))
     for line in [line for line in by_top if line.top > lower][-_EDGE_LINES:]:
-        yield from _edge_line(page, line, "bottom", page.height - line.middle)
+        place = page.height - line.middle
+        yield from _edge_line(page, line, "bottom", place, _beside(line, lines))
     for line in lines:
         upright = line.bottom - line.top > 2 * (line.right - line.left)
         if upright and (line.right < left or line.left > right):
-            yield from _edge_line(page, line, "side", (line.left + line.right) / 2)
+            yield from _edge_line(page, line, "side", (line.left + line.right) / 2, ())
 
 
-def _edge_line(page: SourcePage, line: Line, edge: str, place: float) -> Iterator[_EdgeLine]:
+def _beside(line: Line, lines: Sequence[Line]) -> tuple[int, ...]:
+    """Where those lines begin that overlap `line` by more than half, up and down."""
+    reach = (line.bottom - line.top) / 2
+    return tuple(
+        other.start
+        for other in lines
+        if min(other.bottom, line.bottom) - max(other.top, line.top) > reach and other is not line
+    )
+
+
+def _edge_line(
+    page: SourcePage, line: Line, edge: str, place: float, beside: tuple[int, ...]
+) -> Iterator[_EdgeLine]:
     words = " ".join(page.characters[line.start : line.end].split())
     if len(words) > _KEY_CHARS:
         return
@@ -156,7 +176,9 @@ def _edge_line(page: SourcePage, line: Line, edge: str, place: float) -> Iterato
         return
     key = _NUMBER.sub("\0", words).lower()
     values = tuple(int(number) for number in numbers)
-    yield _EdgeLine(page.number, line.start, line.end, edge, key, values, place)
+    if "\0" in key and not any(char.isalpha() for char in key):
+        beside = ()  # a page number may stand beside a header that changes
+    yield _EdgeLine(page.number, line.start, line.end, edge, key, values, place, beside)
 
 
 def _clusters(lines: Sequence[_EdgeLine]) -> Iterator[list[_EdgeLine]]:

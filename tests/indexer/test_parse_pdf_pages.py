@@ -190,6 +190,18 @@ def test_a_row_of_a_table_that_goes_on_stays() -> None:
     assert joined(pages).left_out == ()
 
 
+def test_a_cell_that_repeats_beside_others_that_do_not_stays() -> None:
+    pages = [
+        [Words(72, 50, name), *body(at), Words(400, 50, "Permanent")]
+        for at, name in enumerate("ABCD")
+    ]
+    assert joined(pages).left_out == ()
+
+
+def test_a_copy_of_a_page_is_no_header() -> None:
+    assert joined([paragraph()] * 5).left_out == ()
+
+
 def test_of_two_stamps_at_one_place_each_stays_once() -> None:
     pages = [
         [
