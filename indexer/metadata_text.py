@@ -8,8 +8,8 @@ two different ones that both could be it are none. Other countries' courts are n
 Measured (`python tests/indexer/test_metadata.py`): of 22 court files with a text layer 16 name
 their court and 20 carry their docket number on the first page; all were found, none wrong, and
 nothing where there is nothing. The rules were made with these files. Of 1,279 contracts, papers,
-statutes and standards none was given a court; of 54 papers that print their DOI 50 got it; of 5,183
-abstracts one got a DOI that it only mentions. 4 ms a document.
+statutes and standards none was given a court; of 54 papers that print their DOI 52 got it; of 5,305
+texts that print none of their own three got one that they only mention. 4 ms a document.
 """
 
 from __future__ import annotations
