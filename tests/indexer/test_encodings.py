@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.indexer.parsers.decode import charset_in_markup, decode
@@ -137,6 +137,7 @@ def test_markup_declares_its_encoding() -> None:
     assert charset_in_markup(b'<p>encoding="windows-1251"</p>') is None
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=400))
 def test_any_bytes_are_guessed_to_be_something_that_decodes(data: bytes) -> None:
     data.decode(guess(data), "replace")

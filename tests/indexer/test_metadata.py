@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.core.errors import NoTextFound, Rejected
@@ -193,6 +193,7 @@ _FIELDS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_FIELDS, _VALUES, max_size=6))
 def test_any_metadata_comes_into_form_once(stated: dict[str, MetaValue]) -> None:
     found = normalised(stated)
@@ -293,6 +294,7 @@ def test_other_documents_are_given_no_court() -> None:
                 assert not found.keys() & {"court", "docket"}, record["_id"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_page_gives_texts_or_nothing(page: str) -> None:
     found = find_in_text(_document(page))

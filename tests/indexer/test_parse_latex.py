@@ -4,7 +4,7 @@ r"""LaTeX: a paper as it would be read aloud; encodings; and sources built to hu
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.core.errors import LongleafError, NoTextFound, Rejected, RejectReason
@@ -294,6 +294,7 @@ _SOURCES = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(_SOURCES | st.text(max_size=200))
 def test_any_source_gives_sound_text_sections_and_regions(source: str) -> None:
     try:

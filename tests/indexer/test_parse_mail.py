@@ -7,7 +7,7 @@ import base64
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.core.errors import LongleafError, NoTextFound, Rejected, RejectReason
@@ -386,6 +386,7 @@ _LINES = st.lists(
 ).map(lambda lines: "\r\n".join(["From: a@b.c", *lines]).encode())
 
 
+@settings(deadline=None)
 @given(_LINES | st.binary(max_size=200).map(lambda data: b"Subject: x\nContent-Type: " + data))
 def test_any_mail_gives_storable_documents_or_a_named_refusal(data: bytes) -> None:
     try:

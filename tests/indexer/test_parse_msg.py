@@ -6,7 +6,7 @@ import struct
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.core.errors import LongleafError, Rejected, RejectReason
@@ -191,6 +191,7 @@ def test_streams_that_share_their_sectors_are_refused() -> None:
 _WHOLE = write_ole(MAIL | {"__attach_version1.0_#00000000": attachment("a.txt", b"first")})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, len(_WHOLE) - 1), st.integers(0, 255)), max_size=12),
     st.integers(0, len(_WHOLE)),
@@ -213,6 +214,7 @@ def test_damaged_files_end_in_documents_or_a_named_refusal(
                 assert each.reason != RejectReason.INTERNAL
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_compressed_rtf_of_any_bytes_ends(data: bytes) -> None:
     packed = struct.pack("<IIII", 0, 1 << 30, 0x75465A4C, 0) + data

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longleaf.core.errors import LongleafError, NoTextFound, Rejected, RejectReason
@@ -258,6 +258,7 @@ def test_many_small_things_take_time_in_proportion() -> None:
         assert len(read(source).text) >= many
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode()))
 def test_any_bytes_give_storable_text_or_a_named_refusal(data: bytes) -> None:
     try:
@@ -330,6 +331,7 @@ _TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["article", "TEI", "akomaNtoso", "x"]), _TREES)
 def test_any_tree_gives_sound_sections_and_regions(root: str, inside: str) -> None:
     try:

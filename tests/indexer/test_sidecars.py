@@ -262,7 +262,7 @@ def test_folders_are_listed_once_and_not_kept_for_ever(
     assert len(found._folders) == sidecars._MAX_FOLDERS
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
 def test_any_bytes_in_a_sidecar_are_read_or_warned_of(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
