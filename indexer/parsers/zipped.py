@@ -6,8 +6,8 @@ before anything is expanded, and expanding stops at the declared size, so a lie 
 an entry that holds less or more than it says fails its checksum. Only "stored" and "deflate" are
 read, as both formats demand (LZMA may ask for gigabytes before its first byte).
 
-The limits refuse no honest document that we know of: the largest of the shared test data expands
-to 3 MB, 20,000 rows of a generated table to 22 MB at a ratio of 83.
+The limits refuse no honest document that we know of: of the shared test data one expands from 63 KB
+to 4.4 MB (70 times), 20,000 rows of a generated table from 0.5 to 22 MB (41 times).
 """
 
 from __future__ import annotations

@@ -82,6 +82,13 @@ def test_the_encoding_is_the_marked_or_the_declared_one(
     assert bool(document.warnings) == warned
 
 
+@pytest.mark.parametrize("start", ['<?xml version="1.0"?>', '<html xmlns="x">'])
+def test_what_xhtml_closes_in_itself_does_not_swallow_the_page(start: str) -> None:
+    source = f"{start}<title/><script src='x'/><p id='a'/><p>one<br/><i class='x' />two</p>"
+    assert read(source).text == "one\ntwo"
+    assert read("<p>one<i/>two").text == "onetwo"
+
+
 def test_pages_without_words_say_so() -> None:
     with pytest.raises(NoTextFound):
         read("<html><script>app()</script><img src=x><p> &nbsp; </p>")
