@@ -53,7 +53,7 @@ class LatexParser:
         decoded = decode(data, name, _declared(data))
         refuse_blank(decoded.text, name)
         blocks = Blocks()
-        reader = LatexReader(decoded.text, Macros(name), blocks)
+        reader = LatexReader(decoded.text, Macros.of(name, decoded.text), blocks)
         reader.read()
         built = blocks.finish()
         notes = _notes(reader)

@@ -19,7 +19,7 @@ from longleaf.indexer.parsers.latex_names import DROPPED, VERBATIM
 BLANK = "\n\n"
 """The piece that ends a paragraph."""
 
-_MAX_EXPANDED_CHARS = 2_000_000
+_MIN_EXPANDED_CHARS = 500_000
 _MAX_OPEN_MACROS = 60
 _MAX_MATH_PASSES = 12
 _MAX_OPTION_PIECES = 400
@@ -52,7 +52,12 @@ class Macros:
 
     name: str
     bodies: dict[str, str] = field(default_factory=dict)
-    _chars_left: int = _MAX_EXPANDED_CHARS
+    _chars_left: int = _MIN_EXPANDED_CHARS
+
+    @classmethod
+    def of(cls, name: str, source: str) -> Macros:
+        """None yet; they may grow to twice the source, and to half a million characters anyway."""
+        return cls(name, {}, max(_MIN_EXPANDED_CHARS, 2 * len(source)))
 
     def body(self, command: str) -> str | None:
         """What `command` stands for, None for no macro. Raises `Rejected(EXPANDS)`."""
