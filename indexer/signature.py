@@ -27,7 +27,6 @@ from longleaf.core.similarity import SIGNATURE_HASHES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from longleaf.core.catalog import Catalog
     from longleaf.core.similarity import Signature
 
 _RUN_WORDS = 5
@@ -57,16 +56,6 @@ def signature_of(text: str) -> Signature:
         for begin in range(0, len(runs), _RUNS_AT_ONCE):
             made.update_batch(runs[begin : begin + _RUNS_AT_ONCE].tolist())
     return np.asarray(made.hashvalues if run_count >= _FEWEST_RUNS else (), np.uint32)
-
-
-def sign_missing(catalog: Catalog) -> int:
-    """Sign the contents of a catalog from before signatures; returns how many there were."""
-    signed = 0
-    while digests := catalog.unsigned_contents():
-        for digest, text in digests:
-            catalog.put_signature(digest, signature_of(text))
-            signed += 1
-    return signed
 
 
 def _runs(text: str) -> Iterator[NDArray[np.uint32]]:

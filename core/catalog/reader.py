@@ -6,7 +6,7 @@ and is filtered when asked. Thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from longleaf.core.catalog.records import (
 )
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.errors import NotFound
-from longleaf.core.types import OcrWord, Outcome, PassageText, Scope
+from longleaf.core.types import Document, OcrWord, Outcome, PassageText, Scope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,13 +186,6 @@ class CatalogReader:
         with self._database.reading() as connection:
             return versions.read_signatures(connection, content_ids)
 
-    def unsigned_contents(self, limit: int = 20) -> list[tuple[str, str]]:
-        """(digest, text) of contents that have no signature yet, oldest first."""
-        with self._database.reading() as connection:
-            found = versions.unsigned_contents(connection, limit)
-            texts = reads.content_texts(connection, list(found))
-        return [(digest, texts[content_id]) for content_id, digest in found.items()]
-
     def ocr_pages(self, original: str, engine: str) -> dict[int, tuple[OcrWord, ...]]:
         """See `core.protocols.OcrStore`."""
         with self._database.reading() as connection:
@@ -342,30 +335,16 @@ class CatalogReader:
         with self._database.reading() as connection:
             yield from feed.index_entries(connection, document_ids, generation)
 
-    def content_count(self) -> int:
-        """How many different contents there are."""
-        with self._database.reading() as connection:
-            table = schema.contents
-            return int(connection.execute(select(func.count()).select_from(table)).scalar_one())
-
-    def visit_contents(self, visit: Callable[[str, str, DocumentText], None]) -> None:
-        """Call `visit(digest, title, text)` for every content that still exists, oldest first."""
+    def content_document(self, digest: str) -> Document | None:
+        """A stored text as a parser gave it (without its layout); None when it has been erased."""
         table = schema.contents
-        last = 0
-        while True:
-            with self._database.reading() as connection:
-                row = connection.execute(
-                    select(table.c.id, table.c.digest, table.c.title)
-                    .where(table.c.id > last)
-                    .order_by(table.c.id)
-                    .limit(1)
-                ).first()
-                if row is None:
-                    return
-                text = reads.document_text(connection, row.id)
-            last = row.id
-            if text is not None:
-                visit(row.digest, row.title, text)
+        query = select(table.c.id, table.c.title).where(table.c.digest == digest)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+            text = reads.document_text(connection, row.id) if row is not None else None
+        if row is None or text is None:
+            return None
+        return Document(text.text, row.title, text.pages, text.sections, regions=text.regions)
 
 
 def no_document(public_id: str) -> NotFound:

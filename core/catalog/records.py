@@ -91,7 +91,7 @@ class ContentWrite:
 
     `vectors` are those of the passages from ordinal `first` on: all of them, or a slice of a long
     document, which is written in several transactions and shown to nobody before it is whole.
-    `signature` tells versions of the text (`core.similarity`); None leaves it to be made later.
+    `signature` tells versions of the text (`core.similarity`); None where they are not asked for.
     """
 
     digest: str

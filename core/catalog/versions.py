@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select
 
 from longleaf.core.catalog import reads
 from longleaf.core.catalog.records import DocumentHead, Versions
-from longleaf.core.catalog.schema import contents, documents, revisions, signature_bands, signatures
+from longleaf.core.catalog.schema import documents, revisions, signature_bands, signatures
 from longleaf.core.similarity import (
     estimated_jaccard,
     signature_from_bytes,
@@ -55,17 +55,6 @@ def read_signatures(connection: Connection, content_ids: Sequence[int]) -> dict[
         for content_id, hashes in connection.execute(query):
             found[content_id] = signature_from_bytes(hashes)
     return found
-
-
-def unsigned_contents(connection: Connection, limit: int) -> dict[int, str]:
-    """content_id -> digest of contents without a signature, oldest first."""
-    query = (
-        select(contents.c.id, contents.c.digest)
-        .outerjoin(signatures, signatures.c.content_id == contents.c.id)
-        .where(signatures.c.content_id.is_(None))
-        .order_by(contents.c.id)
-    )
-    return {row.id: row.digest for row in connection.execute(query.limit(limit))}
 
 
 def versions_of(

@@ -10,7 +10,6 @@ from tests.api.conftest import EVIL, Client, wait_until_followed
 from longleaf.api.cli.searching import print_answer
 from longleaf.api.http.search import answer_search
 from longleaf.api.wire import Runtime
-from longleaf.indexer.signature import sign_missing
 
 CLAUSES = [
     f"{n}. The charterer of vessel {n} gives notice of readiness at berth {n} within {n} hours."
@@ -31,7 +30,6 @@ def charters(client: Client, runtime: Runtime) -> Iterator[dict[str, str]]:
     for key, text in texts.items():
         answer = client.upload(key, text.encode(), collection="charters", key=key)
         [ids[key]] = answer.json()["document_ids"]
-    sign_missing(runtime.catalog)
     wait_until_followed(runtime)
     yield ids
     client.delete("/v1/collections/charters")
@@ -111,7 +109,6 @@ def test_no_such_document(client: Client) -> None:
 def test_a_hostile_title_is_text(client: Client, runtime: Runtime) -> None:
     evil = f"# {EVIL}\n\n{DRAFT}".encode()
     client.upload("evil.md", evil, collection="charters", key=EVIL)
-    sign_missing(runtime.catalog)
     wait_until_followed(runtime)
     page = client.get("/", params={"q": QUERY, "collection": "charters"}).text
     assert "3 more documents of nearly the same text" in page

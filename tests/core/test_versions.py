@@ -110,18 +110,8 @@ def test_a_replaced_or_deleted_text_is_no_version(catalog: Catalog, generation: 
     assert found(catalog, first) == []
 
 
-def test_contents_are_signed_once_and_later_if_need_be(
-    catalog: Catalog, generation: Generation
-) -> None:
+def test_a_content_keeps_its_first_signature(catalog: Catalog, generation: Generation) -> None:
     first = put(catalog, generation, "first", BASE)
-    old = put(catalog, generation, "old", None)
-    assert catalog.unsigned_contents() == [
-        (content_digest(Document("the text of old", "Title")), "the text of old")
-    ]
-    catalog.put_signature(catalog.unsigned_contents()[0][0], near(0.9))
-    catalog.put_signature("no such digest", near(0.9))
-    assert catalog.unsigned_contents() == []
-    assert found(catalog, old) == [("first", 0.9)]
     put(catalog, generation, "again", near(0.2), text="the text of first")
     head = catalog.document(first, EVERYONE)
     assert catalog.signatures([head.content_id])[head.content_id].tolist() == BASE.tolist()
