@@ -38,6 +38,7 @@ NO_LIST = "0"
 """The list id that takes a paragraph out of its style's list."""
 
 _PLACEHOLDER = re.compile(r"%([1-9])")
+_LINE_BREAKS = re.compile(r"[\r\n]+")
 _MAX_LABEL_CHARS = 200
 _WITHOUT_NUMBER = ("none", "bullet")
 _HOLLOW_BULLET = "◦"  # Word's own second level writes it as the letter o
@@ -210,7 +211,7 @@ def _level(element: _Element) -> Level:
         start=number(value_of(element, "start")) or 0,
         number_format=number_format,
         pattern=pattern,
-        text=value_of(element, "lvlText") or "",
+        text=_LINE_BREAKS.sub(" ", value_of(element, "lvlText") or ""),
         separator=_SEPARATORS.get(value_of(element, "suff") or "tab", " "),
         restart_after=number(value_of(element, "lvlRestart")),
         style_id=value_of(element, "pStyle") or "",

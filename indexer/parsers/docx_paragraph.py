@@ -238,7 +238,7 @@ class Paragraph:
         if self._hidden:
             self._left_out[LeftOut.HIDDEN] += len(text)
         else:
-            self._parts.append(text)
+            self._parts.append(text.replace("\r", " "))
 
     def _count_unknown(self, shown: str, source: str) -> None:
         if UNKNOWN in shown and not self._hidden:

@@ -71,7 +71,8 @@ class RelatedParts:
                 values = [each.text or "" for each in element.iter(*_LABEL_VALUES)]
                 lines.append("; ".join(" ".join(value.split()) for value in values))
             else:
-                lines.append("".join(each.text or "" for each in element.iter(*_TEXTS)).strip())
+                said = "".join(each.text or "" for each in element.iter(*_TEXTS))
+                lines.append(" ".join(said.split()))
             forget(element)
         return [Block(line, tight=True) for line in lines if line]
 

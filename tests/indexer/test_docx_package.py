@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.indexer.word import (
     NAMESPACES,
     docx,
+    listed,
     paragraph,
     read,
     read_body,
@@ -94,6 +95,19 @@ def test_charts_and_diagrams_say_their_words() -> None:
         )
     )
     assert document.text == "see\n\nRents paid\nMay; June"
+
+
+def test_carriage_returns_of_any_part_are_white_space() -> None:
+    numbering = (
+        '<w:abstractNum w:abstractNumId="1"><w:lvl w:ilvl="0"><w:start w:val="1"/>'
+        '<w:numFmt w:val="decimal"/><w:lvlText w:val="%1&#13;&#10;."/></w:lvl></w:abstractNum>'
+        '<w:num w:numId="1"><w:abstractNumId w:val="1"/></w:num>'
+    )
+    shape = '<w:r><w:pict><v:textpath string="art&#13;work"/></w:pict></w:r>'
+    document = read_body(
+        paragraph(run("a&#13;&#10;b") + shape, listed(1)), {"numbering": numbering}
+    )
+    assert document.text == "1 . a bart work"
 
 
 def test_a_damaged_part_beside_the_text_does_not_take_the_text_with_it() -> None:
