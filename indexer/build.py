@@ -31,6 +31,7 @@ from longleaf.indexer.records import (
     ignore_result,
 )
 from longleaf.indexer.run import Run
+from longleaf.indexer.sidecars import Sidecars
 from longleaf.indexer.sources import SourceFile, path_of, read_bytes, walk
 
 __all__ = ["FileResult", "Indexer", "Target"]
@@ -119,7 +120,7 @@ class Indexer:
         )
         known = self.catalog.sources(collection)
         seen: set[str] = set()
-        ahead = _Ahead(self, run, supervisor)
+        ahead = _Ahead(self, run, supervisor, Sidecars([root.resolve() for root in roots]))
         try:
             for source in walk(there, include, exclude, only):
                 seen.add(source.key)
@@ -208,9 +209,12 @@ class Indexer:
 class _Ahead:
     """Files that are open while earlier ones are embedded, in the order of the walk."""
 
-    def __init__(self, indexer: Indexer, run: Run, supervisor: Supervisor) -> None:
+    def __init__(
+        self, indexer: Indexer, run: Run, supervisor: Supervisor, sidecars: Sidecars
+    ) -> None:
         self._indexer = indexer
         self._run = run
+        self._sidecars = sidecars
         self._supervisor = supervisor
         self._files: deque[FileUnderWay] = deque()
         self._most_files = 1 + max(1, getattr(indexer.reader, "workers", 1))
@@ -218,9 +222,16 @@ class _Ahead:
     def add(self, source: SourceFile, known: Source | None) -> None:
         """Open a file of the walk unless it is unchanged."""
         run, indexer = self._run, self._indexer
+        if not source.problem and self._sidecars.is_sidecar(source.path):
+            if known is not None:  # it was a document before there was a file that it describes
+                count = indexer.catalog.remove_source(known)
+                run.report(FileResult(source.key, Outcome.REMOVED, document_count=count))
+            return
+        described = "" if source.problem else self._sidecars.fingerprint(source.path)
+        version = f"{run.ingest_version}:{described}" if described else run.ingest_version
         settled = (
             known is not None
-            and known.ingest_version == run.ingest_version
+            and known.ingest_version == version
             and known.outcome is not Outcome.INTERRUPTED
             and known.reason not in _MAY_PASS
         )
@@ -228,7 +239,9 @@ class _Ahead:
         if known is not None and settled and (known.size_bytes, known.mtime_ns) == times:
             run.report(_unchanged(known))
             return
-        file = FileUnderWay(source, source.key, source.path.name, "", *times, run.ingest_version)
+        file = FileUnderWay(source, source.key, source.path.name, "", *times, version)
+        if described:
+            file.sidecar = self._sidecars.for_file(source.path)
         self._make_room(source.size_bytes)
         try:
             file.data = read_bytes(source, indexer.settings.max_file_bytes)

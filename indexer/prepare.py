@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,6 +26,8 @@ from longleaf.core.types import (
     Passage,
     Rejection,
 )
+from longleaf.indexer.metadata import complete
+from longleaf.indexer.sidecars import NO_SIDECAR, Sidecar
 from longleaf.indexer.signature import signature_of
 
 if TYPE_CHECKING:
@@ -44,7 +46,10 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A parsed document, chunked and signed unless the catalog has its vectors already."""
+    """A parsed document, signed, and chunked unless the catalog has its vectors already.
+
+    `cut_by` is the fingerprint of the chunker that made `passages`.
+    """
 
     key: str
     document: Document
@@ -54,7 +59,8 @@ class Prepared:
     language: str | None
     warnings: tuple[str, ...]
     passages: tuple[Passage, ...] | None
-    signature: Signature | None
+    signature: Signature
+    cut_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ def prepare_file(
     bm25_language: str,
     model_languages: Collection[str] | None,
     known: Callable[[str], bool],
+    sidecar: Sidecar = NO_SIDECAR,
 ) -> Iterator[Prepared | FileFailure]:
     """Documents and failures of one file, in file order.
 
@@ -99,7 +106,11 @@ def prepare_file(
             mismatch = functools.partial(
                 mismatch_warning, bm25_language=bm25_language, model_languages=model_languages
             )
-            yield _prepare(item, document_key, opened.media_type, chunker, labels, mismatch, known)
+            document = _described(item, sidecar)
+            metadata = complete(document, sidecar=sidecar.metadata, flags=labels.metadata)
+            yield _prepare(
+                document, metadata, document_key, opened.media_type, chunker, mismatch, known
+            )
     except NoTextFound as error:
         yield FileFailure(Outcome.NO_TEXT, "", str(error))
     except Rejected as error:
@@ -118,30 +129,40 @@ def _key_of(document: Document, file_key: str) -> str:
     return file_key if document.part is None else f"{file_key}{PART_MARK}{document.part}"
 
 
+def _described(document: Document, sidecar: Sidecar) -> Document:
+    """With what the sidecar says; its title is that of the file, not of a document inside it."""
+    is_the_file = document.key is None and document.part is None
+    return replace(
+        document,
+        title=sidecar.title if sidecar.title and is_the_file else document.title,
+        warnings=(*document.warnings, *sidecar.warnings),
+    )
+
+
 def _prepare(
     document: Document,
+    metadata: Mapping[str, MetaValue],
     key: str,
     media_type: str,
     chunker: Chunker,
-    labels: Labels,
     mismatch_of: Callable[..., str | None],
     known: Callable[[str], bool],
 ) -> Prepared:
     digest = content_digest(document)
-    stated = document.metadata.get("language")
+    stated = metadata.get("language")
     language = stated if isinstance(stated, str) and stated else detect(document.text)
     mismatch = mismatch_of(language, what="This document")
-    is_known = known(digest)
     return Prepared(
         key=key,
         document=document,
         digest=digest,
         media_type=media_type,
-        metadata={**document.metadata, **labels.metadata},
+        metadata=metadata,
         language=language,
         warnings=(*document.warnings, *([mismatch] if mismatch else [])),
-        passages=None if is_known else chunker.chunk(document),
-        signature=None if is_known else signature_of(document.text),
+        passages=None if known(digest) else chunker.chunk(document),
+        signature=signature_of(document.text),
+        cut_by=chunker.fingerprint,
     )
 
 

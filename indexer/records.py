@@ -11,6 +11,7 @@ from longleaf.core.ids import document_id
 from longleaf.core.protocols import Chunker, Embedder, OpenedFile
 from longleaf.core.types import Outcome
 from longleaf.indexer.prepare import FileFailure
+from longleaf.indexer.sidecars import NO_SIDECAR, Sidecar
 from longleaf.indexer.sources import SourceFile
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class FileUnderWay:
     size_bytes: int
     mtime_ns: int
     ingest_version: str
+    sidecar: Sidecar = NO_SIDECAR
     data: bytes = b""
     opened: OpenedFile | None = None
     original: str | None = None

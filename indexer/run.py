@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from longleaf.core.catalog import ContentWrite, DocumentWrite, SourceWrite
+from longleaf.core.catalog import ContentWrite, DocumentWrite, Generation, SourceWrite
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.errors import GenerationMismatch, Rejected
 from longleaf.core.types import Outcome, Passage
@@ -118,6 +118,7 @@ class Run:
                 bm25_language=self._bm25_language,
                 model_languages=main.embedder.languages,
                 known=self._is_known,
+                sidecar=file.sidecar,
             )
             self._take_documents(file, prepared)
         file.opened = None
@@ -192,6 +193,11 @@ class Run:
         batch, self._batch = self._batch, _Batch()
         contents = self._embed(batch, {})
         self._settle()
+        # Nobody else looks at them now: a generation that others have begun is fed from here on.
+        fresh = tuple(self._indexer.refreshed())
+        if _generations(fresh) != _generations(self._targets):
+            self._targets = fresh
+            contents = self._embed(batch, contents)
         self._supervisor.check()
         self._being_committed = batch
         self._committing = self._writer.submit(self._write, batch, contents)
@@ -302,7 +308,7 @@ class Run:
                         file.warnings.append(_cut(cut_tokens, item))
 
     def _passages(self, item: Prepared, target: Target) -> tuple[Passage, ...]:
-        if item.passages is not None and target is self._targets[0]:
+        if item.passages is not None and item.cut_by == target.chunker.fingerprint:
             return item.passages
         return target.chunker.chunk(item.document)
 
@@ -349,7 +355,7 @@ class Run:
     def _fresh_targets(self) -> tuple[Target, ...]:
         """The open generations now. Raises GenerationMismatch when they are the same as before."""
         fresh = tuple(self._indexer.refreshed())
-        if fresh[0].generation == self._targets[0].generation:
+        if _generations(fresh) == _generations(self._targets):
             raise GenerationMismatch(
                 "The documents here have been embedded anew with other models meanwhile.",
                 "Run the command again with the settings that the data folder uses now.",
@@ -395,6 +401,10 @@ class Run:
             # end: a failed upload or a passing error must not delete a good document.
             keep_keys=None if file.was_not_read else frozenset(file.keys),
         )
+
+
+def _generations(targets: Sequence[Target]) -> list[Generation]:
+    return [target.generation for target in targets]
 
 
 def _cut(tokens: int, item: Prepared) -> str:

@@ -330,3 +330,22 @@ def test_known_texts_do_not_pile_up_before_a_commit(
     monkeypatch.setattr(indexer.catalog, "commit", counted)
     run(indexer, root)
     assert calls >= 4
+
+
+def test_a_sidecar_describes_its_file_and_is_no_document(indexer: Indexer, folder: Path) -> None:
+    (folder / "lease.txt.json").write_text(
+        json.dumps({"title": "The lease of Elm Street", "court": "ca9", "groups": ["none"]})
+    )
+    results = run(indexer, folder, labels=Labels(metadata={"court": "from a flag"}))
+    assert "lease.txt.json" not in results
+    assert results["lease.txt"].outcome is Outcome.INDEXED_WITH_WARNINGS  # groups cannot be set
+    [head] = [h for h in indexer.catalog.documents(EVERYONE) if h.key.endswith("lease.txt")]
+    assert head.title == "The lease of Elm Street" and head.groups == ()
+    assert head.metadata["court"] == "from a flag"
+
+    labels = Labels(metadata={"court": "from a flag"})
+    assert run(indexer, folder, labels=labels)["lease.txt"].outcome is Outcome.UNCHANGED
+    (folder / "lease.txt.json").write_text('{"title": "Another title", "year": 1999}')
+    assert run(indexer, folder, labels=labels)["lease.txt"].outcome is Outcome.INDEXED
+    [head] = [h for h in indexer.catalog.documents(EVERYONE) if h.key.endswith("lease.txt")]
+    assert head.title == "Another title" and head.metadata["year"] == 1999
