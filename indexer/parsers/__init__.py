@@ -20,6 +20,7 @@ from longleaf.indexer.parsers.image import JPEG, PNG, TIFF
 from longleaf.indexer.parsers.jsonl import JsonlParser
 from longleaf.indexer.parsers.latex import LatexParser
 from longleaf.indexer.parsers.mail import EmlParser, MsgParser
+from longleaf.indexer.parsers.mail_box import MboxParser
 from longleaf.indexer.parsers.mail_kind import looks_like_mail, looks_like_msg
 from longleaf.indexer.parsers.markdown import MarkdownParser
 from longleaf.indexer.parsers.office import OFFICE_PARSERS
@@ -30,11 +31,11 @@ from longleaf.indexer.parsers.zipped import Kind, kind_of
 
 _PDF, _HTML, _TEXT = PdfParser(), HtmlParser(), TextParser()
 _DOCX, _EPUB = DocxParser(), EpubParser()
-_XML, _LATEX, _EML, _MSG = XmlParser(), LatexParser(), EmlParser(), MsgParser()
+_XML, _LATEX, _EML, _MSG, _MBOX = XmlParser(), LatexParser(), EmlParser(), MsgParser(), MboxParser()
 _DOC, _RTF, _ODT, *_OTHER_OFFICE = OFFICE_PARSERS
 PARSERS: tuple[Parser, ...] = (
     *(_PDF, _HTML, MarkdownParser(), JsonlParser(), _TEXT, _DOCX, _EPUB, CsvParser()),
-    *(_XML, _LATEX, _EML, _MSG),
+    *(_XML, _LATEX, _EML, _MSG, _MBOX),
     *OFFICE_PARSERS,
     *(PNG, JPEG, TIFF),
 )
@@ -86,7 +87,7 @@ def parser_for(name: str, data: bytes) -> Parser:
     if head.lstrip().startswith(b"<?xml"):
         return _XML
     if looks_like_mail(head):
-        return _EML
+        return _MBOX if head.startswith(b"From ") else _EML
     if _LATEX_START.search(head) is not None:
         return _LATEX
     seen = next((what for magic, what in _REFUSED_STARTS if head.startswith(magic)), "")

@@ -86,9 +86,11 @@ class _Progress:
         return self.named(f"{name.removesuffix(suffix)} ({seen}){suffix}")
 
 
-def mail_documents(mail: Mail, name: str, context: ParseContext) -> Iterator[Document | Rejection]:
-    """A mail's own document first, then those of its attachments."""
-    yield from _documents(mail, name, "", 1, _Progress(context))
+def mail_documents(
+    mail: Mail, name: str, context: ParseContext, part: str = ""
+) -> Iterator[Document | Rejection]:
+    """A mail's own document first, then those of its attachments. `part` names it in its file."""
+    yield from _documents(mail, name, part, 1, _Progress(context))
 
 
 def _documents(

@@ -14,6 +14,7 @@ from longleaf.core.errors import LongleafError, NoTextFound, Rejected, RejectRea
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.parsers import mail as mail_module
 from longleaf.indexer.parsers.mail import EmlParser
+from longleaf.indexer.parsers.mail_box import MboxParser
 from longleaf.indexer.parsers.mail_kind import looks_like_mail
 
 
@@ -315,6 +316,25 @@ def test_the_number_of_attachments_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     found = read(made)
     assert len(parts(found)) == 6
     assert rejected(found) == [("5.txt", RejectReason.TOO_LARGE)]
+
+
+# --- mailboxes -----------------------------------------------------------------------------------
+
+
+def test_each_mail_of_a_mailbox_is_a_document() -> None:
+    second = message("Second.\n\nFrom here on it is text.\n>From there, too.\n")
+    second.add_attachment(b"file", maintype="text", subtype="plain", filename="f.txt")
+    box = b"".join(
+        b"From ada@example.com Tue Mar  3 10:11:12 2020\n" + data + b"\n"
+        for data in (bytes(message("First.\n")), bytes(second), b"No: mail\n\n", bytes(message()))
+    )
+    found = list(MboxParser().parse(box, "in.mbox"))
+    assert parts(found) == ["1", "2", "2!/f.txt", "4"]
+    texts = [each.text.partition("\n\n")[2] for each in found if isinstance(each, Document)]
+    assert texts[0] == "First." and texts[1].endswith("From here on it is text.\nFrom there, too.")
+    assert rejected(found) == [("mail 3", RejectReason.EMPTY)]
+    with pytest.raises(Rejected):
+        list(MboxParser().parse(b"Dear Ada,\n\nFrom now on\n", "in.mbox"))
 
 
 # --- hostile -------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
         ("draft", b"% draft\n\\documentclass{article}", "application/x-tex"),
         ("chapter.tex", b"", "application/x-tex"),
         ("1.", b"Received: by x\nFrom: a@b.c\nSubject: words\n\nHello", "message/rfc822"),
+        ("Inbox", b"From ada Tue\nFrom: a@b.c\nDate: x\nSubject: words\n\nHi", "application/mbox"),
         ("message", OLE + _MSG_NAME, "application/vnd.ms-outlook"),
         ("with-a.doc-attached", OLE + _MSG_NAME + _WORD_NAME, "application/vnd.ms-outlook"),
         ("locked", OLE + "EncryptedPackage".encode("utf-16-le"), "application/msword"),
