@@ -14,6 +14,7 @@ import json
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def encode(frame: Frame, bounds: Bounds = USUAL) -> bytes:
 
 
 def pieces(frame: Frame, bounds: Bounds = USUAL) -> list[bytes | memoryview]:
-    """The frame as buffers to send one after another: a large array is not copied for it."""
+    """The frame as buffers to send one after another: large arrays are not copied for it."""
     arrays = [np.ascontiguousarray(array) for array in frame.arrays]
     assert all(array.dtype.str in _TYPES and array.ndim == 1 for array in arrays)
     shapes = [[array.dtype.str, array.size] for array in arrays]
@@ -68,7 +69,9 @@ def pieces(frame: Frame, bounds: Bounds = USUAL) -> list[bytes | memoryview]:
             "tell another.",
             "Ask for less at once.",
         )
-    return [_LENGTHS.pack(len(header), array_bytes) + header, *(array.data for array in arrays)]
+    start = _LENGTHS.pack(len(header), array_bytes) + header
+    parts = [array.data for array in arrays]
+    return [start, *parts] if array_bytes > _USUAL_BYTES else [b"".join((start, *parts))]
 
 
 def receive(connection: socket.socket, bounds: Bounds = USUAL) -> Frame:
@@ -91,9 +94,9 @@ def receive(connection: socket.socket, bounds: Bounds = USUAL) -> Frame:
 class Incoming:
     """Frames, and bytes between them, that follow one another on a connection unasked.
 
-    `may_wait` says before each wait how many seconds it may take (None: any time), so that an end
-    that sends a byte now and then gains nothing. Raises TimeoutError when it says none are left,
-    and what `receive` raises.
+    `may_wait` is asked before each wait, and says after how many seconds it wants to be asked again
+    (None: never); 0 or less is a TimeoutError. So an end that sends a byte now and then gains
+    nothing. Raises what `receive` raises as well.
     """
 
     def __init__(
@@ -102,11 +105,12 @@ class Incoming:
         self._connection = connection
         self._may_wait = may_wait
         self._read = bytearray()
+        self._taken_bytes = 0
 
     @property
     def has_more(self) -> bool:
         """Whether more has been received than was asked for so far."""
-        return bool(self._read)
+        return self._taken_bytes < len(self._read)
 
     def frame(self, bounds: Bounds = USUAL) -> Frame:
         """The next frame."""
@@ -121,16 +125,29 @@ class Incoming:
         return held.getvalue()
 
     def _exactly(self, count_bytes: int) -> bytearray:
-        data = self._read
-        while len(data) < count_bytes:
-            seconds = self._may_wait()
-            if seconds is not None and seconds <= 0:
-                raise TimeoutError("no time is left to wait for the other end")
-            self._connection.settimeout(seconds)
-            data += _more(self._connection, max(_USUAL_BYTES, count_bytes - len(data)))
-        self._read = data[count_bytes:]
-        del data[count_bytes:]
+        while len(self._read) - self._taken_bytes < count_bytes:
+            self._receive(count_bytes)
+        end = self._taken_bytes + count_bytes
+        if self._taken_bytes == 0 and count_bytes > _USUAL_BYTES:
+            # Large: what is left over moves, and this stays where it is.
+            data, self._read = self._read, self._read[end:]
+            del data[end:]
+            return data
+        data = self._read[self._taken_bytes : end]
+        self._taken_bytes = end
         return data
+
+    def _receive(self, count_bytes: int) -> None:
+        """Some more of the `count_bytes` that are wanted."""
+        del self._read[: self._taken_bytes]
+        self._taken_bytes = 0
+        seconds = self._may_wait()
+        if seconds is not None and seconds <= 0:
+            raise TimeoutError("no time is left to wait for the other end")
+        self._connection.settimeout(seconds)
+        with suppress(TimeoutError):
+            missing = count_bytes - len(self._read)
+            self._read += _more(self._connection, max(_USUAL_BYTES, missing))
 
 
 def _more(connection: socket.socket, at_most_bytes: int) -> bytearray:
@@ -149,7 +166,7 @@ def _lengths(data: bytearray, bounds: Bounds) -> tuple[int, int]:
 
 def _decode(data: memoryview, header_bytes: int) -> Frame:
     try:
-        header = json.loads(bytes(data[:header_bytes]))
+        header = json.loads(str(data[:header_bytes], "utf-8"))
     except RecursionError:
         raise ValueError("a header nested too deep") from None
     shapes = header.pop("arrays", None) if isinstance(header, dict) else None

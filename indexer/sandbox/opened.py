@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from longleaf.core.errors import LongleafError
 from longleaf.core.types import Document, Rejection
@@ -42,8 +42,9 @@ class OpenedInSandbox:
         self._on_wait = on_wait
         self._changed = threading.Condition()
         self._media_type = ""
-        self._items: deque[tuple[Document | Rejection, int]] = deque()
+        self._items: deque[Document | Rejection] = deque()
         self._weight = 0
+        self._taken: deque[Document | Rejection] = deque()
         self._progress: Progress | None = None
         self._ended = False
         self._error: LongleafError | None = None
@@ -79,23 +80,29 @@ class OpenedInSandbox:
             self._changed.notify_all()
 
     def _next(self) -> Document | Rejection | None:
+        while not self._taken:
+            progress = self._wait()
+            if progress is not None:
+                self._on_progress(*progress)
+            elif not self._taken:
+                return None
+        return None if self._closed else self._taken.popleft()
+
+    def _wait(self) -> Progress | None:
+        """Wait for anything new and take all documents that are there. Raises the file's error."""
         self._begin_waiting()
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._items or self._progress or self._ended or self._closed
-                )
-                progress, self._progress = self._progress, None
-                if progress is None and self._items:
-                    item, weight = self._items.popleft()
-                    self._weight -= weight
-                    self._changed.notify_all()
-                    return item
-                if progress is None:
-                    if self._error is not None:
-                        raise self._error
-                    return None
-            self._on_progress(*progress)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._items or self._progress or self._ended or self._closed
+            )
+            progress, self._progress = self._progress, None
+            if progress is None:
+                self._taken, self._items = self._items, self._taken
+                self._weight = 0
+                self._changed.notify_all()
+                if not self._taken and self._error is not None:
+                    raise self._error
+        return progress
 
     def _begin_waiting(self) -> None:
         self.awaited = True
@@ -130,19 +137,14 @@ class OpenedInSandbox:
             self._progress = progress
             self._changed.notify_all()
 
-    def put(self, item: Document | Rejection) -> bool:
-        """Hand over the next document, waiting for room; False when nobody wants it any more."""
-        weight = _ITEM
-        if isinstance(item, Document):
-            weight += len(item.text)
-            if item.layout is not None:
-                weight += item.layout.spans.nbytes + item.layout.boxes.nbytes
+    def put(self, items: Sequence[Document | Rejection]) -> bool:
+        """Hand over the next documents, once there is room; False when nobody wants them."""
         with self._changed:
             self._changed.wait_for(lambda: not self.is_full or self._closed)
             if self._closed:
                 return False
-            self._items.append((item, weight))
-            self._weight += weight
+            self._items.extend(items)
+            self._weight += sum(map(weight, items))
             self._changed.notify_all()
         return True
 
@@ -154,3 +156,12 @@ class OpenedInSandbox:
             self._ended = True
             self.data = b""
             self._changed.notify_all()
+
+
+def weight(item: Document | Rejection) -> int:
+    """What a document counts for in the room between worker and reader."""
+    if isinstance(item, Rejection):
+        return _ITEM
+    if item.layout is None:
+        return _ITEM + len(item.text)
+    return _ITEM + len(item.text) + item.layout.spans.nbytes + item.layout.boxes.nbytes

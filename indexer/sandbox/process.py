@@ -33,8 +33,9 @@ _START_SECONDS = 120.0
 _LAST_WORDS_SECONDS = 2.0
 _TRACE_BYTES = 16_384
 _TRACE_LINE = re.compile(r'Fatal Python error: [\w ]{1,80}|  File "[^"\n]{1,300}", line \d+ in \S+')
-_MUCH = 0.6
-"""A process that crashed holding this share of what it may hold has run out of memory."""
+_LOOK_SECONDS = 0.05
+_MUCH = 0.5
+"""A process that crashed, having held this share of what it may hold, has run out of memory."""
 
 
 class Clock:
@@ -71,7 +72,8 @@ class ChildProcess:
     def __init__(self, command: Sequence[str], place: Mapping[str, Any]) -> None:
         """Raises Rejected(INTERNAL) when it does not come up."""
         self.files_read = 0
-        self.peak_bytes = 0
+        self.peak_bytes = self.resident_bytes = 0
+        self._looked_at = 0.0
         self.last_line = self.trace = ""
         self._status: int | None = None
         self._lock = threading.Lock()
@@ -126,8 +128,28 @@ class ChildProcess:
         """Raises EOFError or OSError (gone), TimeoutError (no time left), ValueError (nonsense)."""
         return self._incoming.frame(bounds)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether it has said more than was listened to so far."""
+        return self._incoming.has_more
+
     def _seconds_left(self) -> float:
-        return self.clock.left()
+        now = time.monotonic()
+        if now - self._looked_at >= _LOOK_SECONDS:
+            self._looked_at = now
+            self.look()
+        return min(self.clock.left(), _LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Notice its memory while it lives: what the kernel says of it afterwards counts ours,
+        from before it became another program.
+        """
+        with suppress(OSError, ValueError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    self.resident_bytes = int(line.split()[1]) * 1024
+                    self.peak_bytes = max(self.peak_bytes, self.resident_bytes)
+                    return
 
     def is_gone(self) -> bool:
         """Whether it has ended although nobody asked it to."""
@@ -146,12 +168,11 @@ class ChildProcess:
         except OSError:
             return b""
 
-    def resident_bytes(self) -> int:
-        """The memory that it holds now; 0 where that cannot be known."""
-        with suppress(OSError, ValueError, IndexError):
-            statm = Path(f"/proc/{self.pid}/statm").read_text().split()
-            return int(statm[1]) * os.sysconf("SC_PAGE_SIZE")
-        return 0
+    def begin(self, clock: Clock) -> None:
+        """Give it time for one more file, and look anew at the memory that it takes for that."""
+        self.clock = clock
+        self.peak_bytes = 0
+        self.files_read += 1
 
     # --- ending --------------------------------------------------------------------------------
 
@@ -178,10 +199,7 @@ class ChildProcess:
         # Before its number is free for another process: what it started dies with it.
         self.kill()
         with self._lock:
-            # Popen's own wait does not tell how much memory a process has used.
-            _, status, usage = os.wait4(self.pid, 0)
-            self._process.returncode = self._status = os.waitstatus_to_exitcode(status)
-        self.peak_bytes = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            self._status = self._process.wait()
         self._connection.close()
         self.last_line, self.trace = self._read_crashes()
 
@@ -197,9 +215,7 @@ class ChildProcess:
         signal_number = -status if status is not None and status < 0 else 0
         if signal_number == signal.SIGXCPU:
             return Rejected(RejectReason.TOO_SLOW, f"{name} keeps its parser busy without end.")
-        if self.peak_bytes >= _MUCH * allowed_bytes or (
-            signal_number == signal.SIGKILL and self.peak_bytes >= _MUCH * allowed_bytes / 2
-        ):
+        if self.peak_bytes >= _MUCH * allowed_bytes:
             return Rejected(
                 RejectReason.TOO_MUCH_MEMORY,
                 f"{name} needs too much memory: its parser held {self.peak_bytes >> 20:,} MiB "

@@ -10,7 +10,9 @@ arrays; the header stays small, because parsing JSON takes up to 40 times its si
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEADER_BYTES = 4 * 1024 * 1024
-PHASES = ("parse", "ocr", "convert")
 PAGES = 1_000_000
 WORDS_ON_A_PAGE = 20_000
 
+_PHASE = re.compile(r"[a-z]{1,20}")
 _ROLES = tuple(Role)
 _TITLE_CHARS = 10_000
 _KEY_CHARS = 10_000
@@ -59,12 +61,27 @@ def bounds(document_bytes: int) -> Bounds:
 def document_frame(document: Document) -> Frame:
     """A document as a frame. Raises ValueError for one that the other end would refuse."""
     check_document(document)
+    arrays: list[NDArray[Any]] = [_bytes(document.text.encode())]
+    if document.pages or document.sections or document.regions or document.layout is not None:
+        arrays += _maps(document)
+    header = {
+        "say": "document",
+        "title": document.title,
+        "metadata": document.metadata,
+        "key": document.key,
+        "part": document.part,
+        "warnings": document.warnings,
+    }
+    return Frame(header, tuple(arrays))
+
+
+def _maps(document: Document) -> list[NDArray[Any]]:
+    """Pages, sections and their titles, regions; then the layout, if there is one."""
     titles = [section.title.encode() for section in document.sections]
     pages = [(page.number, page.start_char, page.end_char) for page in document.pages]
     sections = [(each.level, each.start_char, each.end_char) for each in document.sections]
     regions = [(_ROLES.index(e.role), e.start_char, e.end_char) for e in document.regions]
     arrays: list[NDArray[Any]] = [
-        _bytes(document.text.encode()),
         _rows(pages),
         _rows(sections),
         np.array([len(title) for title in titles], "<i4"),
@@ -78,56 +95,63 @@ def document_frame(document: Document) -> Frame:
             layout.boxes.astype("<f4", copy=False).ravel(),
             layout.pages.astype("<f4", copy=False).ravel(),
         ]
-    header = {
-        "say": "document",
-        "title": document.title,
-        "metadata": document.metadata,
-        "key": document.key,
-        "part": document.part,
-        "warnings": document.warnings,
-    }
-    return Frame(header, tuple(arrays))
+    return arrays
 
 
 def document_from(frame: Frame) -> Document:
     """The document that `document_frame` was given. Raises ValueError for anything else."""
-    header = frame.header
-    if len(frame.arrays) not in (6, 9):
-        raise ValueError(f"a document of {len(frame.arrays)} arrays")
-    text, pages, sections, title_bytes, titles, regions = frame.arrays[:6]
-    layout = None
-    if len(frame.arrays) == 9:
-        spans, boxes, sizes = frame.arrays[6:]
-        layout = Layout(
-            _table(spans, 3, "<i4").astype(np.int32, copy=False),
-            _table(boxes, 4, "<f4").astype(np.float32, copy=False),
-            _table(sizes, 2, "<f4").astype(np.float32, copy=False),
-        )
-    names = _split(titles, title_bytes)
-    roles = _table(regions, 3, "<i4").tolist()
-    if not all(0 <= role < len(_ROLES) for role, _, _ in roles):
-        raise ValueError("a region of no known role")
+    header, arrays = frame.header, frame.arrays
+    if len(arrays) not in (1, 6, 9):
+        raise ValueError(f"a document of {len(arrays)} arrays")
     title: Any = header.get("title")  # checked below, with everything else
     metadata, warnings = header.get("metadata"), header.get("warnings")
     if not isinstance(metadata, dict) or not isinstance(warnings, list):
         raise ValueError("metadata or warnings of another type")
     document = Document(
-        text=_decoded(text),
+        text=_decoded(arrays[0]),
         title=title,
+        metadata={name: _meta_value(value) for name, value in metadata.items()},
+        key=header.get("key"),
+        part=header.get("part"),
+        warnings=tuple(warnings),
+    )
+    if len(arrays) > 1:
+        document = _with_maps(document, *arrays[1:])
+    check_document(document)
+    return document
+
+
+def _with_maps(
+    document: Document,
+    pages: NDArray[Any],
+    sections: NDArray[Any],
+    title_bytes: NDArray[Any],
+    titles: NDArray[Any],
+    regions: NDArray[Any],
+    *layout: NDArray[Any],
+) -> Document:
+    names = _split(titles, title_bytes)
+    roles = _table(regions, 3, "<i4").tolist()
+    if not all(0 <= role < len(_ROLES) for role, _, _ in roles):
+        raise ValueError("a region of no known role")
+    return replace(
+        document,
         pages=tuple(Page(*row) for row in _table(pages, 3, "<i4").tolist()),
         sections=tuple(
             Section(title, *row)
             for title, row in zip(names, _table(sections, 3, "<i4").tolist(), strict=True)
         ),
-        metadata={name: _meta_value(value) for name, value in metadata.items()},
         regions=tuple(Region(_ROLES[role], start, end) for role, start, end in roles),
-        layout=layout,
-        key=header.get("key"),
-        part=header.get("part"),
-        warnings=tuple(warnings),
+        layout=_layout(*layout) if layout else None,
     )
-    check_document(document)
-    return document
+
+
+def _layout(spans: NDArray[Any], boxes: NDArray[Any], sizes: NDArray[Any]) -> Layout:
+    return Layout(
+        _table(spans, 3, "<i4").astype(np.int32, copy=False),
+        _table(boxes, 4, "<f4").astype(np.float32, copy=False),
+        _table(sizes, 2, "<f4").astype(np.float32, copy=False),
+    )
 
 
 def _bytes(data: bytes) -> NDArray[np.uint8]:
@@ -302,14 +326,11 @@ def error_from(header: Mapping[str, Any]) -> LongleafError:
 
 def progress_from(header: Mapping[str, Any]) -> tuple[str, int, int]:
     """(phase, units done, units in all). Raises ValueError."""
-    match header:
-        case {
-            "phase": "parse" | "ocr" | "convert" as phase,
-            "done": int(done),
-            "total": int(total),
-        }:
-            _check_between([done, total], 0, _LARGEST_INTEGER, "count")
-            return str(phase), done, total
+    phase, done, total = (header.get(name) for name in ("phase", "done", "total"))
+    if isinstance(phase, str) and isinstance(done, int) and isinstance(total, int):
+        _check_between([done, total], 0, _LARGEST_INTEGER, "count")
+        if _PHASE.fullmatch(phase):
+            return phase, done, total
     raise ValueError("progress of no known form")
 
 

@@ -23,6 +23,7 @@ from longleaf.core.frames import Frame
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.sandbox import wire
 from longleaf.indexer.sandbox.helper import Asked, Helper
+from longleaf.indexer.sandbox.opened import weight
 from longleaf.indexer.sandbox.process import ChildProcess, Clock
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _MORE_TIME_SHARE = 1 / 300
 """Part of the time limit that each page or document finished adds: 0.2 s of 60 s, because a PDF of
 10,000 pages is slow without being stuck."""
 
+_PHASES = 10
+_TOGETHER = 1024 * 1024
 _LONGEST_SHARE = 60.0
 _BYTES_A_SECOND = 4 * 1024 * 1024
 """A file of 512 MiB has two minutes more, because it takes time to read anything of that size."""
@@ -140,7 +143,7 @@ class Worker(threading.Thread):
         terms = self._terms
         allowed_bytes = terms.memory_bytes + len(file.data)
         seconds = terms.seconds + len(file.data) / _BYTES_A_SECOND
-        child.clock = Clock(seconds, seconds * _LONGEST_SHARE)
+        child.begin(Clock(seconds, seconds * _LONGEST_SHARE))
         reading = _Reading(child, file, terms, self._helper, self._put)
         try:
             self._hand_over(child, file)
@@ -181,12 +184,12 @@ class Worker(threading.Thread):
         self._look_after(child, error)
         return error
 
-    def _put(self, file: OpenedInSandbox, item: Document | Rejection) -> None:
+    def _put(self, file: OpenedInSandbox, items: Sequence[Document | Rejection]) -> None:
         if file.is_full:
             self.blocked = True
             self._on_block()
         try:
-            if not file.put(item):
+            if not file.put(items):
                 raise _GivenUp
         finally:
             self.blocked = False
@@ -213,7 +216,6 @@ class Worker(threading.Thread):
             "convert": programs.libreoffice is not None,
         }
         child.send(Frame(asked), file.data)
-        child.files_read += 1
 
     def _look_after(self, child: ChildProcess, error: LongleafError | None) -> None:
         """Replace a child that has done enough, or whose memory cannot be trusted any more."""
@@ -221,7 +223,7 @@ class Worker(threading.Thread):
         if (
             out_of_memory
             or child.files_read >= _FILES_IN_A_LIFE
-            or child.resident_bytes() >= _GROWN_BYTES
+            or child.resident_bytes >= _GROWN_BYTES
         ):
             self._end_child()
 
@@ -235,7 +237,7 @@ class _Reading:
         file: OpenedInSandbox,
         terms: Terms,
         helper: Helper,
-        put: Callable[[OpenedInSandbox, Document | Rejection], None],
+        put: Callable[[OpenedInSandbox, Sequence[Document | Rejection]], None],
     ) -> None:
         self.has_type = False
         self._child = child
@@ -245,15 +247,29 @@ class _Reading:
         self._put = put
         self._asked = Asked(file.data, "")
         self._bounds = wire.bounds(terms.memory_bytes)
-        self._pages = 0
+        self._done: dict[str, int] = {}
         self._documents = 0
         self._chars = 0
+        self._ready: list[Document | Rejection] = []
+        self._ready_weight = 0
 
     def run(self) -> LongleafError | None:
         """The error that ends the file, None at its end. Raises what `ChildProcess.receive` does,
         ValueError for what no child of ours would say, and _GivenUp.
         """
+        try:
+            return self._listen()
+        except _GivenUp:
+            raise
+        except Exception:
+            # What came before stays good, whatever happened then.
+            self._hand_on()
+            raise
+
+    def _listen(self) -> LongleafError | None:
         while True:
+            if not self._child.has_more:
+                self._hand_on()
             frame = self._child.receive(self._bounds)
             header = frame.header
             say = header.get("say")
@@ -271,8 +287,10 @@ class _Reading:
                     answer = self._helper.answer(frame, self._asked)
                 self._child.send(answer, bounds=self._bounds)
             elif say == "end" and self.has_type:
+                self._hand_on()
                 return None
             elif say == "error":
+                self._hand_on()
                 return self._error(header)
             else:
                 raise ValueError(f"it says {say!r:.50}")
@@ -298,16 +316,26 @@ class _Reading:
                 f"{name} holds more than {terms.documents:,} documents.",
                 "indexer.parse_documents allows more.",
             )
-        with self._child.clock.standing():
-            self._put(self._file, item)
         self._add_time(1)
+        self._ready.append(item)
+        self._ready_weight += weight(item)
+        # Together what came together: waking the reader costs more than a small document.
+        if self._ready_weight >= _TOGETHER:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._ready:
+            with self._child.clock.standing():
+                self._put(self._file, self._ready)
+            self._ready, self._ready_weight = [], 0
 
     def _progress(self, header: Mapping[str, Any]) -> None:
         phase, done, total = wire.progress_from(header)
         self._file.tell((phase, done, total))
-        if phase == "parse" and done > self._pages:
-            self._add_time(done - self._pages)
-            self._pages = done
+        before = self._done.get(phase, 0)
+        if done > before and (phase in self._done or len(self._done) < _PHASES):
+            self._add_time(done - before)
+            self._done[phase] = done
 
     def _add_time(self, units: int) -> None:
         self._child.clock.add(units * self._terms.seconds * _MORE_TIME_SHARE)

@@ -172,7 +172,8 @@ def test_an_end_that_says_little_gains_no_time() -> None:
         finally:
             stop.set()
             thread.join()
-        silent = Incoming(right, may_wait=lambda: 0.05)
+        asked = iter([0.01, 0.01, 0.01, -1.0])
+        silent = Incoming(right, may_wait=lambda: next(asked))
         with pytest.raises(TimeoutError):
             silent.raw(1_000_000)
 
