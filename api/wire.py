@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
     from longleaf.indexer.embed import MiniLMEmbedder
     from longleaf.indexer.embed_any import SentenceTransformerEmbedder
+    from longleaf.indexer.sandbox.pool import SandboxReader
     from longleaf.retriever.index.edge_folder import TakenFolder
     from longleaf.retriever.index.process import IndexProcess
 
@@ -206,10 +207,18 @@ def make_indexer(
     chunker: Chunker,
     embedder: Embedder,
 ) -> Indexer:
-    from longleaf.indexer.parsers.here import ReadHere
-
     targets = [Target(generation, chunker, embedder)]
-    return Indexer(catalog, targets, ReadHere(), settings.indexer)
+    return Indexer(catalog, targets, open_reader(settings, catalog), settings.indexer)
+
+
+def open_reader(settings: Settings, catalog: Catalog) -> SandboxReader:
+    """What reads files: parsers in processes of their own, started with the first file."""
+    from longleaf.indexer.sandbox.pool import SandboxReader, find_programs
+
+    programs = find_programs(settings.indexer)
+    return SandboxReader(
+        settings.indexer, programs=programs, store=catalog, private=[settings.home]
+    )
 
 
 def index_folder(settings: Settings, generation: Generation) -> Path:

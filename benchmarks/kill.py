@@ -74,12 +74,12 @@ def _hook(owner: Any, name: str, phase: str) -> None:
 def _install_hooks() -> None:
     from longleaf.core.catalog import database, segments, writes
     from longleaf.indexer import build, chunk, embed
-    from longleaf.indexer.parsers import jsonl, text
+    from longleaf.indexer.sandbox import opened
     from longleaf.retriever.index import edge, edge_folder
 
     _hook(build, "read_bytes", "read")
-    _hook(text.TextParser, "parse", "parse")
-    _hook(jsonl.JsonlParser, "parse", "parse")
+    # The parsers run in processes that die with the indexer: here it waits for what they find.
+    _hook(opened.OpenedInSandbox, "_next", "parse")
     _hook(chunk.PassageChunker, "chunk", "chunk")
     _hook(embed.MiniLMEmbedder, "_forward", "embed")
     _hook(segments.SegmentWriter, "append", "tokens")
@@ -114,12 +114,13 @@ def _index(home: Path, documents: Path) -> None:
 def _zygote(commands: int, acknowledgements: int, markers: int) -> None:
     """Load everything heavy once, run no model, then fork an indexer for each line."""
     global _MARKERS, _HOLD
+    # Loading a model computes a little; a thread pool made by that would be torn by the fork.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from longleaf.api import wire
     from longleaf.core.config import load_settings
 
     _MARKERS = markers
-    # The models are loaded before the fork and never run there: no thread pool exists to be torn.
-    models = wire.open_models(load_settings({}, {}).settings, {})
+    models = wire.open_models(load_settings({"embedder.threads": 1}, {}).settings, {})
     wire.open_models = lambda *_args, **_kwargs: models  # type: ignore[assignment]
     _tell("ready")
     with os.fdopen(commands) as lines:
@@ -237,6 +238,7 @@ class Supervisor:
     def check(self) -> None:
         """Catalog and index against the acknowledgements; raises SystemExit with what is wrong."""
         from longleaf.api import wire
+        from longleaf.core import ids
         from longleaf.core.catalog import Catalog
         from longleaf.core.config import load_settings
         from longleaf.core.protocols import IndexFilter, LexicalQuery
@@ -281,7 +283,7 @@ class Supervisor:
             if version == self.versions[key]:
                 query = LexicalQuery(f"marker{version}x", "english")
                 hits = index.search_bm25(query, IndexFilter(("kill",)), 100)
-                revisions = {hit.point_id >> 20 for hit in hits}
+                revisions = {ids.split_point_id(hit.point_id)[0] for hit in hits}
                 wanted = {head.revision_id for head in found}
                 _require(wanted <= revisions, f"not found by its words: {key}")
         index.close()
