@@ -18,8 +18,9 @@ from longleaf.core.types import Page
 from longleaf.indexer.parsers.pdf_columns import Order, reading_order
 from longleaf.indexer.parsers.pdf_footnotes import FootnoteFinder, Footnotes, raised_marks
 from longleaf.indexer.parsers.pdf_lines import body_height, gaps, lines_of
-from longleaf.indexer.parsers.pdf_page import LINE_HYPHENS, SourcePage
+from longleaf.indexer.parsers.pdf_page import SourcePage
 from longleaf.indexer.parsers.pdf_repeated import RepeatedFinder
+from longleaf.indexer.parsers.pdf_runs import LINE_HYPHENS
 from longleaf.indexer.parsers.pdf_text import Flow, TextBuilder, Usage
 
 _LINE_ENDS = "\n\r\f" + LINE_HYPHENS

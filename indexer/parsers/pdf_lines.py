@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longleaf.indexer.parsers.pdf_page import LINE_HYPHENS, SourcePage
+from longleaf.indexer.parsers.pdf_page import SourcePage
+from longleaf.indexer.parsers.pdf_runs import LINE_HYPHENS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,8 @@ import numpy as np
 
 from longleaf.core.layout import Layout
 from longleaf.core.types import Page
-from longleaf.indexer.parsers.pdf_page import LINE_HYPHENS, SourcePage
+from longleaf.indexer.parsers.pdf_page import SourcePage
+from longleaf.indexer.parsers.pdf_runs import LINE_HYPHENS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,8 @@ import numpy as np
 from longleaf.core.errors import NoTextFound, Rejected
 from longleaf.core.protocols import PageReader, ParseContext
 from longleaf.core.types import OcrWord
-from longleaf.indexer.parsers.pdf_page import LINE_HYPHENS, SourcePage
+from longleaf.indexer.parsers.pdf_page import SourcePage
+from longleaf.indexer.parsers.pdf_runs import LINE_HYPHENS
 
 POINTS_PER_INCH = 72.0
 _UNSURE = 60.0  # per cent of confidence, below which a page is named

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longleaf.indexer.parsers.pdf_page import RUN, SourcePage
+from longleaf.indexer.parsers.pdf_page import SourcePage
+from longleaf.indexer.parsers.pdf_runs import RUN
 from longleaf.indexer.parsers.pdf_text import Flow, TextBuilder, Usage, is_hyphen
 
 
