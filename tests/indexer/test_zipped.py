@@ -106,29 +106,29 @@ def test_one_entry_and_all_entries_read_have_a_limit() -> None:
 
 
 def test_a_size_that_lies_costs_no_more_than_it_says() -> None:
-    data = of_zeros({"a": 64 * MIB, "b": MIB})
-    small = with_declared_size(zipped({"a": bytes(64 * MIB), "z": bytes(MIB)}), "a", 1_000)
+    data = of_zeros({"liar": 64 * MIB, "other": MIB})
+    small = with_declared_size(zipped({"liar": bytes(64 * MIB), "last": bytes(MIB)}), "liar", 1_000)
     tracemalloc.start()
     try:
-        error = refusal(small, "a")
+        error = refusal(small, "liar")
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert error.reason is RejectReason.MALFORMED and peak_bytes < 4 * MIB
     assert refusal(data).reason is RejectReason.EXPANDS
-    larger = with_declared_size(zipped({"a": "words", "z": "more"}), "a", 4_000_000_000)
-    assert refusal(larger, "a").reason is RejectReason.EXPANDS
-    shorter = with_declared_size(zipped({"a": "words", "z": "more"}), "a", 3)
-    assert refusal(shorter, "a").reason is RejectReason.MALFORMED
+    larger = with_declared_size(zipped({"liar": "words", "last": "more"}), "liar", 4_000_000_000)
+    assert refusal(larger, "liar").reason is RejectReason.EXPANDS
+    shorter = with_declared_size(zipped({"liar": "words", "last": "more"}), "liar", 3)
+    assert refusal(shorter, "liar").reason is RejectReason.MALFORMED
 
 
 def test_entries_that_share_bytes_are_refused() -> None:
-    data = zipped({"a": "words"})
+    data = zipped({"first": "words"})
     directory, end = data.rfind(b"PK\x01\x02"), data.rfind(b"PK\x05\x06")
     entry = data[directory:end]
     closing = bytearray(data[end:])
     struct.pack_into("<HHI", closing, 8, 2, 2, 2 * len(entry))
-    twice = data[:directory] + entry + entry.replace(b"a", b"b") + closing
+    twice = data[:directory] + entry + entry.replace(b"first", b"other") + closing
     assert refusal(twice).reason is RejectReason.EXPANDS
 
 
