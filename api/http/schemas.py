@@ -147,6 +147,8 @@ class DocumentList(BaseModel):
 
 
 class PageSpan(BaseModel):
+    """A run of text on a page; a page whose footnotes stand behind the text has two."""
+
     number: int
     start_char: int
     end_char: int
