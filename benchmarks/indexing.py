@@ -5,6 +5,8 @@ One run over one JSONL of real documents: (a) parse and chunk them, then only em
 is loaded before, documents are the same, (a) and (b) take turns.
 
     python benchmarks/indexing.py --documents 400 --rounds 2
+
+Files are read in the sandbox; `--here` parses in this process instead, one file after another.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 from longleaf.api import wire
 from longleaf.core.config import load_settings
 from longleaf.core.types import Document
+from longleaf.indexer.build import Indexer, Target
 from longleaf.indexer.parsers import parser_for
+from longleaf.indexer.parsers.here import ReadHere
 from longleaf.indexer.prepare import embed_inputs
 from longleaf.retriever.follow import Follower
 
@@ -32,10 +36,13 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--here", action="store_true", help="without the sandbox")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="longleaf-bench-") as folder:
-        figures = measure(Path(folder), options.corpus, options.documents, options.rounds)
+        figures = measure(
+            Path(folder), options.corpus, options.documents, options.rounds, here=options.here
+        )
     if options.json:
         print(json.dumps(figures))
     else:
@@ -46,7 +53,9 @@ def main() -> None:
         )
 
 
-def measure(folder: Path, corpus: Path, documents: int, rounds: int) -> dict[str, object]:
+def measure(
+    folder: Path, corpus: Path, documents: int, rounds: int, *, here: bool = False
+) -> dict[str, object]:
     """Rates in passages a second; `share` is the median of the rounds' ratios."""
     part = folder / "part.jsonl"
     with corpus.open(encoding="utf-8") as lines:
@@ -67,7 +76,7 @@ def measure(folder: Path, corpus: Path, documents: int, rounds: int) -> dict[str
         started = time.perf_counter()
         count = sum(1 for _ in embedder.embed_passages(inputs))
         alone.append(count / (time.perf_counter() - started))
-        whole.append(count / _end_to_end(folder / str(number), part, models))
+        whole.append(count / _end_to_end(folder / str(number), part, models, here=here))
     shares = [ours / pure for ours, pure in zip(whole, alone, strict=True)]
     return {
         "passages": len(inputs),
@@ -78,7 +87,9 @@ def measure(folder: Path, corpus: Path, documents: int, rounds: int) -> dict[str
     }
 
 
-def _end_to_end(home: Path, part: Path, models: tuple[wire.Embedder, wire.Chunker]) -> float:
+def _end_to_end(
+    home: Path, part: Path, models: tuple[wire.Embedder, wire.Chunker], *, here: bool
+) -> float:
     """Seconds from reading the file to a flushed index, models loaded."""
     embedder, chunker = models
     settings = load_settings({"home": home}, {}).settings
@@ -88,11 +99,14 @@ def _end_to_end(home: Path, part: Path, models: tuple[wire.Embedder, wire.Chunke
     generation = catalog.open_generation(
         chunker.fingerprint, embedder.fingerprint, embedder.name, embedder.dim, embedder.token_dim
     )
-    indexer = wire.make_indexer(settings, catalog, generation, chunker, embedder)
+    reader = ReadHere() if here else wire.open_reader(settings, catalog)
+    target = Target(generation, chunker, embedder)
+    indexer = Indexer(catalog, [target], reader, settings.indexer)
     indexer.index_paths("bench", "english", [part])
     index = wire.open_index(settings, catalog, generation)
     Follower(catalog, index, generation, "bench").catch_up()
     index.close()
+    indexer.close()
     catalog.close()
     return time.perf_counter() - started
 
