@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from longleaf.api import targets
 from longleaf.api.search import SearchEngine
-from longleaf.core.catalog import Catalog, Generation
+from longleaf.api.targets import Models
+from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import RerankerSettings, Settings
-from longleaf.core.errors import ConfigError
+from longleaf.core.errors import ConfigError, GenerationMismatch, IndexLocked, LongleafError
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
 from longleaf.indexer.build import Indexer, Target
 from longleaf.retriever.follow import Follower, Following
@@ -43,7 +46,7 @@ _GENERATION = "generation-"
 
 @dataclass(slots=True)
 class WriteSide:
-    """What indexing needs: no index, no reranker."""
+    """What indexing needs: no index, no reranker. `settings` are completed by the stored ones."""
 
     settings: Settings
     catalog: Catalog
@@ -51,6 +54,7 @@ class WriteSide:
     chunker: Chunker
     generation: Generation
     indexer: Indexer
+    models: Models
     reasons: dict[str, str]
 
     def close(self) -> None:
@@ -58,28 +62,83 @@ class WriteSide:
         self.catalog.close()
 
 
+@dataclass(slots=True, eq=False)
+class Side:
+    """What answers from one generation. `under_way` searches have been begun with it."""
+
+    generation: Generation
+    embedder: Embedder
+    engine: SearchEngine
+    follower: Following
+    index_process: IndexProcess | None
+    under_way: int = 0
+
+    def close(self) -> None:
+        self.engine.index.close()
+
+
 @dataclass(slots=True)
 class Runtime:
     """Everything that a process which searches needs; it, or its index process, owns the shard.
 
-    `index_process` is the index and its follower where it follows the catalog by itself; None
-    where whoever opened this calls `follower.catch_up()`.
+    `side` is replaced whole when another generation takes over, between two searches (`generations`
+    does that). `index_process` is the index and its follower where it follows the catalog by
+    itself; None where whoever opened this calls `follower.catch_up()`.
     """
 
     settings: Settings
     catalog: Catalog
-    embedder: Embedder
-    generation: Generation
     indexer: Indexer
-    engine: SearchEngine
-    follower: Following
-    index_process: IndexProcess | None
-    reasons: Mapping[str, str]
+    models: Models
+    side: Side
+    process: str
+    reasons: dict[str, str]
     writer_lock: threading.Lock = field(default_factory=threading.Lock)
+    _switching: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def generation(self) -> Generation:
+        return self.side.generation
+
+    @property
+    def embedder(self) -> Embedder:
+        return self.side.embedder
+
+    @property
+    def engine(self) -> SearchEngine:
+        return self.side.engine
+
+    @property
+    def follower(self) -> Following:
+        return self.side.follower
+
+    @property
+    def index_process(self) -> IndexProcess | None:
+        return self.side.index_process
+
+    @contextmanager
+    def answering(self) -> Iterator[SearchEngine]:
+        """The engine for one search, which it may finish whatever takes over meanwhile."""
+        with self._switching:
+            side = self.side
+            side.under_way += 1
+        try:
+            yield side.engine
+        finally:
+            with self._switching:
+                side.under_way -= 1
+
+    def switch_to(self, side: Side) -> Side:
+        """Answer from `side` from now on; returns the one before, with searches under way."""
+        with self._switching:
+            old, self.side = self.side, side
+        return old
 
     def close(self) -> None:
         """Stop following, then let go of index and catalog."""
-        self.engine.index.close()
+        self.side.close()
+        with suppress(LongleafError):  # a minute later nobody believes it any more
+            self.catalog.generations.answer_no_more(self.process)
         self.indexer.close()
         self.catalog.close()
 
@@ -92,21 +151,39 @@ def open_catalog(settings: Settings) -> Catalog:
 def open_write_side(settings: Settings) -> WriteSide:
     """What `longleaf index` needs. Raises GenerationMismatch when the models have changed."""
     reasons: dict[str, str] = {}
-    embedder, chunker = open_models(settings, reasons)
     catalog = open_catalog(settings)
     try:
-        generation = catalog.open_generation(
-            chunker.fingerprint,
-            embedder.fingerprint,
-            embedder.name,
-            embedder.dim,
-            embedder.token_dim,
-        )
+        models = make_models(settings, catalog, reasons)
+        live = targets.enter(catalog, models)
     except BaseException:
         catalog.close()
         raise
-    indexer = make_indexer(settings, catalog, generation, chunker, embedder)
-    return WriteSide(settings, catalog, embedder, chunker, generation, indexer, reasons)
+    indexer = make_indexer(models.settings, catalog, models, live)
+    return WriteSide(
+        models.settings,
+        catalog,
+        live.embedder,
+        live.chunker,
+        live.generation,
+        indexer,
+        models,
+        reasons,
+    )
+
+
+def make_models(
+    settings: Settings, catalog: Catalog, reasons: dict[str, str] | None = None
+) -> Models:
+    """What loads the models of any generation; unset settings are those of the live one."""
+    live = catalog.generations.live()
+    wanted = targets.adopt(settings, live.settings) if live is not None else settings
+    said = {} if reasons is None else reasons
+    return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker)
+
+
+def open_targets(settings: Settings, catalog: Catalog) -> tuple[Target, ...]:
+    """Every open generation with the chunker and embedder that it was made with."""
+    return targets.open_targets(catalog, make_models(settings, catalog))
 
 
 def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
@@ -114,38 +191,69 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
 
     Raises IndexLocked when another process owns the index.
     """
-    write_side = open_write_side(settings)
+    parts = open_write_side(settings)
+    process = generations.process_name()
     try:
-        return _with_index(write_side, follow)
+        # Said before the index is opened: from here on nobody takes its vectors away.
+        if not parts.catalog.generations.answer_from(process, parts.generation):
+            raise GenerationMismatch(
+                "The documents here were embedded anew at this moment.", "Start again."
+            )
+        target = Target(parts.generation, parts.chunker, parts.embedder)
+        side = open_side(parts.settings, parts.catalog, target, parts.reasons, follow=follow)
     except BaseException:
-        write_side.close()
+        parts.close()
         raise
+    for part, reason in parts.reasons.items():
+        _log.info("chosen", part=part, reason=reason)
+    return Runtime(
+        parts.settings, parts.catalog, parts.indexer, parts.models, side, process, parts.reasons
+    )
 
 
-def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
-    settings, catalog = write_side.settings, write_side.catalog
-    generation, reasons = write_side.generation, write_side.reasons
-    folder = index_folder(settings, generation)
-    flush_documents = settings.retriever.flush_documents
+def open_side(
+    settings: Settings,
+    catalog: Catalog,
+    target: Target,
+    reasons: dict[str, str],
+    *,
+    follow: bool,
+    beside: Side | None = None,
+) -> Side:
+    """What answers from one generation; its index may still have to be filled.
+
+    A reranker that reads texts, whatever generation they are cut for, is shared with `beside`.
+    """
+    generation = target.generation
     index: PassageIndex
     follower: Following
     process = None
     if follow:
         from longleaf.retriever.index.process import IndexProcess
 
-        workers = settings.server.workers
-        process = IndexProcess.open(catalog, generation, folder, flush_documents, workers)
-        index = follower = process
+        index = follower = process = IndexProcess.open(
+            catalog,
+            generation,
+            index_folder(settings, generation),
+            settings.retriever.flush_documents,
+            settings.server.workers,
+            erase_seconds(settings),
+        )
     else:
         index = open_index(settings, catalog, generation)
-        follower = Follower(catalog, index, generation, str(folder), flush_documents)
+        name = str(index_folder(settings, generation))
+        flush_documents = settings.retriever.flush_documents
+        follower = Follower(catalog, index, generation, name, flush_documents)
     try:
+        reranker = beside.engine.reranker if beside is not None else None
+        if reranker is None or not reranker.reads_text:
+            reranker = open_reranker(settings.reranker, catalog, generation, reasons)
         engine = SearchEngine(
             catalog,
             generation,
             index,
-            write_side.embedder,
-            open_reranker(settings.reranker, catalog, generation, reasons),
+            target.embedder,
+            reranker,
             retrieval_settings(settings),
             settings.reranker.deadline_ms,
             seen_seq=lambda: follower.applied_seq,
@@ -153,25 +261,17 @@ def _with_index(write_side: WriteSide, follow: bool) -> Runtime:
     except BaseException:
         index.close()
         raise
-    for part, reason in reasons.items():
-        _log.info("chosen", part=part, reason=reason)
-    return Runtime(
-        settings,
-        catalog,
-        write_side.embedder,
-        generation,
-        write_side.indexer,
-        engine,
-        follower,
-        process,
-        reasons,
-    )
+    return Side(generation, target.embedder, engine, follower, process)
+
+
+def erase_seconds(settings: Settings) -> float | None:
+    """How long what was deleted may stay in files; None: until something else rewrites them."""
+    minutes = settings.retriever.erase_minutes
+    return None if minutes == 0 else minutes * 60.0
 
 
 def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
     """The configured embedder and the chunker that counts in its tokens."""
-    from longleaf.indexer.chunk import PassageChunker
-
     chosen = settings.embedder
     embedder: MiniLMEmbedder | SentenceTransformerEmbedder
     threads = chosen.threads or None
@@ -191,24 +291,26 @@ def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, 
     reasons["embedder"] = f"{embedder.name} in {embedder.dtype}: {embedder.dtype_reason}"
     if embedder.without_tokens_because:
         reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
-    chunker = PassageChunker(
-        embedder.tokenizer,
-        embedder.tokenizer_id,
+    return embedder, open_chunker(settings, embedder)
+
+
+def open_chunker(settings: Settings, embedder: Embedder) -> Chunker:
+    """The configured chunker, counting in the embedder's tokens."""
+    from longleaf.indexer.chunk import PassageChunker
+
+    tokenizing: Any = embedder
+    return PassageChunker(
+        tokenizing.tokenizer,
+        tokenizing.tokenizer_id,
         settings.chunker.target_tokens,
         settings.chunker.overlap_tokens,
     )
-    return embedder, chunker
 
 
-def make_indexer(
-    settings: Settings,
-    catalog: Catalog,
-    generation: Generation,
-    chunker: Chunker,
-    embedder: Embedder,
-) -> Indexer:
-    targets = [Target(generation, chunker, embedder)]
-    return Indexer(catalog, targets, open_reader(settings, catalog), settings.indexer)
+def make_indexer(settings: Settings, catalog: Catalog, models: Models, live: Target) -> Indexer:
+    """Writes for each open generation; those beside the live one load with the first commit."""
+    fresh = targets.FreshTargets(catalog, models)
+    return Indexer(catalog, [live], open_reader(settings, catalog), settings.indexer, fresh)
 
 
 def open_reader(settings: Settings, catalog: Catalog) -> SandboxReader:
@@ -251,23 +353,31 @@ def drop_index(catalog: Catalog, taken: TakenFolder) -> None:
     # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
     # follower that holds back the log.
     catalog.forget_follower(str(taken.folder))
+    catalog.forget_followers_in(str(taken.folder))
     taken.remove()
 
 
-def drop_other_indexes(settings: Settings, catalog: Catalog, live: Generation) -> None:
-    """Delete what interrupted rebuilds left: indexes that are not the live generation's.
+def drop_closed_indexes(settings: Settings, catalog: Catalog) -> list[Path]:
+    """Delete the indexes of generations that are open no more, and what crashes left of others.
 
-    Raises IndexLocked while anybody has one of them open.
+    Returns those that somebody still has open: they are for the next time.
     """
     from longleaf.retriever.index import edge_folder
 
-    keep = index_folder(settings, live)
-    for folder in sorted(keep.parent.iterdir()):
+    keep = {index_folder(settings, each.generation) for each in catalog.generations.opened()}
+    left = []
+    for folder in sorted((settings.home / "index").glob("*")):
         if folder.name.startswith(edge_folder.OLD_PREFIX):
-            shutil.rmtree(folder)
-        elif folder.name.startswith(_GENERATION) and folder != keep:
-            with edge_folder.TakenFolder(folder) as taken:
-                drop_index(catalog, taken)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may be at it, too
+        elif folder.name.startswith(_GENERATION) and folder not in keep:
+            try:
+                with edge_folder.TakenFolder(folder) as taken:
+                    drop_index(catalog, taken)
+            except IndexLocked:
+                left.append(folder)
+            except FileNotFoundError:
+                pass
+    return left
 
 
 def check_language(name: str) -> str:

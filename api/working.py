@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +20,7 @@ from contextlib import ExitStack, suppress
 import structlog
 
 from longleaf.api import wire
+from longleaf.core.catalog.generations import process_name
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
@@ -37,8 +36,8 @@ _GRACE_SECONDS = 30.0
 
 
 def owner_name() -> str:
-    """A name for this process that no other one has: host, pid and something random."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    """A name for this process that no other one has."""
+    return process_name()
 
 
 def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = False) -> int:

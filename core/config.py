@@ -148,6 +148,13 @@ class RetrieverSettings(_Section):
     flush_documents: int = Field(
         2000, ge=1, description="Documents applied to the index between two flushes."
     )
+    erase_minutes: float = Field(
+        15.0,
+        ge=0,
+        description="Longest that copies of what was deleted stay in the files of index and "
+        "catalog while `longleaf serve` runs; 0: until `longleaf compact`. Each time costs about "
+        "what copying them does.",
+    )
 
 
 class RerankerSettings(_Section):

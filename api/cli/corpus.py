@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from longleaf.api.cli.output import console, print_json, quiet_logs
+from longleaf.api.cli.output import console, print_json, quiet_logs, shown_progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -151,29 +151,21 @@ def index(
 
 def rebuild(
     embed: Annotated[
-        bool, typer.Option("--embed", help="Also cut and embed all texts anew (other models).")
+        bool, typer.Option("--embed", help="First do what `longleaf reindex` does.")
     ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the search index anew from the catalog. Stop `longleaf serve` first."""
     quiet_logs()
-    from longleaf.api import rebuilding
+    from longleaf.api import rebuilding, reindexing
     from longleaf.core.config import load_settings
 
     settings = load_settings({"home": home}).settings
-    if as_json:
-        done = rebuilding.rebuild(settings, embed=embed)
-    else:
-        with _progress() as progress:
-            tasks = {}
-
-            def show(what: str, count: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = progress.add_task(what)
-                progress.update(tasks[what], completed=count, total=total)
-
-            done = rebuilding.rebuild(settings, embed=embed, progress=show)
+    with shown_progress(as_json) as show:
+        if embed:
+            reindexing.reindex(settings, progress=show)
+        done = rebuilding.rebuild(settings, progress=show)
     if as_json:
         print_json(asdict(done))
     else:

@@ -11,7 +11,18 @@ import sys
 
 import typer
 
-from longleaf.api.cli import backup, corpus, doctor, evaluation, jobs, searching, serving, setup, transfer
+from longleaf.api.cli import (
+    backup,
+    corpus,
+    doctor,
+    evaluation,
+    jobs,
+    maintain,
+    searching,
+    serving,
+    setup,
+    transfer,
+)
 
 app = typer.Typer(
     name="longleaf",
@@ -21,7 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (corpus, jobs, searching, serving, evaluation, doctor, backup, transfer, setup):
+for group in (
+    corpus, jobs, searching, serving, maintain, evaluation, doctor, backup, transfer, setup,
+):  # fmt: skip
     group.register(app)
 
 

@@ -32,6 +32,7 @@ def serve(
 
     from longleaf.api import wire, working
     from longleaf.api.app import create_app
+    from longleaf.api.generations import Upkeep
     from longleaf.api.running import announced
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
@@ -51,7 +52,9 @@ def serve(
         )
     runtime = wire.open_runtime(settings, follow=True)
     worker = working.WorkerProcess(settings) if settings.server.worker else None
+    upkeep = Upkeep(runtime)
     try:
+        upkeep.start()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,4 +87,5 @@ def serve(
     finally:
         if worker is not None:
             worker.close()
+        upkeep.close()
         runtime.close()

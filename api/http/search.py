@@ -68,7 +68,8 @@ async def _respond(service: Service, body: SearchBody) -> Response:
 
 def search(service: Service, body: SearchBody) -> tuple[SearchAnswer, int, SearchBody]:
     """Run a search (blocking) and count it; returns (answer, head_seq, body) for `view`."""
-    answer = service.runtime.engine.search(request_of(body, service.scope))
+    with service.runtime.answering() as engine:
+        answer = engine.search(request_of(body, service.scope))
     service.metrics.note_answer(answer)
     return answer, service.runtime.catalog.head_seq(), body
 
@@ -80,7 +81,8 @@ def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         raise InvalidRequest(validation_problem(found).detail) from None
-    answer = runtime.engine.search(request_of(read, Scope.all()))
+    with runtime.answering() as engine:
+        answer = engine.search(request_of(read, Scope.all()))
     shown = PlainJSON(view(answer, runtime.catalog.head_seq(), read))
     said: dict[str, Any] = json.loads(bytes(shown.body))
     return said

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from longleaf.core.catalog import (
     content_rows,
+    erasure,
     feed,
     generations,
     pages,
     reads,
     schema,
-    versions,
     writes,
 )
 from longleaf.core.catalog.jobs import Jobs
@@ -41,9 +42,6 @@ from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
 from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
 from longleaf.core.types import OcrWord, Scope
 
-if TYPE_CHECKING:
-    from longleaf.core.similarity import Signature
-
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -53,7 +51,13 @@ class Catalog(CatalogReader):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.jobs = Jobs(self._database)
-        self._segment_writer = SegmentWriter(folder / SEGMENT_FOLDER)
+        self.erasure = erasure.Erasure(self._database, self.blobs, folder / SEGMENT_FOLDER)
+        self._segment_writer = SegmentWriter(
+            folder / SEGMENT_FOLDER, on_take=self.erasure.wipe_taken
+        )
+        self.generations = generations.Generations(self._database, self.erasure.settle)
+        with suppress(Conflict):  # what a crash kept from being done; somebody else does it then
+            self.erasure.settle()
 
     def close(self) -> None:
         """Finish the segment under way and let go of the database."""
@@ -94,59 +98,47 @@ class Catalog(CatalogReader):
         with self._database.writing() as connection:
             found = select(schema.documents.c.id).where(schema.documents.c.collection == name)
             document_ids = [row.id for row in connection.execute(found)]
-            orphans = self._delete(connection, document_ids)
+            self._delete(connection, document_ids)
             sources = schema.sources
             connection.execute(delete(sources).where(sources.c.collection == name))
             fields = schema.metadata_fields
             connection.execute(delete(fields).where(fields.c.collection == name))
             connection.execute(delete(schema.collections).where(schema.collections.c.name == name))
-        self._sweep(orphans)
+            erasure.note_deletion(connection)
+        self.erasure.settle()
         return len(document_ids)
 
     # --- generations ---------------------------------------------------------------------------
 
     def open_generation(
-        self, chunker: str, embedder: str, embedder_name: str, dim: int, token_dim: int
+        self,
+        chunker: str,
+        embedder: str,
+        embedder_name: str,
+        dim: int,
+        token_dim: int,
+        settings: Mapping[str, Any] | None = None,
     ) -> Generation:
         """The live generation of these fingerprints, made if this is the first.
 
+        `settings` are kept with one that is made, so that any process can load its models.
         Raises GenerationMismatch when the catalog's vectors were made otherwise.
         """
         live = self.live_generation()
         if live is None:
             with self._database.writing() as connection:
                 live = generations.live_generation(connection) or generations.create_generation(
-                    connection, chunker, embedder, embedder_name, dim, token_dim
+                    connection, chunker, embedder, embedder_name, dim, token_dim, settings or {}
                 )
-        if (live.chunker_fingerprint, live.embedder_fingerprint) != (chunker, embedder):
+        same = (chunker, embedder, dim, token_dim)
+        if (live.chunker_fingerprint, live.embedder_fingerprint, live.dim, live.token_dim) != same:
             which = "chunker" if live.chunker_fingerprint != chunker else "embedder"
             raise GenerationMismatch(
                 f"The documents here were indexed with another {which} than the configured one.",
                 "Set it back (longleaf config shows the settings), or embed everything anew: "
-                "longleaf rebuild --embed",
+                f"{generations.REINDEX}",
             )
         return live
-
-    def replace_generation(
-        self, chunker: str, embedder: str, embedder_name: str, dim: int, token_dim: int
-    ) -> Generation:
-        """A new generation in state "building", to be filled and then made live."""
-        with self._database.writing() as connection:
-            return generations.create_generation(
-                connection, chunker, embedder, embedder_name, dim, token_dim, state="building"
-            )
-
-    def make_live(self, generation: Generation) -> bool:
-        """Answer from `generation` from now on; the one before is retired and its vectors go.
-
-        False, and nothing changes, while some content still lacks this generation's vectors
-        (written meanwhile by another process): make those and ask again.
-        """
-        with self._database.writing() as connection:
-            if generations.incomplete_contents(connection, generation):
-                return False
-            generations.make_live(connection, generation)
-        return True
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -169,12 +161,11 @@ class Catalog(CatalogReader):
         other_refs = [
             [self._append_tokens(content) for _, content in write.others] for write in documents
         ]
-        self._segment_writer.sync()
+        appended = [*refs, *(each for some in other_refs for each in some)]
         results: list[PutResult] = []
         entries: list[tuple[int, str, int, str]] = []
-        orphans: set[str] = set()
-        with self._database.writing() as connection:
-            generations.require_open(connection, generation)
+        with self._referring_to(appended) as connection:
+            generations.require_covered(connection, generation, documents)
             for write, write_refs, more_refs in zip(documents, refs, other_refs, strict=True):
                 writes.require_collection(connection, write.collection)
                 if write.original is not None and not self.blobs.exists(write.original):
@@ -191,6 +182,8 @@ class Catalog(CatalogReader):
                 for (other, content), refs_of_it in zip(write.others, more_refs, strict=True):
                     if generations.is_open(connection, other):
                         content_rows.put_content(connection, content, refs_of_it, other)
+                    else:
+                        erasure.note_records(connection, filter(None, refs_of_it))
                 source_id = (
                     writes.source_id(connection, write.collection, write.source_key)
                     if write.source_key is not None
@@ -203,12 +196,32 @@ class Catalog(CatalogReader):
             for source in sources:
                 source_id = writes.put_source(connection, source)
                 if source.keep_keys is not None:
-                    orphans |= self._delete_stale(connection, source_id, source.keep_keys)
+                    self._delete_stale(connection, source_id, source.keep_keys)
             also(connection, results)
             writes.append_log(connection, entries)
-        left = {each.replaced_original for each in results if each.replaced_original}
-        self._sweep(left | orphans)
+            left = {each.replaced_original for each in results if each.replaced_original}
+            erasure.note_originals(connection, left)
+        self.erasure.settle()
         return results
+
+    @contextmanager
+    def _referring_to(self, refs: Sequence[Sequence[SegmentRef | None]]) -> Iterator[Connection]:
+        """A transaction that refers to token vectors just appended, which are durable before it.
+
+        When it fails they are given up, and overwritten.
+        """
+        self._segment_writer.sync()
+        try:
+            with self._database.writing() as connection:
+                yield connection
+        except BaseException:
+            with suppress(Exception), self._database.writing() as connection:
+                erasure.note_records(connection, (ref for some in refs for ref in some if ref))
+            with suppress(Exception):
+                self.erasure.settle()
+            raise
+        finally:
+            self._segment_writer.settled()
 
     def write_slice(self, generation: Generation, content: ContentWrite) -> None:
         """A part of a long content's vectors (and its text, with the first), durable on return.
@@ -217,8 +230,7 @@ class Catalog(CatalogReader):
         fine, so two processes may write the same content at once.
         """
         refs = self._append_tokens(content)
-        self._segment_writer.sync()
-        with self._database.writing() as connection:
+        with self._referring_to([refs]) as connection:
             generations.require_open(connection, generation)
             content_rows.put_content(connection, content, refs, generation)
 
@@ -228,7 +240,9 @@ class Catalog(CatalogReader):
 
     def drop_upload(self, name: str) -> None:
         """The job has read them: they go unless a document keeps them as its original."""
-        self._sweep([name])
+        with self._database.writing() as connection:
+            erasure.note_originals(connection, [name])
+        self.erasure.settle()
 
     def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:
         if content is None:
@@ -242,7 +256,7 @@ class Catalog(CatalogReader):
 
     def _delete_stale(
         self, connection: Connection, source_id: int, keep_keys: frozenset[str]
-    ) -> set[str]:
+    ) -> None:
         table = schema.documents
         stale = [
             row.id
@@ -251,31 +265,14 @@ class Catalog(CatalogReader):
             )
             if row.key not in keep_keys
         ]
-        return self._delete(connection, stale)
+        self._delete(connection, stale)
 
-    def _delete(self, connection: Connection, document_ids: Sequence[int]) -> set[str]:
-        """Delete documents; returns the originals to sweep once the transaction is durable."""
-        orphans: set[str] = set()
+    def _delete(self, connection: Connection, document_ids: Sequence[int]) -> None:
+        """Delete documents; `erasure.settle` does the rest once the transaction is durable."""
         for batch in reads.batches(document_ids):
             entries, unused = writes.delete_documents(connection, batch)
             writes.append_log(connection, entries)
-            orphans.update(unused)
-        return orphans
-
-    def _sweep(self, names: Iterable[str]) -> None:
-        """Delete originals that nothing refers to, after the commit that let go of them.
-
-        Under the write lock and asked anew, because another process may have taken one up.
-        """
-        candidates = sorted(names)
-        if candidates:
-            with self._database.writing() as connection:
-                unused = writes.unused_originals(connection, candidates)
-                pages.forget(connection, unused)
-                for name in unused:
-                    self.blobs.delete(name)
-            # What was deleted should not stay readable in SQLite's log either.
-            self._database.truncate_log()
+            erasure.note_originals(connection, unused)
 
     def put_ocr_page(
         self, original: str, engine: str, page: int, words: tuple[OcrWord, ...]
@@ -297,8 +294,8 @@ class Catalog(CatalogReader):
             head = reads.document_head(connection, public_id, scope)
             if head is None:
                 raise no_document(public_id)
-            orphans = self._delete(connection, [head.document_id])
-        self._sweep(orphans)
+            self._delete(connection, [head.document_id])
+        self.erasure.settle()
 
     # --- sources -------------------------------------------------------------------------------
 
@@ -318,37 +315,37 @@ class Catalog(CatalogReader):
         with self._database.writing() as connection:
             found = select(table.c.id).where(table.c.source_id == source.id)
             document_ids = [row.id for row in connection.execute(found)]
-            orphans = self._delete(connection, document_ids)
+            self._delete(connection, document_ids)
             connection.execute(delete(schema.sources).where(schema.sources.c.id == source.id))
-        self._sweep(orphans)
+            erasure.note_deletion(connection)
+        self.erasure.settle()
         return len(document_ids)
 
     # --- followers -------------------------------------------------------------------------------
 
-    def add_vectors(self, generation: Generation, content: ContentWrite) -> None:
-        """Give a content that is already there the passages and vectors of `generation`."""
-        refs = self._append_tokens(content)
-        self._segment_writer.sync()
-        with self._database.writing() as connection:
-            generations.require_open(connection, generation)
-            known = select(schema.contents.c.id).where(schema.contents.c.digest == content.digest)
-            if connection.execute(known).first() is not None:
-                content_rows.put_content(connection, content, refs, generation)
+    def add_vectors(self, generation: Generation, contents: Sequence[ContentWrite]) -> None:
+        """Give contents that are there already passages and vectors of `generation`.
 
-    def put_signature(self, digest: str, signature: Signature) -> None:
-        """Sign a content that was stored without; nothing happens when it is gone or signed."""
-        with self._database.writing() as connection:
-            known = select(schema.contents.c.id).where(schema.contents.c.digest == digest)
-            content_id = connection.execute(known).scalar()
-            if content_id is not None:
-                versions.put_signature(connection, content_id, signature)
+        Those that have been erased meanwhile stay so.
+        """
+        appended = [self._append_tokens(content) for content in contents]
+        with self._referring_to(appended) as connection:
+            generations.require_open(connection, generation)
+            table = schema.contents
+            for content, refs in zip(contents, appended, strict=True):
+                known = select(table.c.id).where(table.c.digest == content.digest)
+                if connection.execute(known).first() is not None:
+                    content_rows.put_content(connection, content, refs, generation)
+                else:
+                    erasure.note_records(connection, filter(None, refs))
+        self.erasure.settle()
 
     def record_follower(self, name: str, seq: int) -> None:
         """Note how far a follower has come, then clear up what all of them have passed."""
         with self._database.writing() as connection:
             feed.record_follower(connection, name, seq)
-            orphans = feed.collect_garbage(connection)
-        self._sweep(orphans)
+            feed.collect_garbage(connection)
+        self.erasure.settle()
 
     def forget_follower(self, name: str) -> None:
         """A follower is gone for good (its index was deleted)."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select
 
-from longleaf.core.catalog import checksums, reads, versions
+from longleaf.core.catalog import checksums, erasure, reads, versions
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import ContentWrite, Generation
 from longleaf.core.catalog.schema import (
@@ -62,6 +62,8 @@ def put_content(
         versions.put_signature(connection, content_id, content.signature)
     passage_ids = _passage_ids(connection, content_id, content, generation)
     have = _with_vectors(connection, passage_ids, generation)
+    pairs = zip(passage_ids, refs, strict=True)
+    erasure.note_records(connection, [ref for each, ref in pairs if ref and each in have])
     segment_ids = _segment_ids(connection, {ref.segment for ref in refs if ref})
     rows: list[dict[str, Any]] = [
         {
@@ -224,6 +226,7 @@ def drop_unused_contents(connection: Connection, content_ids: Iterable[int]) -> 
             select(revisions.c.id).where(revisions.c.content_id == content_id).limit(1)
         ).first()
         if used is None:
+            erasure.note_content(connection, content_id)
             connection.execute(delete(contents).where(contents.c.id == content_id))
             dropped += 1
     return dropped

@@ -19,7 +19,11 @@ from longleaf.core.catalog import migrations, schema
 from longleaf.core.catalog.space import no_space
 from longleaf.core.errors import CatalogBroken, Conflict
 
+_DAMAGED = ("malformed", "not a database", "disk I/O error", "decode to UTF-8")
+"""What SQLite says of a file that is not as it was written."""
+
 _BUSY_TIMEOUT_MS = 60_000
+_TRUNCATE_TIMEOUT_MS = 2_000
 
 
 class Database:
@@ -47,7 +51,15 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A connection on one consistent snapshot."""
         with self.engine.connect() as connection, connection.begin():
-            yield connection
+            try:
+                yield connection
+            except DatabaseError as error:
+                if any(words in str(error.orig) for words in _DAMAGED):
+                    raise CatalogBroken(
+                        f"{self.path} cannot be read: {str(error.orig)[:200]}.",
+                        "longleaf doctor says what is damaged.",
+                    ) from error
+                raise
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -68,12 +80,35 @@ class Database:
                     ) from error
                 raise
 
-    def truncate_log(self) -> None:
-        """Move the write-ahead log into the database and cut it, as far as readers allow."""
+    def truncate_log(self) -> bool:
+        """Move the write-ahead log into the database and cut it; False when readers keep it."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if not log.exists() or not log.stat().st_size:
+            return True
+        with self._outside_transactions() as connection:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={_TRUNCATE_TIMEOUT_MS}")
+            try:
+                [(busy, *_)] = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        return not busy
+
+    def vacuum(self) -> None:
+        """Write the whole file anew, without what was deleted; writers wait, readers do not."""
+        with self._outside_transactions() as connection:
+            # Beside the file, where there is room and nobody else reads, and not in /tmp.
+            beside = str(self.path.parent).replace("'", "''")
+            connection.exec_driver_sql(f"PRAGMA temp_store_directory='{beside}'")
+            connection.exec_driver_sql("VACUUM")
+
+    @contextmanager
+    def _outside_transactions(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
             connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
-            connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("BEGIN")
 
     def close(self) -> None:
         """Let go of the file."""

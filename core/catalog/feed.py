@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import content_rows, migrations, schema, writes
+from longleaf.core.catalog import content_rows, erasure, migrations, schema
 from longleaf.core.catalog.reads import batches, content_texts, head_from_row, head_query
 from longleaf.core.catalog.records import Change, DocumentHead, Generation
 from longleaf.core.catalog.schema import (
@@ -188,10 +188,10 @@ def compaction_failure(connection: Connection) -> str | None:
     return connection.execute(stored).scalar()
 
 
-def collect_garbage(connection: Connection) -> list[str]:
+def collect_garbage(connection: Connection) -> None:
     """Drop what every follower has passed: replaced revisions, old log rows.
 
-    Returns the originals that nothing refers to any more, for the caller to sweep afterwards.
+    What is to be done to files after it is noted for `erasure.Erasure.settle`.
     """
     oldest = connection.execute(
         select(func.min(followers.c.seq)).where(
@@ -207,10 +207,12 @@ def collect_garbage(connection: Connection) -> list[str]:
     for batch in batches([row.id for row in old]):
         connection.execute(delete(revisions).where(revisions.c.id.in_(batch)))
     content_rows.drop_unused_contents(connection, {row.content_id for row in old})
+    if old:
+        erasure.note_deletion(connection)
     connection.execute(delete(changes).where(changes.c.seq <= passed))
     # A follower that registers late must not move the horizon back over rows that are gone.
     horizon = max(passed, log_horizon(connection))
     connection.execute(
         update(schema.meta).where(schema.meta.c.key == "log_horizon").values(value=str(horizon))
     )
-    return writes.unused_originals(connection, {row.original for row in old if row.original})
+    erasure.note_originals(connection, {row.original for row in old if row.original})

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import content_rows, pages, schema, writes
+from longleaf.core.catalog import content_rows, erasure, pages, schema
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
 
@@ -71,7 +71,7 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
     with catalog._database.writing() as connection:
         contents = _unused_contents(connection)
         content_rows.drop_unused_contents(connection, contents)
-        for name in writes.unused_originals(connection, found.originals):
+        for name in erasure.unused_originals(connection, found.originals):
             path = _blob(catalog, name)
             freed += path.stat().st_size if path.exists() else 0
             catalog.blobs.delete(name)
@@ -100,7 +100,7 @@ def _unused_originals(
         for path in catalog.blobs.folder.glob("??/*")
         if len(path.parent.name + path.name) == _BLOB_NAME_CHARS
     }
-    unused = writes.unused_originals(connection, stored)
+    unused = erasure.unused_originals(connection, stored)
     return tuple(name for name in unused if _is_old(stored[name], before))
 
 

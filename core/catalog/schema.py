@@ -147,7 +147,7 @@ generations = Table(
     _id(),
     Column("chunker_id", _Id, ForeignKey("chunkers.id"), nullable=False),
     Column("embedder_id", _Id, ForeignKey("embedders.id"), nullable=False),
-    Column("state", String, nullable=False),  # building | live | retired
+    Column("state", String, nullable=False),  # building | live | retiring | retired | gone
     Column("settings", JSON, nullable=False, server_default="{}"),  # of embedder and chunker
     Column("created_at", Float, nullable=False),
     sqlite_autoincrement=True,
@@ -273,6 +273,9 @@ erasures = Table(
     sqlite_autoincrement=True,
 )
 
+# Originals that a deletion has let go of: unlinked after it, unless something took one up.
+let_go = Table("let_go", metadata, Column("name", String, primary_key=True))
+
 # What OCR has read of a page of an original, so that it is read once; gone with the original.
 ocr_pages = Table(
     "ocr_pages",
@@ -316,5 +319,14 @@ followers = Table(
     metadata,
     Column("name", String, primary_key=True),
     Column("seq", _Id, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+# Which process answers from which generation; one that does not renew `seen_at` is dead.
+answering = Table(
+    "answering",
+    metadata,
+    Column("process", String, primary_key=True),
+    Column("generation_id", _Id, ForeignKey("generations.id"), nullable=False),
     Column("seen_at", Float, nullable=False),
 )

@@ -2,13 +2,16 @@
 
 100,000 passages have 1-2 GB of token vectors: poison for database rows. Each writing process
 appends to segments of its own (an advisory lock says which are taken), fsyncs, and only then
-lets the catalog refer to (segment, offset). A crash leaves an unreferenced tail, which is
-harmless: records are found by offset, never by walking. Readers map the files; a record's
-checksum is verified the first time this process reads it.
+lets the catalog refer to (segment, offset). A crash leaves an unreferenced tail: records are
+found by offset, never by walking, and whoever takes the segment up next wipes what lies between
+them. Readers map the files; a record's checksum is verified the first time this process reads it.
+
+What is erased is overwritten in place (`wiping`), so that a reader that has the file mapped meets
+zeros and never a missing page: no segment ever gets shorter.
 
 Record: magic `LLT2`, n_tokens uint32, dim uint16, prefix_tokens uint16, crc32 uint32 of all that
 comes before and after it (little-endian), then n_tokens x dim int8 codes. Older records begin with
-`LLTV`, and their CRC is of the codes alone.
+`LLTV`, and their CRC is of the codes alone; erased ones with `LLTX`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,9 +38,9 @@ if TYPE_CHECKING:
 
     from longleaf.core.types import Int8Array
 
-_HEADER = struct.Struct("<4sIHHI")
-_MAGIC, _OLD_MAGIC = b"LLT2", b"LLTV"
-_CHECKSUM_AT = _HEADER.size - 4
+HEADER = struct.Struct("<4sIHHI")
+MAGIC, OLD_MAGIC, ERASED = b"LLT2", b"LLTV", b"LLTX"
+_CHECKSUM_AT = HEADER.size - 4
 _WRITE_BYTES = 1024 * 1024
 ROLL_BYTES = 512 * 1024 * 1024
 
@@ -52,37 +55,48 @@ class SegmentRef:
 
 def read_record(descriptor: int, offset: int) -> bytes | None:
     """The bytes of the record there; None when there is none whose checksum is right."""
-    header = os.pread(descriptor, _HEADER.size, offset)
-    if len(header) < _HEADER.size:
+    header = os.pread(descriptor, HEADER.size, offset)
+    if len(header) < HEADER.size:
         return None
-    magic, tokens, dim, _, _ = _HEADER.unpack(header)
-    if magic not in (_MAGIC, _OLD_MAGIC):
+    magic, tokens, dim, _, _ = HEADER.unpack(header)
+    if magic not in (MAGIC, OLD_MAGIC):
         return None
     # A damaged length may ask for gigabytes; no more than there is can be read.
-    left = os.fstat(descriptor).st_size - offset - _HEADER.size
+    left = os.fstat(descriptor).st_size - offset - HEADER.size
     if tokens * dim > left:
         return None
-    body = os.pread(descriptor, tokens * dim, offset + _HEADER.size)
+    body = os.pread(descriptor, tokens * dim, offset + HEADER.size)
     return header + body if _is_whole(header, body) else None
 
 
 def _header(tokens: int, dim: int, prefix_tokens: int, body: bytes) -> bytes:
-    named = _HEADER.pack(_MAGIC, tokens, dim, prefix_tokens, 0)[:_CHECKSUM_AT]
+    named = HEADER.pack(MAGIC, tokens, dim, prefix_tokens, 0)[:_CHECKSUM_AT]
     return named + struct.pack("<I", zlib.crc32(body, zlib.crc32(named)))
 
 
 def _is_whole(header: bytes, body: bytes | memoryview) -> bool:
-    magic, *_, checksum = _HEADER.unpack(header)
-    begun = zlib.crc32(header[:_CHECKSUM_AT]) if magic == _MAGIC else 0
+    magic, *_, checksum = HEADER.unpack(header)
+    begun = zlib.crc32(header[:_CHECKSUM_AT]) if magic == MAGIC else 0
     return zlib.crc32(body, begun) == int(checksum)
 
 
 class SegmentWriter:
-    """Appends records to a segment that this writer alone holds; not thread-safe."""
+    """Appends records to a segment that this writer alone holds; not thread-safe.
 
-    def __init__(self, folder: Path, roll_bytes: int = ROLL_BYTES) -> None:
+    A segment stays taken until what was appended to it is referred to, or never will be (`settled`
+    says so). `on_take` is called with the name of a segment that is taken up again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        roll_bytes: int = ROLL_BYTES,
+        on_take: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         self.folder = folder
         self._roll_bytes = roll_bytes
+        self._on_take = on_take
+        self._held: list[int] = []
         self._descriptor: int | None = None
         self._name = ""
         self._end = 0
@@ -108,10 +122,20 @@ class SegmentWriter:
             if self._descriptor is not None:
                 os.fsync(self._descriptor)
 
+    def settled(self) -> None:
+        """All that was appended is referred to by now, or never will be."""
+        held, self._held = self._held, []
+        for descriptor in held:
+            os.close(descriptor)
+
     def close(self) -> None:
+        self._put_aside()
+        self.settled()
+
+    def _put_aside(self) -> None:
         if self._descriptor is not None:
             self.sync()
-            os.close(self._descriptor)
+            self._held.append(self._descriptor)
             self._descriptor = None
 
     def _write(self) -> None:
@@ -128,7 +152,7 @@ class SegmentWriter:
             raise
 
     def _roll(self) -> None:
-        self.close()
+        self._put_aside()
         for path in sorted(self.folder.glob("*.seg")):
             if path.stat().st_size < self._roll_bytes // 2 and self._take(path):
                 return
@@ -139,12 +163,21 @@ class SegmentWriter:
 
     def _take(self, path: Path, create: bool = False) -> bool:
         flags = os.O_WRONLY | os.O_APPEND | (os.O_CREAT | os.O_EXCL if create else 0)
-        descriptor = os.open(path, flags, 0o644)
+        try:
+            descriptor = os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody may have removed it between its opening and our lock.
+            ours = os.path.samestat(os.fstat(descriptor), path.stat())
         except OSError:
+            ours = False
+        if not ours:
             os.close(descriptor)
             return False
+        if not create:
+            self._on_take(path.name)
         self._descriptor, self._name = descriptor, path.name
         self._end = os.fstat(descriptor).st_size
         return True
@@ -181,17 +214,22 @@ class SegmentReader:
         return flat.view(np.int8).reshape(-1, dim or 1), starts, prefixes
 
     def _record(self, ref: SegmentRef) -> tuple[NDArray[np.uint8], int, int, int]:
-        mapped = self._map(ref, ref.offset + _HEADER.size)
-        header = mapped[ref.offset : ref.offset + _HEADER.size].tobytes()
-        magic, tokens, dim, prefix_tokens, _ = _HEADER.unpack(header)
-        if magic not in (_MAGIC, _OLD_MAGIC):
+        mapped = self._map(ref, ref.offset + HEADER.size)
+        header = mapped[ref.offset : ref.offset + HEADER.size].tobytes()
+        magic, tokens, dim, prefix_tokens, _ = HEADER.unpack(header)
+        if magic == ERASED:
+            # Deleted since somebody looked up where it is: as if it had no token vectors.
+            return mapped[:0], 0, 0, 0
+        if magic not in (MAGIC, OLD_MAGIC):
             raise self._broken(ref, "has no record there")
-        begin = ref.offset + _HEADER.size
+        begin = ref.offset + HEADER.size
         end = begin + tokens * dim
         mapped = self._map(ref, end)
         body = mapped[begin:end]
         if (ref.segment, ref.offset) not in self._verified:
             if not _is_whole(header, body.data):
+                if mapped[ref.offset : ref.offset + len(ERASED)].tobytes() == ERASED:
+                    return mapped[:0], 0, 0, 0
                 raise self._broken(ref, "fails its checksum")
             self._verified.add((ref.segment, ref.offset))
         return body, tokens, dim, prefix_tokens

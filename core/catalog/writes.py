@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, content_rows, jobs, schema
+from longleaf.core.catalog import checksums, content_rows, erasure, jobs, schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     DocumentWrite,
@@ -147,12 +147,15 @@ def _other_source(connection: Connection, old: object, source_id: int | None) ->
 def delete_documents(
     connection: Connection, document_ids: Sequence[int]
 ) -> tuple[list[tuple[int, str, int, str]], list[str]]:
-    """Delete documents and what only they used; returns log entries and orphaned originals."""
+    """Delete documents and what only they used; returns log entries and the originals let go of."""
     entries: list[tuple[int, str, int, str]] = []
     originals: set[str] = set()
     content_ids: set[int] = set()
     for row in connection.execute(select(documents).where(documents.c.id.in_(document_ids))).all():
         jobs.forget_key(connection, row.collection, [row.key])
+        # How its file ended may quote it; that it was read must stay, or it would be read again.
+        of_file = sources.c.id == row.source_id
+        connection.execute(update(sources).where(of_file).values(detail=""))
         for revision in connection.execute(
             select(revisions.c.content_id, revisions.c.original).where(
                 revisions.c.document_id == row.id
@@ -165,21 +168,9 @@ def delete_documents(
         connection.execute(delete(revisions).where(revisions.c.document_id == row.id))
         connection.execute(delete(documents).where(documents.c.id == row.id))
     content_rows.drop_unused_contents(connection, content_ids)
-    return entries, unused_originals(connection, originals)
-
-
-def unused_originals(connection: Connection, names: Iterable[str]) -> list[str]:
-    """Those of `names` that no revision refers to any more, and no upload that is still to come."""
-    waiting = jobs.active_originals(connection)
-    return [
-        name
-        for name in sorted(names)
-        if name not in waiting
-        and connection.execute(
-            select(revisions.c.id).where(revisions.c.original == name).limit(1)
-        ).first()
-        is None
-    ]
+    if entries:
+        erasure.note_deletion(connection)
+    return entries, sorted(originals)
 
 
 def put_source(connection: Connection, write: SourceWrite) -> int:

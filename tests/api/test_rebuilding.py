@@ -1,18 +1,17 @@
-"""Rebuilding beside other processes, over damage, and after an interrupted rebuild."""
+"""Making the index anew beside other processes, over damage, and after an interruption."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from longleaf.api import rebuilding, wire
-from longleaf.api.cli.corpus import _ensure_collection
+from longleaf.api.cli.corpus import ensure_collection
 from longleaf.core.catalog import Catalog, Generation, schema
 from longleaf.core.config import Settings, load_settings
 from longleaf.core.errors import Conflict, IndexLocked
@@ -34,12 +33,6 @@ def settings(tmp_path: Path) -> Settings:
     rebuilding.follow_once(parts)
     parts.close()
     return made
-
-
-@pytest.fixture
-def other_settings(tmp_path: Path) -> Settings:
-    """The same data folder with another chunker: a new generation."""
-    return settings_of(tmp_path, **{"chunker.target_tokens": 64})
 
 
 @pytest.fixture
@@ -72,42 +65,21 @@ def followers(catalog: Catalog) -> set[str]:
 def test_a_damaged_index_is_what_a_rebuild_is_for(settings: Settings) -> None:
     [shard] = (settings.home / "index" / "generation-1").glob("shard-*")
     shutil.rmtree(shard / "segments")
-    done = rebuilding.rebuild(settings, embed=False)
+    done = rebuilding.rebuild(settings)
     assert (done.documents, done.passages) == (1, 1)
     assert folders(settings) == ["generation-1"]
 
 
-def test_embedding_anew_is_refused_before_the_work_when_the_index_is_in_use(
-    settings: Settings, other_settings: Settings, catalog: Catalog
+def test_a_rebuild_is_refused_while_the_index_is_in_use(
+    settings: Settings, catalog: Catalog
 ) -> None:
     index = wire.open_index(settings, catalog, live(catalog))
     worked: list[str] = []
     with pytest.raises(IndexLocked):
-        rebuilding.rebuild(
-            other_settings, embed=True, progress=lambda what, *_: worked.append(what)
-        )
+        rebuilding.rebuild(settings, progress=lambda what, *_: worked.append(what))
     assert worked == []
-    assert live(catalog).id == 1
     index.close()
-    done = rebuilding.rebuild(other_settings, embed=True)
-    assert (done.documents, done.generation) == (1, live(catalog).id)
-    assert folders(settings) == [f"generation-{done.generation}"]
-    assert followers(catalog) == {f"generation-{done.generation}"}
-
-
-def test_the_old_index_stays_taken_while_everything_is_embedded(
-    settings: Settings, other_settings: Settings, catalog: Catalog
-) -> None:
-    refused: list[str] = []
-
-    def try_to_open(what: str, _done: int, _total: int) -> None:
-        if what == "Embed":
-            with pytest.raises(IndexLocked):
-                wire.open_index(settings, catalog, live(catalog))
-            refused.append(what)
-
-    rebuilding.rebuild(other_settings, embed=True, progress=try_to_open)
-    assert refused == ["Embed"]
+    assert rebuilding.rebuild(settings).passages == 1
 
 
 def test_what_interrupted_rebuilds_left_is_removed(settings: Settings, catalog: Catalog) -> None:
@@ -116,7 +88,7 @@ def test_what_interrupted_rebuilds_left_is_removed(settings: Settings, catalog: 
     shutil.copytree(home / "generation-1", home / ".old-generation-1-ab")
     (home / "generation-8").mkdir()
     catalog.record_follower(str(home / "generation-7"), 1)
-    rebuilding.rebuild(settings, embed=False)
+    rebuilding.rebuild(settings)
     assert folders(settings) == ["generation-1"]
     assert followers(catalog) == {"generation-1"}
 
@@ -158,64 +130,8 @@ def test_two_processes_that_make_the_same_collection_both_go_on(
         return real(catalog, name, *more)
 
     monkeypatch.setattr(Catalog, "create_collection", too_late)
-    parts: Any = SimpleNamespace(catalog=ours)
-    assert _ensure_collection(parts, "law", None) == "german"
+    assert ensure_collection(ours, "law", None) == "german"
     with pytest.raises(Conflict, match="reads german"):
-        _ensure_collection(parts, "acts", "english")
+        ensure_collection(ours, "acts", "english")
     ours.close()
     theirs.close()
-
-
-def test_embedding_anew_goes_on_where_it_was_interrupted(
-    settings: Settings, other_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parts = wire.open_write_side(settings)
-    for number in range(3):
-        index_one(parts, f"more-{number}", f"Another text, number {number}.")
-    parts.close()
-    real, made = Catalog.add_vectors, []
-
-    def interrupted(self: Catalog, generation: Generation, content: Any) -> None:
-        if len(made) == 2:
-            raise KeyboardInterrupt
-        made.append(content.digest)
-        real(self, generation, content)
-
-    monkeypatch.setattr(Catalog, "add_vectors", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        rebuilding.rebuild(other_settings, embed=True)
-    monkeypatch.undo()
-    again: list[str] = []
-
-    def counted(self: Catalog, generation: Generation, content: Any) -> None:
-        again.append(content.digest)
-        real(self, generation, content)
-
-    monkeypatch.setattr(Catalog, "add_vectors", counted)
-    assert rebuilding.rebuild(other_settings, embed=True).documents == 4
-    assert len(again) == 2
-    assert not set(again) & set(made)
-
-
-def test_a_document_written_while_everything_is_embedded_is_not_lost(
-    settings: Settings, other_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = Catalog.make_live
-    written = []
-
-    def late(self: Catalog, generation: Generation) -> bool:
-        if not written:
-            parts = wire.open_write_side(settings)
-            index_one(parts, "late", "Written at the last moment.")
-            parts.close()
-            written.append("late")
-        return real(self, generation)
-
-    monkeypatch.setattr(Catalog, "make_live", late)
-    assert rebuilding.rebuild(other_settings, embed=True).documents == 2
-    runtime = wire.open_runtime(other_settings, follow=False)
-    try:
-        runtime.follower.catch_up()
-        assert runtime.engine.index.passage_count() == 2
-    finally:
-        runtime.close()

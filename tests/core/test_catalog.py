@@ -408,23 +408,6 @@ def test_a_document_that_was_just_restricted_does_not_show_through_its_old_revis
         assert set(look([old.revision_id], EVERYONE)) == {old.revision_id}
 
 
-def test_writes_for_a_retired_generation_are_refused(
-    catalog: Catalog, generation: Generation
-) -> None:
-    catalog.commit(generation, [write("a", "words")])
-    newer = catalog.replace_generation("chunker-1", "embedder-2", "tiny", DIM, TOKEN_DIM)
-    assert not catalog.make_live(newer), "a content without the new vectors keeps the old alive"
-    assert catalog.live_generation() == generation
-    catalog.add_vectors(newer, content("words"))
-    catalog.commit(generation, [write("b", "written meanwhile")])
-    assert not catalog.make_live(newer)
-    catalog.add_vectors(newer, content("written meanwhile"))
-    assert catalog.make_live(newer)
-    with pytest.raises(GenerationMismatch):
-        catalog.commit(generation, [write("c", "too late")])
-    assert catalog.commit(newer, [write("c", "in time")])[0].changed
-
-
 def test_an_original_outlives_a_commit_that_fails(
     catalog: Catalog, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

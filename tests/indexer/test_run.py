@@ -51,8 +51,8 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 
 def target(catalog: Catalog, chunker: Any, embedder: SizedEmbedder, live: bool = True) -> Target:
-    enter = catalog.open_generation if live else catalog.replace_generation
-    generation = enter(chunker.fingerprint, embedder.fingerprint, embedder.name, 2, 4)
+    enter = catalog.open_generation if live else catalog.generations.begin
+    generation = enter(chunker.fingerprint, embedder.fingerprint, embedder.name, 2, 4, {})
     return Target(generation, chunker, embedder)  # type: ignore[arg-type]
 
 
@@ -95,7 +95,7 @@ def test_every_open_generation_gets_its_own_passages_and_vectors(
     assert len(two) > len(one) > 0
     assert vectors_fit(catalog, live.generation)
     assert vectors_fit(catalog, building.generation)
-    assert catalog.make_live(building.generation), "nothing is missing"
+    assert catalog.generations.make_live(building.generation), "nothing is missing"
     assert passages(catalog, building.generation) == two
 
 
@@ -106,13 +106,45 @@ def test_a_run_goes_on_in_the_new_generation_when_its_own_was_retired(
     old = target(catalog, chunker, SizedEmbedder("one"))
     new = target(catalog, chunker, SizedEmbedder("two"), live=False)
     indexer = Indexer(catalog, [old], ReadHere(), IndexerSettings(commit_passages=4), lambda: [new])
-    assert catalog.make_live(new.generation)
+    assert catalog.generations.make_live(new.generation)
     (tmp_path / "a.txt").write_text(WORDS * 9)
     (tmp_path / "long.txt").write_text(WORDS * 200)
     counts = indexer.index_paths("law", "english", [tmp_path], exclude=["data"])
     assert counts == {Outcome.INDEXED: 2}
     assert vectors_fit(catalog, new.generation)
     assert len(passages(catalog, new.generation)) > 30
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_generation_that_is_begun_meanwhile_is_fed_from_the_next_commit_on(
+    catalog: Catalog, minilm: Any, tmp_path: Path, live: bool
+) -> None:
+    """And one that takes the other's place gets passages of its own chunker."""
+    old = target(catalog, PassageChunker(minilm.tokenizer, "t", 200), SizedEmbedder("one"))
+    targets = [old]
+    settings = IndexerSettings(commit_passages=2)
+    indexer = Indexer(catalog, [old], ReadHere(), settings, lambda: targets)
+    for number in range(6):
+        (tmp_path / f"{number}.txt").write_text(WORDS * (30 + number))
+
+    def begin(_passages: int) -> None:
+        if len(targets) == 1 and targets[0] is old:
+            chunker = PassageChunker(minilm.tokenizer, "t", 60)
+            new = target(catalog, chunker, SizedEmbedder("two"), live=False)
+            targets[:] = [old, new]
+            if live:
+                for head in catalog.documents(ALL):
+                    catalog.delete_document(head.public_id, ALL)  # what the new one lacks
+                assert catalog.generations.make_live(new.generation)
+                targets[:] = [new, old]
+
+    indexer.index_paths("law", "english", [tmp_path], exclude=["data"], on_passages=begin)
+    new = targets[0] if live else targets[1]
+    assert vectors_fit(catalog, old.generation)
+    assert vectors_fit(catalog, new.generation)
+    assert catalog.generations.missing_count(old.generation) == 0
+    assert catalog.generations.missing_count(new.generation) <= (0 if live else 2)
+    assert len(passages(catalog, new.generation)) > len(passages(catalog, old.generation)) / 2
 
 
 def test_a_long_document_is_written_in_slices_and_gone_on_with_after_a_crash(

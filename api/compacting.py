@@ -1,0 +1,102 @@
+"""`longleaf compact`: the files of index and catalog made anew, so that nothing deleted is in them.
+
+With a server it asks through the catalog and waits until the index has done it; without one it
+does it here. The catalog's file is written anew either way. It knows no engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from longleaf.api import wire
+from longleaf.api.running import find_server
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.config import Settings
+from longleaf.core.errors import Conflict, IndexLocked, IndexUnavailable
+from longleaf.retriever.follow import Follower
+
+Progress = Callable[[str, int, int], None]
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """Bytes on disk before and after, of index and catalog file."""
+
+    index_bytes_before: int
+    index_bytes_after: int
+    catalog_bytes_before: int
+    catalog_bytes_after: int
+
+
+def compact(settings: Settings, *, progress: Progress = lambda *_: None) -> Compacted:
+    """Make the live index's files and the catalog's file anew.
+
+    Raises CompactionFailed without room for that, Conflict while another process than a server has
+    the index open.
+    """
+    catalog = wire.open_catalog(settings)
+    try:
+        live = catalog.live_generation()
+        file = catalog.folder / "catalog.sqlite3"
+        before = (_index_bytes(settings, live), file.stat().st_size)
+        if live is not None:
+            progress("Index", 0, 1)
+            if find_server(settings.home) is not None:
+                _have_it_done(settings, catalog, live)
+            else:
+                _do_it(settings, catalog, live)
+            progress("Index", 1, 1)
+        progress("Catalog", 0, 1)
+        catalog.erasure.scrub()
+        progress("Catalog", 1, 1)
+        after = (_index_bytes(settings, live), file.stat().st_size)
+        return Compacted(before[0], after[0], before[1], after[1])
+    finally:
+        catalog.close()
+
+
+def _index_bytes(settings: Settings, generation: Generation | None) -> int:
+    from longleaf.retriever.index.compaction import allocated_bytes
+
+    if generation is None:
+        return 0
+    return allocated_bytes(wire.index_folder(settings, generation))
+
+
+def _have_it_done(settings: Settings, catalog: Catalog, generation: Generation) -> None:
+    from longleaf.retriever.index import edge_folder
+    from longleaf.retriever.index.compaction import CompactionFailed
+
+    asked = catalog.ask_for_compaction()
+    folder = wire.index_folder(settings, generation)
+    while True:
+        state = edge_folder.read_state(folder)
+        if state is not None and state.asked >= asked:
+            # The shard that it was has a name until the last search in it has ended.
+            if len(list(folder.glob(f"{edge_folder.SHARD_PREFIX}*"))) == 1:
+                return
+        elif (failure := catalog.compaction_failure()) is not None:
+            raise CompactionFailed(failure)
+        elif find_server(settings.home) is None:
+            raise IndexUnavailable("The server has gone meanwhile.", "Try again.")
+        time.sleep(_POLL_SECONDS)
+
+
+def _do_it(settings: Settings, catalog: Catalog, generation: Generation) -> None:
+    try:
+        index = wire.open_index(settings, catalog, generation)
+    except IndexLocked:
+        raise Conflict(
+            "Another process than a server has the index open.", "Try again when it is done."
+        ) from None
+    try:
+        name = str(wire.index_folder(settings, generation))
+        flush_documents = settings.retriever.flush_documents
+        Follower(catalog, index, generation, name, flush_documents).catch_up()
+        index.optimize()
+    finally:
+        index.close()

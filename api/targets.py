@@ -1,0 +1,219 @@
+"""The models that the open generations need, loaded once, each from the settings it was made with.
+
+What decides a vector (model, projection, the chunker's sizes) is stored with each generation, so a
+process need not be told: a setting that nobody has set is the stored one, and one that somebody has
+set otherwise is a mismatch. Fingerprints have the last word, because a model's files may have
+changed under the same name. It names no concrete class: `wire` hands in what loads them.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.catalog.generations import LIVE, REINDEX, OpenGeneration
+from longleaf.core.config import Settings
+from longleaf.core.errors import CatalogBroken, GenerationMismatch, LongleafError
+from longleaf.core.protocols import Chunker, Embedder
+from longleaf.indexer.build import Target
+
+_SECTIONS = ("embedder", "chunker")
+_ONLY_HERE = frozenset({"dtype", "threads"})
+"""How this machine computes: not a part of what a vector is."""
+
+_log = structlog.get_logger(__name__)
+
+
+def vector_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The settings that decide what stored passages and vectors are, as they are kept."""
+    return {
+        section: getattr(settings, section).model_dump(mode="json", exclude=set(_ONLY_HERE))
+        for section in _SECTIONS
+    }
+
+
+def adopt(settings: Settings, stored: Mapping[str, Any], *, all_of_it: bool = False) -> Settings:
+    """`settings`, with the stored ones where nobody has set any (or everywhere).
+
+    Raises CatalogBroken for stored settings that make no sense.
+    """
+    changed: dict[str, Any] = {}
+    for section in _SECTIONS:
+        mine = getattr(settings, section)
+        given = {name: getattr(mine, name) for name in mine.model_fields_set}
+        known = {
+            name: value
+            for name, value in dict(stored.get(section) or {}).items()
+            if name in type(mine).model_fields and name not in _ONLY_HERE
+        }
+        merged = {**given, **known} if all_of_it else {**known, **given}
+        try:
+            changed[section] = type(mine).model_validate(merged)
+        except ValidationError as error:
+            raise CatalogBroken(
+                f"The settings stored with the documents' vectors make no sense: {error}.",
+                "Restore the catalog from a backup.",
+            ) from error
+    return settings.model_copy(update=changed)
+
+
+def differences(settings: Settings, stored: Mapping[str, Any]) -> list[str]:
+    """What is set otherwise than it was when the documents were indexed, in words."""
+    now = vector_settings(settings)
+    return [
+        f"{section}.{name} is {value!r}, the documents were indexed with {stored[section][name]!r}"
+        for section in _SECTIONS
+        for name, value in now[section].items()
+        if name in stored.get(section, {}) and stored[section][name] != value
+    ]
+
+
+Loader = Callable[[Settings], tuple[Embedder, Chunker]]
+MakeChunker = Callable[[Settings, Embedder], Chunker]
+
+
+class Models:
+    """Embedders and chunkers by the settings they were loaded from. Thread-safe."""
+
+    def __init__(self, settings: Settings, load: Loader, make_chunker: MakeChunker) -> None:
+        self.settings = settings
+        self._load = load
+        self._make_chunker = make_chunker
+        self._embedders: dict[str, Embedder] = {}
+        self._lock = threading.Lock()
+
+    def load(self, settings: Settings) -> tuple[Embedder, Chunker]:
+        """What these settings say; an embedder that is there already is used again."""
+        key = _key(settings)
+        with self._lock:
+            embedder = self._embedders.get(key)
+            if embedder is not None:
+                return embedder, self._make_chunker(settings, embedder)
+            embedder, chunker = self._load(settings)
+            self._embedders[key] = embedder
+            return embedder, chunker
+
+    def of(self, opened: OpenGeneration) -> Target:
+        """A generation's models. Raises GenerationMismatch when they are not those any more."""
+        settings = adopt(self.settings, opened.settings, all_of_it=True)
+        embedder, chunker = self.load(settings)
+        if not made_by(opened.generation, embedder, chunker):
+            raise GenerationMismatch(
+                f"The models of generation {opened.generation.id} are not what they were when its "
+                f"vectors were made ({_changed(opened.generation, embedder, chunker)}).",
+                f"Put the model's files back, or embed everything anew: {REINDEX}",
+            )
+        return Target(opened.generation, chunker, embedder)
+
+    def keep(self, opened: list[OpenGeneration]) -> None:
+        """Let go of the embedders that none of these generations needs."""
+        needed = {_key(adopt(self.settings, each.settings, all_of_it=True)) for each in opened}
+        with self._lock:
+            for key in self._embedders.keys() - needed - {_key(self.settings)}:
+                del self._embedders[key]
+
+
+def _key(settings: Settings) -> str:
+    return json.dumps(vector_settings(settings)["embedder"], sort_keys=True)
+
+
+def made_by(generation: Generation, embedder: Embedder, chunker: Chunker) -> bool:
+    """Whether these would make the same passages and vectors."""
+    return (
+        generation.chunker_fingerprint == chunker.fingerprint
+        and generation.embedder_fingerprint == embedder.fingerprint
+        and (generation.dim, generation.token_dim) == (embedder.dim, embedder.token_dim)
+    )
+
+
+def _changed(generation: Generation, embedder: Embedder, chunker: Chunker) -> str:
+    parts = []
+    if generation.embedder_fingerprint != embedder.fingerprint:
+        parts.append(f"embedder {embedder.fingerprint}, was {generation.embedder_fingerprint}")
+    if generation.chunker_fingerprint != chunker.fingerprint:
+        parts.append(f"chunker {chunker.fingerprint}, was {generation.chunker_fingerprint}")
+    here, there = (embedder.dim, embedder.token_dim), (generation.dim, generation.token_dim)
+    if here != there:
+        parts.append(f"dimensions {here}, were {there}")
+    return "; ".join(parts)
+
+
+def enter(catalog: Catalog, models: Models) -> Target:
+    """The live generation with its models, made if this is the first.
+
+    Raises GenerationMismatch unless the configured models are those of an open generation: while
+    one is being built or retires, either's settings will do.
+    """
+    settings = models.settings
+    embedder, chunker = models.load(settings)
+    opened = catalog.generations.opened()
+    if not opened or opened[0].state != LIVE:
+        generation = catalog.open_generation(
+            chunker.fingerprint,
+            embedder.fingerprint,
+            embedder.name,
+            embedder.dim,
+            embedder.token_dim,
+            vector_settings(settings),
+        )
+        return Target(generation, chunker, embedder)
+    live = opened[0]
+    if made_by(live.generation, embedder, chunker):
+        if not live.settings:  # of a Longleaf that did not keep them
+            catalog.generations.keep_settings(live.generation, vector_settings(settings))
+        return Target(live.generation, chunker, embedder)
+    if any(made_by(each.generation, embedder, chunker) for each in opened[1:]):
+        return models.of(live)
+    what = "; ".join(differences(settings, live.settings)) or (
+        "a model's files, or how Longleaf itself cuts and embeds, have changed since: "
+        + _changed(live.generation, embedder, chunker)
+    )
+    raise GenerationMismatch(
+        f"The documents here were indexed with other settings than the configured ones: {what}.",
+        f"Set it back (longleaf config shows the settings), or embed everything anew: {REINDEX}",
+    )
+
+
+def open_targets(catalog: Catalog, models: Models) -> tuple[Target, ...]:
+    """Every open generation with its models, the live one first.
+
+    One beside it whose models cannot be had is left out: whoever fills it looks again, and one that
+    retires lacks what is written from now on.
+    """
+    opened = catalog.generations.opened()
+    targets = []
+    for each in opened:
+        try:
+            targets.append(models.of(each))
+        except LongleafError as error:
+            if each.state == LIVE:
+                raise
+            _log.warning("generation.not_fed", id=each.generation.id, reason=str(error))
+    models.keep(opened)
+    return tuple(targets)
+
+
+class FreshTargets:
+    """The open generations with their models; asks the catalog whether they are others now."""
+
+    def __init__(self, catalog: Catalog, models: Models) -> None:
+        self._catalog = catalog
+        self._models = models
+        self._lock = threading.Lock()
+        self._stamp = ""
+        self._targets: tuple[Target, ...] = ()
+
+    def __call__(self) -> tuple[Target, ...]:
+        """As they are now; without a change one small read."""
+        with self._lock:
+            stamp = self._catalog.generations.stamp()
+            if stamp != self._stamp:
+                self._targets = open_targets(self._catalog, self._models)
+                self._stamp = stamp
+            return self._targets

@@ -1,0 +1,214 @@
+"""What a deletion leaves to be done after it is durable, and what it takes to leave no trace.
+
+The deleting transaction writes down which token vectors are to be overwritten and which originals
+to be unlinked (`note_*`); `settle` does that at once, and again at the next start after a crash.
+SQLite overwrites what it deletes (`secure_delete`), but when its pages split or merge it leaves
+copies of moved rows behind, which it never finds again: only `scrub`, which writes the whole file
+anew, is sure to leave none. It knows neither documents nor indexes. Trade-off: writers wait while
+the file is written (160 MB: 2-6 s), so deletions gather for some minutes first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection, delete, insert, select, update
+
+from longleaf.core.catalog import jobs, pages, schema
+from longleaf.core.catalog.blobs import BlobFolder
+from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.segments import SegmentRef
+from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
+from longleaf.core.errors import TooLarge
+
+_UNSCRUBBED = "unscrubbed_since"
+_RECORDS_AT_ONCE = 2000
+
+_log = structlog.get_logger(__name__)
+
+
+def note_records(connection: Connection, refs: Iterable[SegmentRef]) -> None:
+    """These records are not referred to (any more): overwrite them."""
+    rows = [{"segment": ref.segment, "segment_offset": ref.offset} for ref in refs]
+    if rows:
+        connection.execute(insert(schema.erasures), rows)
+
+
+def note_content(connection: Connection, content_id: int) -> None:
+    """A content is about to be deleted: overwrite its token vectors, of every generation."""
+    table = schema.vectors
+    found = (
+        select(schema.segments.c.name, table.c.segment_offset)
+        .select_from(schema.passages)
+        .join(table, table.c.passage_id == schema.passages.c.id)
+        .join(schema.segments, schema.segments.c.id == table.c.segment_id)
+        .where(schema.passages.c.content_id == content_id)
+    )
+    connection.execute(insert(schema.erasures).from_select(["segment", "segment_offset"], found))
+    note_deletion(connection)
+
+
+def note_originals(connection: Connection, names: Iterable[str]) -> None:
+    """Documents have let go of these originals: unlink those that nothing else refers to."""
+    table = schema.let_go
+    wanted = sorted(set(names))
+    if not wanted:
+        return
+    known = {row.name for row in connection.execute(select(table.c.name))}
+    if new := [{"name": name} for name in wanted if name not in known]:
+        connection.execute(insert(table), new)
+
+
+def unused_originals(connection: Connection, names: Iterable[str]) -> list[str]:
+    """Those of `names` that no revision refers to any more, and no upload that is still to come."""
+    waiting = jobs.active_originals(connection)
+    used = schema.revisions.c.original
+    return [
+        name
+        for name in sorted(names)
+        if name not in waiting
+        and connection.execute(select(used).where(used == name).limit(1)).first() is None
+    ]
+
+
+def note_deletion(connection: Connection) -> None:
+    """Rows were deleted that say what is in a document."""
+    meta = schema.meta
+    stored = _unscrubbed(connection)
+    if stored is None:
+        connection.execute(insert(meta).values(key=_UNSCRUBBED, value=f"{time.time()!r} 1"))
+        return
+    since, count = stored.split()
+    value = f"{since} {int(count) + 1}"
+    connection.execute(update(meta).where(meta.c.key == _UNSCRUBBED).values(value=value))
+
+
+def unscrubbed_since(connection: Connection) -> float | None:
+    """Since when copies of deleted rows may lie in the file; None when there can be none."""
+    stored = _unscrubbed(connection)
+    return None if stored is None else float(stored.split()[0])
+
+
+def _unscrubbed(connection: Connection) -> str | None:
+    """The time of the first deletion since the last scrub, and how many there were."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == _UNSCRUBBED)
+    return connection.execute(stored).scalar()
+
+
+class Erasure:
+    """Does what deletions wrote down. Thread-safe; several processes may do it at once."""
+
+    def __init__(self, database: Database, blobs: BlobFolder, segments: Path) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._segments = segments
+        self._log_may_tell = True
+        """Whether SQLite's log may hold what was deleted; a crash may have left it so."""
+
+    def settle(self) -> None:
+        """Finish what deletions began. Without any it costs two small reads."""
+        with self._database.reading() as connection:
+            originals = connection.execute(select(schema.let_go.c.name).limit(1)).first()
+            records = connection.execute(select(schema.erasures.c.id).limit(1)).first()
+            deleted = unscrubbed_since(connection) is not None
+        if originals is not None:
+            self._unlink()
+        if records is not None:
+            while self._overwrite():
+                pass
+        if originals is not None or records is not None or (deleted and self._log_may_tell):
+            # What was deleted should not stay readable in SQLite's log either.
+            self._log_may_tell = not self._database.truncate_log()
+
+    def unscrubbed_since(self) -> float | None:
+        """Since when copies of deleted rows may lie in the file; None when there can be none."""
+        with self._database.reading() as connection:
+            return unscrubbed_since(connection)
+
+    def scrub(self) -> float:
+        """Leave no copy of anything deleted in the SQLite file, nor between token vectors.
+
+        Writers wait meanwhile; returns for how many seconds. Raises TooLarge when the disk has no
+        room for a second copy of the file, or readers keep the log from being cut: try again later.
+        """
+        self.settle()
+        with self._database.reading() as connection:
+            before = _unscrubbed(connection)
+        size = self._database.path.stat().st_size
+        free = shutil.disk_usage(self._database.path.parent).free
+        if free < 2 * size:
+            raise TooLarge(
+                f"Writing {self._database.path.name} anew needs {2 * size // 1_000_000:,} MB of "
+                f"disk space; {free // 1_000_000:,} MB are free.",
+                "Free some space on the data folder's disk.",
+            )
+        started = time.monotonic()
+        self._database.vacuum()
+        seconds = time.monotonic() - started
+        for path in sorted(self._segments.glob("*.seg")):
+            self._wipe_between(path.name)
+        if not self._database.truncate_log():
+            raise TooLarge(
+                "SQLite's log cannot be cut: a reader has had the catalog open all the while.",
+                "Try again when the export or backup under way is done.",
+            )
+        with self._database.writing() as connection:
+            # A deletion that came in meanwhile may have left something: it is for the next time.
+            meta = schema.meta
+            mine = (meta.c.key == _UNSCRUBBED) & (meta.c.value == (before or ""))
+            connection.execute(delete(meta).where(mine))
+        _log.info("catalog.scrubbed", bytes=size, seconds=round(seconds, 2))
+        return seconds
+
+    def wipe_taken(self, name: str) -> None:
+        """A writer has just taken up this segment: wipe what a crash may have left in it."""
+        erase_between(self._segments, name, self._offsets(name))
+
+    def _wipe_between(self, name: str) -> None:
+        lock = lock_segment(self._segments, name)
+        if lock is None:  # its writer notes what it gives up, and wiped it when it took it
+            return
+        try:
+            self.wipe_taken(name)
+        finally:
+            os.close(lock)
+
+    def _offsets(self, name: str) -> Sequence[int]:
+        table = schema.vectors
+        query = (
+            select(table.c.segment_offset)
+            .join(schema.segments, schema.segments.c.id == table.c.segment_id)
+            .where(schema.segments.c.name == name)
+        )
+        with self._database.reading() as connection:
+            return [row.segment_offset for row in connection.execute(query)]
+
+    def _unlink(self) -> None:
+        """Under the write lock and asked anew: another process may have taken one up."""
+        table = schema.let_go
+        with self._database.writing() as connection:
+            names = [row.name for row in connection.execute(select(table.c.name))]
+            unused = unused_originals(connection, names)
+            pages.forget(connection, unused)
+            for name in unused:
+                self._blobs.delete(name)
+            connection.execute(delete(table))
+
+    def _overwrite(self) -> bool:
+        """Overwrite some records; False when there are none."""
+        table = schema.erasures
+        query = select(table).order_by(table.c.id).limit(_RECORDS_AT_ONCE)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        if not rows:
+            return False
+        erase_records(self._segments, [SegmentRef(row.segment, row.segment_offset) for row in rows])
+        with self._database.writing() as connection:
+            last = rows[-1].id
+            connection.execute(delete(table).where(table.c.id <= last))
+        return True
