@@ -164,13 +164,14 @@ class _Recorder:
 
 
 def indexed(corpus: Path, chunker: Chunker, embedder: Embedder, home: Path) -> wire.Runtime:
-    """A runtime over a new data folder that holds `corpus`, cut by `chunker`."""
+    """A runtime over a data folder that holds `corpus`, cut by `chunker`; made where needed."""
     settings = Settings(home=home)
     catalog = Catalog(home)
     generation = catalog.open_generation(
         chunker.fingerprint, embedder.fingerprint, embedder.name, embedder.dim, embedder.token_dim
     )
-    catalog.create_collection(COLLECTION, "english")
+    if COLLECTION not in catalog.collection_languages(Scope.all(), None):
+        catalog.create_collection(COLLECTION, "english")
     indexer = wire.make_indexer(settings, catalog, generation, chunker, embedder)
     indexer.index_paths(COLLECTION, "english", [corpus.resolve()])
     index = wire.open_index(settings, catalog, generation)

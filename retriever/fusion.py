@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from longleaf.core.ids import is_aside
 from longleaf.core.scores import z_scores
 
 RRF_K = 60
@@ -51,6 +52,21 @@ def reciprocal_rank_fusion(
         for rank, point_id in enumerate(ranked, start=1):
             fused[point_id] = fused.get(point_id, 0.0) + 1.0 / (k + rank)
     return _best_first(fused)
+
+
+def weigh_down(fused: Mapping[int, float], penalty: float, ranks: bool = False) -> dict[int, float]:
+    """The same with passages that are aside (`core.ids.is_aside`) scored lower, best first.
+
+    A z-score loses `penalty`; a sum of reciprocal `ranks` is divided by 1 + `penalty`.
+    """
+    return _best_first(
+        {
+            point_id: (score / (1.0 + penalty) if ranks else score - penalty)
+            if is_aside(point_id)
+            else score
+            for point_id, score in fused.items()
+        }
+    )
 
 
 def _best_first(scores: Mapping[int, float]) -> dict[int, float]:

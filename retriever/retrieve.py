@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import PassageIndex, ScoredPoint
 from longleaf.core.types import Candidate, CandidatePassage, Degradation
-from longleaf.retriever.fusion import reciprocal_rank_fusion, z_score_fusion
+from longleaf.retriever.fusion import reciprocal_rank_fusion, weigh_down, z_score_fusion
 from longleaf.retriever.gather import Admission, DocumentLookup, Gathered, Search, gather
 from longleaf.retriever.phrases import PhraseRule
 from longleaf.retriever.retrieval import Retrieval, RetrievalQuery, RetrievalSettings, StageRank
@@ -141,12 +141,14 @@ def _fuse(
     settings: RetrievalSettings,
 ) -> dict[int, float]:
     if settings.fusion == "zscore":
-        return z_score_fusion(dense_scores, bm25_scores, settings.weight_bm25)
-    return reciprocal_rank_fusion(
+        fused = z_score_fusion(dense_scores, bm25_scores, settings.weight_bm25)
+        return weigh_down(fused, settings.aside_penalty)
+    fused = reciprocal_rank_fusion(
         [point.point_id for point in dense if point.point_id in bm25_scores],
         [point.point_id for point in bm25 if point.point_id in bm25_scores],
         settings.rrf_k,
     )
+    return weigh_down(fused, settings.aside_penalty, ranks=True)
 
 
 def _group(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longleaf.retriever.fusion import reciprocal_rank_fusion, z_score_fusion
+from longleaf.core.ids import is_aside, point_id
+from longleaf.retriever.fusion import reciprocal_rank_fusion, weigh_down, z_score_fusion
 
 _scores = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -79,3 +80,22 @@ def test_equal_ranks_are_ordered_by_point_id() -> None:
     assert list(reciprocal_rank_fusion([9, 4], [4, 9])) == [4, 9]
     assert list(reciprocal_rank_fusion([9], [4])) == [4, 9]
     assert list(reciprocal_rank_fusion([], [5, 3])) == [5, 3]
+
+
+def test_asides_lose_the_penalty_and_their_places() -> None:
+    body, aside, other = point_id(1, 0), point_id(1, 1, aside=True), point_id(2, 0)
+    fused = {aside: 2.5, body: 2.0, other: 1.0}
+    assert weigh_down(fused, 0.0) == fused
+    assert list(weigh_down(fused, 1.0).items()) == [(body, 2.0), (aside, 1.5), (other, 1.0)]
+    halved = weigh_down({aside: 0.03, body: 0.02}, 1.0, ranks=True)
+    assert list(halved.items()) == [(body, 0.02), (aside, 0.015)]
+
+
+@given(st.dictionaries(st.integers(0, 60), _scores, max_size=12), st.floats(0, 5))
+def test_the_order_among_equals_stays(scores: dict[int, float], penalty: float) -> None:
+    fused = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+    for ranks in (False, True):
+        found = weigh_down(fused, penalty, ranks)
+        assert found.keys() == fused.keys()
+        body = [point for point in found if not is_aside(point)]
+        assert body == [point for point in fused if not is_aside(point)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from longleaf.core.errors import ConfigError
 from longleaf.core.filters import Eq, matches
-from longleaf.core.ids import point_id, split_point_id
+from longleaf.core.ids import is_aside, point_id, split_point_id
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.core.types import Scope
 from longleaf.retriever.retrieve import (
@@ -34,6 +34,7 @@ class Doc:
     collection: str = "main"
     groups: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    asides: frozenset[int] = frozenset()  # ordinals
 
     @property
     def text(self) -> str:
@@ -58,7 +59,7 @@ class BruteIndex:
         self.largest_limit = 0
         self.returned = Counter[str]()
         self.passages = {
-            point_id(doc.revision_id, ordinal): (doc, vector, text)
+            point_id(doc.revision_id, ordinal, ordinal in doc.asides): (doc, vector, text)
             for doc in docs
             for ordinal, (vector, text) in enumerate(doc.passages)
         }
@@ -207,7 +208,8 @@ def oracle(
         return []
     z_dense, z_bm25 = _z({i: dense[i] for i in union}), _z({i: bm25[i] for i in union})
     # Rounded: numpy's sums and exact sums differ in the last digits, which must not break ties.
-    fused = {i: round(z_dense[i] + z_bm25[i], 9) for i in union}
+    lower = {i: options.aside_penalty if is_aside(i) else 0.0 for i in union}
+    fused = {i: round(z_dense[i] + z_bm25[i] - lower[i], 9) for i in union}
     groups: dict[int, list[tuple[int, float]]] = {}
     for i in sorted(fused, key=lambda i: (-fused[i], i)):
         group = groups.setdefault(index.passages[i][0].document_id, [])
@@ -248,6 +250,7 @@ _shape = st.tuples(
     st.sampled_from(["main", "side"]),
     st.sampled_from([(), ("red",), ("blue",), ("red", "blue")]),
     st.sampled_from(["law", "science"]),
+    st.frozensets(st.integers(0, 7), max_size=3),
 )
 
 
@@ -255,8 +258,8 @@ _shape = st.tuples(
 def corpora(draw: st.DrawFn) -> list[Doc]:
     shapes = draw(st.lists(_shape, min_size=1, max_size=14))
     return [
-        Doc(n, 100 + n, passages, collection, groups, {"field": area})
-        for n, (passages, collection, groups, area) in enumerate(shapes, start=1)
+        Doc(n, 100 + n, passages, collection, groups, {"field": area}, asides)
+        for n, (passages, collection, groups, area, asides) in enumerate(shapes, start=1)
     ]
 
 
@@ -277,6 +280,7 @@ _settings = st.builds(
     candidates=st.integers(1, 8),
     passages_per_document=st.integers(1, 3),
     first_batch_passages=st.integers(1, 12),
+    aside_penalty=st.sampled_from([0.0, 1.0, 2.0]),
 )
 
 
@@ -423,6 +427,24 @@ def test_rrf_adds_reciprocal_ranks() -> None:
     ]
 
 
+@pytest.mark.parametrize("fusion", ["zscore", "rrf"])
+def test_an_aside_gives_way_and_is_still_found(fusion) -> None:
+    near = Doc(1, 1, ((_unit(0.0), "alpha beta"),), asides=frozenset({0}))
+    others = [Doc(n, n, ((_unit(0.02 * n), "alpha beta"),)) for n in range(2, 6)]
+    cites = Doc(9, 9, ((_unit(1.0), "gamma"),), asides=frozenset({0}))
+    docs = [near, *others, cites]
+    options = RetrievalSettings(fusion=fusion, aside_penalty=2.0)
+    found = retrieve(_ask(text="alpha beta"), BruteIndex(docs), Catalog(docs), options)
+    assert found.candidates[0].document_id != 1
+    assert {c.document_id for c in found.candidates} == {1, 2, 3, 4, 5, 9}
+    even = retrieve(
+        _ask(text="alpha beta"), BruteIndex(docs), Catalog(docs), replace(options, aside_penalty=0)
+    )
+    assert even.candidates[0].document_id == 1
+    lookup = retrieve(_ask(text="gamma", vector=None), BruteIndex(docs), Catalog(docs), options)
+    assert [c.document_id for c in lookup.candidates] == [9]
+
+
 def test_passages_are_ranked_when_nothing_is_grouped() -> None:
     docs = [Doc(1, 1, tuple((_unit(0.01 * k), "alpha") for k in range(10))), *_spread(5, first=20)]
     options = RetrievalSettings(candidates=8, group="none")
@@ -550,6 +572,8 @@ def test_timings_name_every_part() -> None:
         {"rrf_k": 0},
         {"weight_bm25": math.nan},
         {"weight_bm25": -1.0},
+        {"aside_penalty": -1.0},
+        {"aside_penalty": math.inf},
         {"fusion": "sum"},
         {"group": "page"},
     ],
