@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from longleaf.api import wire
 from longleaf.api.doctor import data, machine
 from longleaf.api.doctor.index import IndexExam
@@ -26,6 +28,8 @@ from longleaf.indexer.prepare import embed_inputs
 
 if TYPE_CHECKING:
     from longleaf.api.doctor.recall import Recall
+
+_log = structlog.get_logger(__name__)
 
 RECALL_GOAL = 0.99
 
@@ -63,10 +67,18 @@ class Examination:
 
     def run(self) -> Report:
         """All of it."""
-        for finding in self._findings():
+        for finding in self._guarded(self._findings()):
             self.report.findings.append(finding)
             self._say(finding)
         return self.report
+
+    def _guarded(self, findings: Iterator[Finding]) -> Iterator[Finding]:
+        """What a damaged folder does to the doctor is one more finding, and no traceback."""
+        try:
+            yield from findings
+        except Exception as error:
+            _log.exception("doctor.failed")
+            yield fail("doctor", f"The examination could not go on: {error!r}"[:500])
 
     def _mended(self, what: str) -> None:
         self.report.repaired.append(what)
@@ -134,7 +146,7 @@ class Examination:
             self._mended,
             self._progress,
         )
-        yield from exam.alone() if server is None else exam.asking(server)
+        yield from self._guarded(exam.alone() if server is None else exam.asking(server))
         if self._wishes.recall:
             yield self._recall(catalog, generation, server)
 

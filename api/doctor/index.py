@@ -121,6 +121,29 @@ class IndexExam:
         return index, Follower(self.catalog, index, self.generation, name, flush_documents)
 
     def _compared(self) -> Iterator[Finding]:
+        try:
+            found, stale = self._look()
+        except LongleafError as error:
+            if not self.repair:
+                yield fail("index", error.message, error.hint or REPAIR)
+                return
+            found, stale = None, {}
+        if self.repair and (found is None or stale or not found.equal):
+            self.repair = False  # once is enough: what is still wrong then is our mistake
+            try:
+                self.remake()
+            except LongleafError as error:
+                yield fail("index", f"It cannot be made anew. {error.message}", error.hint)
+                return
+            self.repaired("made the index anew")
+            yield from self._compared()
+        elif found is not None:
+            yield self._verdict(found, REPAIR)
+            if self.deep and found.equal:
+                yield _content_verdict(stale, found.passages)
+
+    def _look(self) -> tuple[Comparison, dict[int, str]]:
+        """Compare, and with `repair` mend through the log and compare again."""
         index, follower = self._open()
         try:
             found = compare(index, follower, self.catalog, self.generation)
@@ -129,20 +152,9 @@ class IndexExam:
                 self._push(index, found, stale)
                 found = compare(index, follower, self.catalog, self.generation)
                 stale = self._stale(index) if self.deep and found.equal else {}
-        except LongleafError as error:
-            yield fail("index", error.message, error.hint or REPAIR)
-            return
+            return found, stale
         finally:
             index.close()
-        if self.repair and (stale or not found.equal):
-            self.remake()
-            self.repaired("made the index anew")
-            self.repair = False  # once is enough: what is still wrong then is our mistake
-            yield from self._compared()
-            return
-        yield self._verdict(found, REPAIR)
-        if self.deep and found.equal:
-            yield _content_verdict(stale, found.passages)
 
     def _push(self, index: EdgeIndex, found: Comparison, stale: dict[int, str]) -> None:
         from longleaf.retriever.index import edge_content

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
@@ -187,9 +187,44 @@ def load_shard(folder: Path, state: ShardState) -> qe.EdgeShard:
     import qdrant_edge as qe
 
     try:
-        return qe.EdgeShard.load(str(folder / state.shard))
-    except Exception as error:  # the engine raises nothing finer
-        raise damaged(folder, error) from error
+        shard = qe.EdgeShard.load(str(folder / state.shard))
+    except BaseException as error:  # the engine raises nothing finer
+        if isinstance(error, Exception) or _is_panic(error):
+            raise damaged(folder, error) from error
+        raise
+    guarded: Any = _GuardedShard(shard, folder)
+    return cast("qe.EdgeShard", guarded)
+
+
+class _GuardedShard:
+    """A shard whose panics are errors.
+
+    On files that are not as it wrote them, the engine may panic in any call; Python gets that as a
+    BaseException, which would end threads that outlive every error.
+    """
+
+    def __init__(self, shard: qe.EdgeShard, folder: Path) -> None:
+        self._shard = shard
+        self._folder = folder
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._shard, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            try:
+                return method(*arguments, **more)
+            except BaseException as error:
+                if not _is_panic(error):
+                    raise
+                if name == "close":
+                    return None
+                raise damaged(self._folder, error) from error
+
+        return call
+
+
+def _is_panic(error: BaseException) -> bool:
+    return type(error).__name__ == "PanicException"
 
 
 def why_unusable(state: ShardState, passage_count: int, change_log: ChangeLog | None) -> str | None:
@@ -208,7 +243,7 @@ def why_unusable(state: ShardState, passage_count: int, change_log: ChangeLog | 
     return None
 
 
-def damaged(folder: Path, error: Exception) -> CatalogBroken:
+def damaged(folder: Path, error: BaseException) -> CatalogBroken:
     return CatalogBroken(f"The index in {folder} cannot be read: {error}", REBUILD)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from longleaf.api import working
@@ -43,6 +44,13 @@ TEXTS = {
 }
 YEARS = {"lease.txt": 2019, "commercial.txt": 2021, "case.txt": 2020}
 BASE = "http://127.0.0.1:8765"
+
+
+@pytest.fixture(autouse=True)
+def _log_of_its_own() -> Iterator[None]:
+    """A command run in this process sends the log to its runner's stderr, which is closed then."""
+    yield
+    structlog.reset_defaults()
 
 
 class Client:

@@ -14,6 +14,7 @@ from tests.core.test_catalog import DIM, TOKEN_DIM, write
 
 from longleaf.core.catalog import Catalog, orphans, verify
 from longleaf.core.catalog.verify import Check, Verifier
+from longleaf.core.errors import CatalogBroken
 from longleaf.core.types import Scope
 
 FILE = "catalog.sqlite3"
@@ -262,3 +263,11 @@ def test_a_text_without_a_document_goes_unless_a_job_may_be_writing_it(home: Pat
     assert orphans.find(catalog).contents == ()
     catalog.close()
     assert wrong(home) == {}
+
+
+def test_reading_damaged_text_is_an_error_with_a_name(home: Path) -> None:
+    sql(home, "UPDATE text_blocks SET text = CAST(x'fffe' AS TEXT)")
+    catalog = Catalog(home)
+    with pytest.raises(CatalogBroken, match="longleaf doctor"):
+        catalog.text(catalog.documents(Scope.all())[0])
+    catalog.close()
