@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Budget:
-    """`deadline_ms` counts from creation; None for either limit means no limit."""
+    """`deadline_ms` counts from creation; None for either limit means no limit.
+
+    `stopped_because`: a reader's own reason to end early, in words for the user.
+    """
 
     deadline_ms: float | None = None
     max_tokens: int | None = None
     clock: Callable[[], float] = time.perf_counter
     tokens_used: int = 0
+    stopped_because: str | None = None
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -27,6 +31,14 @@ class Budget:
     def elapsed_ms(self) -> float:
         """Milliseconds since the request began reading."""
         return (self.clock() - self._started) * 1000.0
+
+    def left_ms(self) -> float | None:
+        """Milliseconds until the deadline (below 0 after it); None without one."""
+        return None if self.deadline_ms is None else self.deadline_ms - self.elapsed_ms()
+
+    def stop(self, reason: str) -> None:
+        """A reader says why it reads no further although nothing is spent yet."""
+        self.stopped_because = reason
 
     def use(self, tokens: int) -> None:
         """Count `tokens` as read."""

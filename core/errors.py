@@ -65,6 +65,16 @@ class ModelUnavailable(LongleafError):
     code = "model_unavailable"
 
 
+class Overloaded(LongleafError):
+    """More waits than can be done soon; `retry_after_seconds` is about how long that takes."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, hint: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class IndexLocked(Conflict):
     """Another process owns the index shard."""
 

@@ -326,7 +326,8 @@ class Reading:
     `score` is the model's own, higher is better, comparable only within one model and query.
     `passage_scores` pairs point ids with the model's score for each passage, when it has them.
     `tokens_read` of `tokens_total` document tokens reached the model; `truncated_tokens` were
-    meant to and did not fit.
+    meant to and did not fit. `probability` is the score as the model's makers mean it, 0 to 1, for
+    models that have such a thing; the order follows `score`, which ties less.
     """
 
     rank: int
@@ -336,6 +337,7 @@ class Reading:
     tokens_total: int
     passage_scores: tuple[tuple[int, float], ...] = ()
     truncated_tokens: int = 0
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

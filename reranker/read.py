@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longleaf.core.budget import Budget
-from longleaf.core.errors import LongleafError
+from longleaf.core.errors import LongleafError, Overloaded
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.scores import z_scores
 from longleaf.core.types import Candidate, Degradation, Reading, ReadingInput
@@ -57,7 +57,8 @@ def read_candidates(
     """Read `candidates` (first-stage order) with `reranker` and order them anew.
 
     `inputs[i]` is what may be read of `candidates[i]`, with the same rank. No reranker, or one that
-    fails, leaves the first stage's order and scores. Raises nothing of the reranker's.
+    fails, leaves the first stage's order and scores. Of the reranker's errors only Overloaded is
+    raised: whoever asks then should ask later.
     """
     assert [c.rank for c in candidates] == [i.rank for i in inputs], "inputs follow the candidates"
     started_ms = budget.elapsed_ms()
@@ -72,6 +73,10 @@ def read_candidates(
                 raise _BrokenReading("a final score is not a finite number")
             scores = final_scores
             degraded = _shortfall(reranker.name, len(readings), len(inputs), budget)
+        except Overloaded:
+            # Asked for more than there is time for: a worse answer to everybody would not make
+            # anybody ask less.
+            raise
         except Exception as error:
             readings = {}
             degraded = (Degradation("rerank", _failure(reranker.name, error)),)
@@ -143,7 +148,12 @@ def _shortfall(
     if read_count == asked_count:
         return ()
     spent = budget.spent()
-    why = f"{spent} reached" if spent else "the rest holds nothing that it can read (see the log)"
+    if budget.stopped_because is not None:
+        why = budget.stopped_because
+    elif spent is not None:
+        why = f"{spent} reached"
+    else:
+        why = "the rest holds nothing that it can read (see the log)"
     return (Degradation("rerank", f"{name} read {read_count} of {asked_count} candidates: {why}"),)
 
 

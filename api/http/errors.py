@@ -7,6 +7,7 @@ inside the server is logged with the request's id and never told outside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.TooLarge: (413, "Larger than what is taken"),
     errors.Rejected: (422, "The file was not indexed"),
     errors.NoTextFound: (422, "The file holds no text"),
+    errors.Overloaded: (429, "More waits than can be done soon"),
     errors.IndexLocked: (503, "Another process owns the index"),
     errors.IndexUnavailable: (503, "The index is being started again"),
     errors.ModelUnavailable: (503, "A model cannot be had"),
@@ -182,6 +184,8 @@ def add_handlers(app: FastAPI) -> None:
     async def on_longleaf_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.LongleafError)
         retry_after = _RETRY_AFTER.get(type(error))
+        if isinstance(error, errors.Overloaded):
+            retry_after = str(max(1, math.ceil(error.retry_after_seconds)))
         headers = None if retry_after is None else {"Retry-After": retry_after}
         return respond(request, problem_of(error), headers)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.reranker.tiny import TickingClock, candidate, reading_input
 
 from longleaf.core.budget import Budget
-from longleaf.core.errors import LongleafError, ModelUnavailable
+from longleaf.core.errors import LongleafError, ModelUnavailable, Overloaded
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.scores import z_scores
 from longleaf.core.types import Reading, ReadingInput
@@ -220,3 +220,23 @@ class TestZScores:
 
 def test_longleaf_errors_are_caught_by_their_base() -> None:
     assert issubclass(ModelUnavailable, LongleafError)
+
+
+def test_an_overloaded_reranker_is_no_degradation() -> None:
+    """A degraded answer would keep everybody asking; whoever asks is told when to come again."""
+    with pytest.raises(Overloaded):
+        run([3.0, 2.0], Scripted([(1, 1.0)], error=Overloaded("Too much waits.")))
+
+
+def test_a_readers_own_reason_is_told() -> None:
+    class Stops(Scripted):
+        def read(
+            self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+        ) -> Iterator[Reading]:
+            yield Reading(1, 0.5, "passage", 5, 10)
+            budget.stop("the deadline would have passed")
+
+    result = run([3.0, 2.0], Stops([]))
+    assert [each.reason for each in result.degraded] == [
+        "scripted read 1 of 2 candidates: the deadline would have passed"
+    ]
