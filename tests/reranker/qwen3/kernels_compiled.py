@@ -1,0 +1,61 @@
+"""Fused kernels compiled to machine code of GPUs that need not be here, at the true models' sizes.
+
+Not collected by itself: test_kernels.py runs it in a process of its own, without the interpreter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.reranker.qwen3.tensors import TRUE_SHAPES
+
+from longleaf.reranker.qwen3.weights import ModelShape
+
+
+def constants(shape: ModelShape) -> dict[str, dict[str, Any]]:
+    """The sizes that a true model compiles each kernel for."""
+    rows = {"eps": 1e-6, "width": shape.hidden, "block": 1 << (shape.hidden - 1).bit_length()}
+    heads = {
+        "eps": 1e-6, "heads": shape.heads, "kv_heads": shape.kv_heads, "dim": shape.head_dim,
+        "heads_block": shape.heads, "kv_block": shape.kv_heads, "half_block": shape.head_dim // 2,
+        "dim_block": shape.head_dim, "has_keys": True,
+    }  # fmt: skip
+    return {
+        "norm_rows": rows,
+        "add_norm_rows": rows,
+        "swiglu_rows": {"inner": shape.inner, "block": 1024},
+        "split_rotate_rows": heads,
+    }
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("size", TRUE_SHAPES)
+def test_kernels_read_wide_and_spill_nothing(size: str, capability: int) -> None:
+    """To machine code of an A100 and an H100: 128-bit loads and stores, no local memory."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from longleaf.reranker.qwen3 import kernels_triton
+
+    other = {"cos": "*fp32", "sin": "*fp32", "keys": "*i64", "q_rows": "i32"}
+    for name, fixed in constants(TRUE_SHAPES[size]).items():
+        kernel: Any = getattr(kernels_triton, name)
+        signature = {
+            argument: "constexpr" if argument in fixed else other.get(argument, "*bf16")
+            for argument in kernel.arg_names
+        }
+        places = {argument: number for number, argument in enumerate(kernel.arg_names)}
+        pointers = [places[argument] for argument, kind in signature.items() if kind[0] == "*"]
+        source = ASTSource(
+            kernel, signature, {(places[argument],): value for argument, value in fixed.items()},
+            {(number,): [["tt.divisibility", 16]] for number in pointers},
+        )  # fmt: skip
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+        assert made.asm["cubin"], name
+        code = made.asm["ptx"]
+        assert ".local" not in code, f"{name} spills"
+        assert "ld.global.v4" in code or "ld.global.L1::evict_last.v4" in code, name
+        assert "st.global.v4" in code, name
