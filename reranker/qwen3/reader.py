@@ -1,0 +1,256 @@
+"""`qwen3`: Qwen3-Reranker reads each candidate's passages, with an instruction and the title.
+
+It joins the template (strings to ids), the engine (ids to logits) and the readings that the second
+stage asks for. A document is as good as its best passage. Scores are logit differences, which never
+tie where probabilities do; the probability is told beside them. Equal texts of one query are scored
+once. Ids that indexing has stored are used; what has none is tokenized here. It knows no GPU.
+
+A text longer than the model takes is read as overlapping windows; the best one's score counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from longleaf.core.types import Reading
+from longleaf.reranker.instructions import instruction_text
+from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
+from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY
+
+if TYPE_CHECKING:
+    from longleaf.core.budget import Budget
+    from longleaf.core.protocols import ReaderQuery
+    from longleaf.core.types import PassageText, ReadingInput
+    from longleaf.reranker.qwen3.engine import Engine
+    from longleaf.reranker.qwen3.template import TokenIds
+
+WINDOW_OVERLAP_TOKENS = 512
+"""What two windows of a long text share: an argument of a page that one of them would cut."""
+
+_WHY = {
+    DEADLINE: "the deadline would have passed",
+    OUT_OF_MEMORY: "a document is too long for the GPU's memory",
+}
+
+
+class StoredIds(Protocol):
+    """Passages' token ids by passage id, as `Template.encode_documents` makes them of their text
+    with a title in front; what is not stored is left out."""
+
+    def reader_ids(self, passage_ids: Sequence[int]) -> dict[int, TokenIds]: ...
+
+
+def probability(logit: float) -> float:
+    """sigmoid(logit(yes) - logit(no)): what the model card calls the score."""
+    power = math.exp(-abs(logit))
+    return 1.0 / (1.0 + power) if logit >= 0 else power / (1.0 + power)
+
+
+@dataclass(frozen=True, slots=True)
+class TextScore:
+    """A text's best window. `tokens_read` counts every token once; `windows` is 1 for most."""
+
+    place: int
+    logit: float
+    windows: int
+    tokens_read: int
+
+
+def _never() -> bool:
+    return False
+
+
+class TextScorer:
+    """Scores texts for one query: windows, duplicates and the suffix are its affair."""
+
+    def __init__(self, template: Template, engine: Engine) -> None:
+        self.template = template
+        self._engine = engine
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing will be scored any more, or None."""
+        return self._engine.failure
+
+    def score(
+        self,
+        prefix: Prefix,
+        texts: Sequence[TokenIds],
+        within_seconds: float | None = None,
+        *,
+        is_over: Callable[[], bool] = _never,
+        unscored: set[str] | None = None,
+    ) -> Iterator[TextScore]:
+        """Scores of `texts` (without suffix) as they come.
+
+        `is_over` is asked after each forward pass. Why texts have no score is added to `unscored`.
+        Raises Overloaded and ModelUnavailable as the engine does. Ending the iteration early gives
+        the rest back to the queue.
+        """
+        room = self.template.room(prefix)
+        units: dict[bytes, int] = {}
+        documents: list[TokenIds] = []
+        users: list[list[int]] = []  # unit -> places
+        waiting: list[int] = []  # place -> units still to come
+        for place, text in enumerate(texts):
+            spans = windows(len(text), room, min(WINDOW_OVERLAP_TOKENS, room // 4))
+            own: set[int] = set()
+            for start, end in spans:
+                ids = np.concatenate([text[start:end], self.template.suffix])
+                unit = units.setdefault(ids.tobytes(), len(documents))
+                if unit == len(documents):
+                    documents.append(ids)
+                    users.append([])
+                own.add(unit)
+            for unit in own:
+                users[unit].append(place)
+            waiting.append(len(own))
+        counts = list(waiting)
+        best = [-math.inf] * len(texts)
+        ticket = self._engine.submit(prefix.ids, documents, within_seconds=within_seconds)
+        try:
+            for scores in ticket.passes():
+                for unit, logit in scores:
+                    for place in users[unit]:
+                        best[place] = max(best[place], logit)
+                        waiting[place] -= 1
+                        if waiting[place] == 0:
+                            yield TextScore(place, best[place], counts[place], len(texts[place]))
+                if is_over():
+                    return
+        finally:
+            ticket.cancel()
+            if unscored is not None:
+                unscored.update(ticket.unscored.values())
+
+
+class Qwen3Reranker:
+    """`core.protocols.Reranker` on an engine. `first_stage_weight` is unmeasured (no weights were
+    at hand): the model alone decides. Thread-safe."""
+
+    name = "qwen3"
+    takes_instruction = True
+    reads_text = True
+
+    def __init__(
+        self,
+        scorer: TextScorer,
+        fingerprint: str,
+        *,
+        stored: StoredIds | None = None,
+        first_stage_weight: float = 0.0,
+        default_instruction: str | None = None,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self.first_stage_weight = first_stage_weight
+        self._scorer = scorer
+        self._stored = stored
+        self._default_instruction = default_instruction
+
+    @property
+    def failure(self) -> str | None:
+        """Why it will never read again, or None while it can."""
+        return self._scorer.failure
+
+    def read(
+        self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+    ) -> Iterator[Reading]:
+        """See core.protocols.Reranker."""
+        instruction = instruction_text(query.instruction or self._default_instruction)
+        prefix = self._scorer.template.prefix(instruction, query.text)
+        inputs = _affordable(inputs, budget)
+        if not inputs:
+            return
+        flat = [(item, passage) for item in inputs for passage in item.passages]
+        texts = self._ids(flat)
+        owner = [n for n, item in enumerate(inputs) for _ in item.passages]
+        found: list[dict[int, float]] = [{} for _ in inputs]
+        left_ms = budget.left_ms()
+        within = None if left_ms is None else max(left_ms, 0.0) / 1000.0
+        unscored: set[str] = set()
+        scores = self._scorer.score(
+            prefix,
+            texts,
+            within,
+            is_over=lambda: budget.spent() == DEADLINE,
+            unscored=unscored,
+        )
+        for scored in scores:
+            number = owner[scored.place]
+            _, passage = flat[scored.place]
+            found[number][passage.point_id] = scored.logit
+            if len(found[number]) == len(inputs[number].passages):
+                reading = _reading(inputs[number], found[number])
+                budget.use(reading.tokens_read)
+                yield reading
+        if unscored:
+            budget.stop(" and ".join(_WHY[each] for each in sorted(unscored)))
+
+    def _ids(self, flat: Sequence[tuple[ReadingInput, PassageText]]) -> list[TokenIds]:
+        """Ids of title and text of every passage, stored ones taken, the others made."""
+        template = self._scorer.template
+        known = self._stored.reader_ids([p.passage_id for _, p in flat]) if self._stored else {}
+        parts = [document_parts(item.title, passage.text) for item, passage in flat]
+        heads = {head: np.zeros(0, np.uint32) for head, _ in parts}
+        made = template.encode_documents(list(heads))
+        heads.update(zip(heads, made, strict=True))
+        # Stored ids are those of a text behind a title's line; without a title it begins otherwise.
+        missing = [
+            place
+            for place, (_, passage) in enumerate(flat)
+            if passage.passage_id not in known or not parts[place][0]
+        ]
+        bodies = dict(
+            zip(
+                missing,
+                template.encode_documents([parts[place][1] for place in missing]),
+                strict=True,
+            )
+        )
+        return [
+            np.concatenate(
+                [
+                    heads[parts[place][0]],
+                    bodies[place] if place in bodies else known[passage.passage_id],
+                ]
+            )
+            for place, (_, passage) in enumerate(flat)
+        ]
+
+
+def _affordable(inputs: Sequence[ReadingInput], budget: Budget) -> Sequence[ReadingInput]:
+    """The first inputs that the token budget pays for; at least one while there is any left."""
+    readable = [item for item in inputs if item.passages]
+    if budget.spent() is not None:
+        return []
+    if budget.max_tokens is None:
+        return readable
+    left = budget.max_tokens - budget.tokens_used
+    for count, item in enumerate(readable, start=1):
+        left -= _passage_tokens(item)
+        if left <= 0:
+            return readable[:count]
+    return readable
+
+
+def _passage_tokens(item: ReadingInput) -> int:
+    """As the embedder counts; overlaps of its passages once, so far as that can be known."""
+    return min(sum(passage.token_count for passage in item.passages), item.document_tokens)
+
+
+def _reading(item: ReadingInput, scores: dict[int, float]) -> Reading:
+    best = max(scores.values())
+    return Reading(
+        rank=item.rank,
+        score=best,
+        depth="passage",
+        tokens_read=_passage_tokens(item),
+        tokens_total=item.document_tokens,
+        passage_scores=tuple((p.point_id, scores[p.point_id]) for p in item.passages),
+        probability=probability(best),
+    )
