@@ -22,6 +22,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 from tokenizers import Tokenizer
 
@@ -31,14 +32,11 @@ from longleaf.api.evaluate.engine import COLLECTION, EngineUnderTest
 from longleaf.api.evaluate.metrics import paired_intervals
 from longleaf.api.evaluate.run import EvalOptions, StagedResult, evaluate
 from longleaf.api.evaluate.spans import RankedSpan, span_measures
-from longleaf.api.search import SearchEngine
-from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings
 from longleaf.core.protocols import Chunker, Embedder
 from longleaf.core.types import Document, Passage, Scope
 from longleaf.indexer.chunk import PassageChunker
 from longleaf.indexer.sentences import trim
-from longleaf.retriever.follow import Follower
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FOLDERS = {
@@ -165,30 +163,16 @@ class _Recorder:
 
 def indexed(corpus: Path, chunker: Chunker, embedder: Embedder, home: Path) -> wire.Runtime:
     """A runtime over a data folder that holds `corpus`, cut by `chunker`; made where needed."""
-    settings = Settings(home=home)
-    catalog = Catalog(home)
-    generation = catalog.open_generation(
-        chunker.fingerprint, embedder.fingerprint, embedder.name, embedder.dim, embedder.token_dim
-    )
-    if COLLECTION not in catalog.collection_languages(Scope.all(), None):
-        catalog.create_collection(COLLECTION, "english")
-    indexer = wire.make_indexer(settings, catalog, generation, chunker, embedder)
-    indexer.index_paths(COLLECTION, "english", [corpus.resolve()])
-    index = wire.open_index(settings, catalog, generation)
-    follower = Follower(catalog, index, generation, "benchmark")
-    follower.catch_up()
-    reasons: dict[str, str] = {}
-    engine = SearchEngine(
-        catalog,
-        generation,
-        index,
-        embedder,
-        wire.open_reranker(settings.reranker, catalog, generation, reasons),
-        wire.retrieval_settings(settings),
-    )
-    return wire.Runtime(
-        settings, catalog, embedder, generation, indexer, engine, follower, None, reasons
-    )
+    with (
+        patch.object(wire, "open_models", lambda settings, reasons: (embedder, chunker)),
+        patch.object(wire, "open_chunker", lambda settings, embedder: chunker),
+    ):
+        runtime = wire.open_runtime(Settings(home=home), follow=False)
+    if COLLECTION not in runtime.catalog.collection_languages(Scope.all(), None):
+        runtime.catalog.create_collection(COLLECTION, "english")
+    runtime.indexer.index_paths(COLLECTION, "english", [corpus.resolve()])
+    runtime.side.follower.catch_up()
+    return runtime
 
 
 def measure(collection: BeirCollection, runtime: wire.Runtime) -> dict[str, object]:

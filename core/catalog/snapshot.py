@@ -26,6 +26,7 @@ from longleaf.core.catalog.segments import read_record
 DATABASE = "catalog.sqlite3"
 ORIGINALS = "originals"
 SEGMENTS = "token-vectors"
+_EARLIER = "token-vectors.earlier"
 
 _PAGES_AT_ONCE = 2048  # 8 MiB: how long the source's cache is kept busy at a time
 _ROUNDS = 5
@@ -184,26 +185,31 @@ def copy_file(source: Path, target: Path) -> str:
 def _copy_segments(
     copied: sqlite3.Connection, home: Path, target: Path, done: Copied, progress: Progress
 ) -> None:
-    shutil.rmtree(target / SEGMENTS)
+    """Copy the records that `copied` names; one erased since stands in the round before, if any."""
+    earlier = target / _EARLIER
+    (target / SEGMENTS).rename(earlier)
     (target / SEGMENTS).mkdir()
     done.segments.clear()
     total = copied.execute("SELECT COUNT(*) FROM vectors WHERE segment_id IS NOT NULL").fetchone()[
         0
     ]
     with contextlib.ExitStack() as files:
-        name, reading, writing = "", None, None
+        name, writing = "", None
+        sources: list[int] = []
         for number, (segment, offset) in enumerate(referenced_records(copied)):
             if number % 1000 == 0:
                 progress("Token vectors", number, total)
             if segment != name:
                 files.close()
                 name = segment
-                try:
-                    reading = files.enter_context((home / SEGMENTS / name).open("rb"))
-                except FileNotFoundError:
-                    reading = None
+                sources = []
+                for folder in (home / SEGMENTS, earlier):
+                    with contextlib.suppress(FileNotFoundError):
+                        opened = files.enter_context((folder / name).open("rb"))
+                        sources.append(opened.fileno())
                 writing = files.enter_context((target / SEGMENTS / name).open("wb"))
-            record = None if reading is None else read_record(reading.fileno(), offset)
+            found = (read_record(source, offset) for source in sources)
+            record = next((each for each in found if each is not None), None)
             if record is None:
                 done.problems.append(f"token vectors in {segment} at {offset} are damaged")
                 continue
@@ -211,5 +217,6 @@ def _copy_segments(
             writing.seek(offset)
             writing.write(record)
             done.segments[name] = offset + len(record)
+    shutil.rmtree(earlier)
     for file in sorted((target / SEGMENTS).iterdir()):
         done.segments[file.name] = file.stat().st_size

@@ -195,7 +195,7 @@ def test_what_is_erased_meanwhile_makes_another_round(
 
     monkeypatch.setattr(snapshot, "copy_database", copy_then_erase)
     done = back_up(home, tmp_path / "backup")
-    # The second copy still names k3, whose original the first round has taken already.
+    # The second copy still names k3, whose original and token vectors the first round has taken.
     assert (done.rounds, done.manifest.problems, done.manifest.documents) == (2, [], 2)
     restore(tmp_path / "backup", tmp_path / "new")
     assert set(content(tmp_path / "new")) == {"k0", "k3"}
