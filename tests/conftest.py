@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from longleaf.core.protocols import Chunker
     from longleaf.indexer.embed import MiniLMEmbedder
+
+# A busy machine may take any time over an example.
+settings.register_profile("longleaf", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("longleaf")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
