@@ -2,7 +2,8 @@
 
 Each prints its own figures. Those that need the documents beside the repository (../shared/data)
 are skipped, with a word, where that folder is not there. `--all` adds the long ones (500,000
-passages, 50 kills, all quality figures).
+passages, 50 kills, all quality figures, every file of the collections). Two need a choice of yours
+and stand alone: chunking.py (which passages find best) and trust/ (`make trust`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "shared" / "data"
 SCIFACT = str(DATA / "scifact" / "corpus.jsonl")
+DOCUMENTS, MALFORMED = str(DATA / "documents"), str(DATA / "malformed")
+COURT = str(DATA / "documents" / "court_files")
 
 QUICK = (
     ("chunking: MB/s, and linear time", ["chunker.py"]),
@@ -24,13 +27,23 @@ QUICK = (
     ("query latency, memory and disk", ["latency.py", "--passages", "5000", "100000"]),
     ("event-loop stall while indexing", ["stall.py"]),
     ("kill -9, short form", ["kill.py", "--kills", "16"]),
+    ("office parsers: speed and memory", ["office_parsers.py"]),
+    ("the sandbox: start, overhead, bombs", ["sandbox.py"]),
+    ("rectangles against pdfium's text under them", ["rectangles.py", COURT]),
 )
 LONG = (
     ("query latency at 500,000 passages", ["latency.py", "--passages", "500000"]),
     ("kill -9, 50 moments", ["kill.py", "--kills", "50"]),
     ("quality: command, expected value, OK or FAIL", ["quality.py"]),
+    ("compaction beside searches at 100,000 passages", ["compaction.py"]),
+    ("a swap of generations under queries", ["swap.py"]),
+    ("how every file of a folder ends", ["outcomes.py", DOCUMENTS, MALFORMED]),
+    ("bibliographies in results", ["asides.py"]),
 )
-NEED_DATA = {"embedding.py", "indexing.py", "latency.py", "quality.py"}
+NEED_DATA = {
+    "asides.py", "embedding.py", "indexing.py", "latency.py", "outcomes.py", "quality.py",
+    "rectangles.py", "swap.py",
+}  # fmt: skip
 
 
 def main() -> int:
