@@ -110,6 +110,7 @@ def run(trials: int, seed: int, kinds: Sequence[str] = KINDS) -> common.Outcome:
             counts[f"{verdict} in {kind}"] += 1
             if verdict in ("SILENT", "raised"):
                 wrong.append(f"{what}: {verdict} {seen if verdict == 'raised' else ''}")
+                common.log(wrong[-1])
             shutil.rmtree(home)
             if number % 20 == 19:
                 common.log(f"{number + 1}: {dict(counts)}")

@@ -1,4 +1,4 @@
-"""Goal 2: fail every write, fsync and rename of one ingest, one delete and one index switch.
+"""Goal 2: fail every write, fsync and rename of an ingest, a delete, a rebuild and a switch.
 
 The real system calls are failed with strace's fault injection, native code included: for each kind
 of call and each N, a forked process does the operation, and its N-th such call (counted in each of
@@ -26,7 +26,7 @@ CALLS = (
     "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "ftruncate", "fallocate", "link",
 )  # fmt: skip
 FAULTS = ("error=EIO", "error=ENOSPC", "signal=SIGKILL")
-MOST_POINTS = 400
+MOST_POINTS = 2_000
 DOCUMENTS = 4
 
 
@@ -38,14 +38,20 @@ def erase(home: Path) -> None:
     common.delete(home, 1)
 
 
-def switch(home: Path) -> None:
+def rebuild(home: Path) -> None:
     from longleaf.api import rebuilding
 
-    rebuilding.rebuild(common.settings_of(home), embed=False)
+    rebuilding.rebuild(common.settings_of(home))
+
+
+def switch(home: Path) -> None:
+    from longleaf.api import reindexing
+
+    reindexing.reindex(common.settings_of(home, **{"chunker.target_tokens": 90}))
 
 
 OPERATIONS: dict[str, Callable[[Path], None]] = {
-    "ingest": ingest, "delete": erase, "index switch": switch,
+    "ingest": ingest, "delete": erase, "rebuild": rebuild, "generation switch": switch,
 }  # fmt: skip
 
 
@@ -84,7 +90,10 @@ def sweep(folder: Path, operation: str, every: int, seed: int) -> tuple[Counter[
                     counts["points"] += 1
                     counts[said.partition(":")[0]] += 1
                     where = f"{operation}, {call} {number}, {fault} ({said})"
-                    wrong += [f"{where}: {each}" for each in judge(home, before, after, said)]
+                    found = [f"{where}: {each}" for each in judge(home, before, after, said)]
+                    for each in found:
+                        common.log(each)
+                    wrong += found
                 shutil.rmtree(home)
                 if not hit:
                     break

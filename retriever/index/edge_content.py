@@ -70,18 +70,22 @@ def _difference(record: qe.Record | None, point: qe.Point) -> str | None:
         return "is not there"
     if record.payload != point.payload:
         return "has other words or labels"
-    have: Any = record.vector
+    have: Any = record.vector or {}
     want: Any = point.vector
+    if DENSE not in have:
+        return "has no dense vector"
     dense = np.asarray(want[DENSE], dtype=np.float32)
     dense = dense / np.linalg.norm(dense)
     stored = np.asarray(have[DENSE], dtype=np.float32)
     if not np.allclose(stored, dense, rtol=0, atol=_TOLERANCE):  # NaN is never close
         return "has another dense vector"
-    if _terms(have[BM25]) != _terms(want[BM25]):
+    if _terms(have.get(BM25)) != _terms(want[BM25]):
         return "has other BM25 terms"
     return None
 
 
-def _terms(sparse: qe.SparseVector) -> dict[int, float]:
+def _terms(sparse: qe.SparseVector | None) -> dict[int, float]:
+    if sparse is None:
+        return {}
     pairs = zip(sparse.indices, sparse.values, strict=True)
     return {int(term): float(np.float32(weight)) for term, weight in pairs}
