@@ -1,4 +1,4 @@
-"""Settings to concrete parts: the only place that names concrete classes.
+"""Settings to concrete parts: with reading.py the only place that names concrete classes.
 
 Everything else speaks to protocols. A choice that depends on the machine is made here once, and
 its reason is kept beside it (`Runtime.reasons`), shown in the log and by `/readyz`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,21 +17,18 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from longleaf.api import targets
+from longleaf.api.reading import close_reranker, open_reranker
 from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
-from longleaf.core.config import RerankerSettings, Settings
-from longleaf.core.errors import ConfigError, GenerationMismatch, IndexLocked, LongleafError
-from longleaf.core.protocols import Chunker, Embedder, PassageIndex, Reranker
+from longleaf.core.config import Settings
+from longleaf.core.errors import GenerationMismatch, IndexLocked, LongleafError
+from longleaf.core.protocols import Chunker, Embedder, PassageIndex
 from longleaf.indexer.build import Indexer, Target
 from longleaf.retriever.follow import Follower, Following
 from longleaf.retriever.retrieve import RetrievalSettings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from longleaf.core.types import Int8Array
     from longleaf.indexer.embed import MiniLMEmbedder
     from longleaf.indexer.embed_any import SentenceTransformerEmbedder
     from longleaf.indexer.sandbox.pool import SandboxReader
@@ -135,8 +132,9 @@ class Runtime:
         return old
 
     def close(self) -> None:
-        """Stop following, then let go of index and catalog."""
+        """Stop following, then let go of index, reranker and catalog."""
         self.side.close()
+        close_reranker(self.engine.reranker)
         with suppress(LongleafError):  # a minute later nobody believes it any more
             self.catalog.generations.answer_no_more(self.process)
         self.indexer.close()
@@ -397,55 +395,3 @@ def retrieval_settings(settings: Settings) -> RetrievalSettings:
         fusion=chosen.fusion,
         weight_bm25=chosen.bm25_weight,
     )
-
-
-def open_reranker(
-    settings: RerankerSettings,
-    catalog: Catalog,
-    generation: Generation,
-    reasons: dict[str, str],
-) -> Reranker | None:
-    """The configured second stage; None for "none"."""
-    kind = settings.kind
-    if kind == "auto":
-        kind = "late" if generation.token_dim else "none"
-        reasons["reranker"] = (
-            "late: the embedder stores token vectors and no GPU is needed"
-            if generation.token_dim
-            else "none: this embedder stores no token vectors; set reranker.kind to cross-encoder"
-        )
-    else:
-        reasons["reranker"] = f"{kind}: set by reranker.kind"
-    weight = settings.first_stage_weight
-    if kind == "none":
-        return None
-    if kind == "late":
-        from longleaf.reranker.late import LateInteraction
-
-        reader = _TokenVectors(catalog, generation)
-        if weight is None:
-            return LateInteraction(reader)
-        return LateInteraction(reader, first_stage_weight=weight)
-    if not settings.model:
-        raise ConfigError(
-            "reranker.kind is cross-encoder, but reranker.model is not set.",
-            "Set it to the folder or hub id of a sentence-transformers CrossEncoder.",
-        )
-    from longleaf.reranker.crossencoder import CrossEncoderReranker
-
-    if weight is None:
-        return CrossEncoderReranker(settings.model)
-    return CrossEncoderReranker(settings.model, first_stage_weight=weight)
-
-
-@dataclass(frozen=True, slots=True)
-class _TokenVectors:
-    """The catalog's token vectors of one generation, as `late` reads them."""
-
-    catalog: Catalog
-    generation: Generation
-
-    def token_vectors(
-        self, passage_ids: Sequence[int]
-    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
-        return self.catalog.token_vectors(passage_ids, self.generation)

@@ -160,10 +160,16 @@ class RetrieverSettings(_Section):
 class RerankerSettings(_Section):
     """The second stage."""
 
-    kind: Literal["auto", "late", "cross-encoder", "none"] = Field(
-        "auto", description="auto: late. `/readyz` and the log say what was chosen and why."
+    kind: Literal["auto", "late", "qwen3", "cross-encoder", "none"] = Field(
+        "auto",
+        description="auto: qwen3 where there is a GPU and the model is on this machine, else late. "
+        "`/readyz` and the log say what was chosen and why.",
     )
-    model: str = Field("", description="Folder or hub id, for kind cross-encoder.")
+    model: str = Field(
+        "",
+        description="Folder or hub id, for kinds cross-encoder and qwen3 (not set there: "
+        "Qwen/Qwen3-Reranker-0.6B).",
+    )
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
@@ -173,6 +179,38 @@ class RerankerSettings(_Section):
         le=10,
         description="Weight of the first stage in the final order; the "
         "reranker's own measured default when not set.",
+    )
+    instruction: str = Field(
+        "",
+        max_length=2000,
+        description="What counts as an answer, for kind qwen3: a preset's name or words (not set: "
+        "the model's own). A search may give another.",
+    )
+    allow_cpu: bool = Field(
+        False,
+        description="Let qwen3 read on a CPU: half a minute and more for 100 passages.",
+    )
+    max_pair_tokens: int = Field(
+        32_768,
+        ge=512,
+        le=40_960,
+        description="Most tokens of query and text together, for qwen3; a longer text is read in "
+        "windows. The model was made for 32,768.",
+    )
+    batch_tokens: int = Field(
+        16_384,
+        ge=512,
+        description="Most tokens of a forward pass of qwen3; halved when the GPU's memory is full.",
+    )
+    waiting_tokens: int = Field(
+        4_000_000,
+        ge=1,
+        description="Tokens that may wait for qwen3; beyond them searches are refused (429).",
+    )
+    deterministic: bool = Field(
+        False,
+        description="The same bits for the same text whatever is read beside it; qwen3's short "
+        "batches then cost as much as full ones.",
     )
 
 

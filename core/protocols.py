@@ -20,6 +20,7 @@ from longleaf.core.types import (
     Passage,
     PassageVectors,
     QueryVectors,
+    ReaderLoad,
     Reading,
     ReadingInput,
     Rejection,
@@ -342,3 +343,19 @@ class Reranker(Protocol):
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]: ...
+
+
+@runtime_checkable
+class QueuedReranker(Reranker, Protocol):
+    """A Reranker with a thread and a device of its own, which may die and must be closed.
+
+    `failure` says why it will never read again, None while it can. Where more waits than can be
+    done soon, `read` raises `Overloaded`. `close` ends what waits with an error; twice is fine.
+    """
+
+    @property
+    def failure(self) -> str | None: ...
+
+    def load(self) -> ReaderLoad: ...
+
+    def close(self) -> None: ...

@@ -341,6 +341,29 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderLoad:
+    """What a reranker with a queue has done since it started, and what waits.
+
+    `queue_seconds` is what requests waited for their first forward pass, `busy_seconds` time in
+    passes, `tokens` what went through them. `utilisation`: arithmetic while busy, as a share of
+    what this device's matrix products were measured to do.
+    """
+
+    waiting_requests: int
+    waiting_tokens: int
+    requests: int
+    refused: int
+    passes: int
+    documents: int
+    tokens: int
+    out_of_memory: int
+    queue_seconds: float
+    tokenize_seconds: float
+    busy_seconds: float
+    utilisation: float
+
+
+@dataclass(frozen=True, slots=True)
 class Degradation:
     """Something that the answer lacks, in words a user can act on."""
 

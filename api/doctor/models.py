@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from longleaf.api import wire
 from longleaf.api.doctor.report import Finding, fail, ok, warn
+from longleaf.api.reading import close_reranker, open_reranker
 from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
@@ -43,7 +44,7 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
         embedder, chunker = models.get()
         live = catalog.live_generation() if catalog is not None else None
         if catalog is not None and live is not None:
-            wire.open_reranker(models.settings.reranker, catalog, live, models.reasons)
+            close_reranker(open_reranker(models.settings.reranker, catalog, live, models.reasons))
     except LongleafError as error:
         yield fail("models", error.message, error.hint)
         return

@@ -142,6 +142,14 @@ def problem_of(error: errors.LongleafError) -> Problem:
     return problem(status, error.code, title, error.message, error.hint, reason=reason)
 
 
+def retry_headers(error: errors.LongleafError) -> dict[str, str]:
+    """When to ask again, for errors that may be over by themselves."""
+    retry_after = _RETRY_AFTER.get(type(error))
+    if isinstance(error, errors.Overloaded):
+        retry_after = str(max(1, math.ceil(error.retry_after_seconds)))
+    return {} if retry_after is None else {"Retry-After": retry_after}
+
+
 def http_problem(status: int, detail: str = "", hint: str = "", **more: Any) -> Problem:
     """A problem that is known by its status alone."""
     code, title = _OTHERS.get(status, ("http_error", "The request was not answered"))
@@ -183,11 +191,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_longleaf_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.LongleafError)
-        retry_after = _RETRY_AFTER.get(type(error))
-        if isinstance(error, errors.Overloaded):
-            retry_after = str(max(1, math.ceil(error.retry_after_seconds)))
-        headers = None if retry_after is None else {"Retry-After": retry_after}
-        return respond(request, problem_of(error), headers)
+        return respond(request, problem_of(error), retry_headers(error))
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

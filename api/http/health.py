@@ -13,6 +13,7 @@ from longleaf.api.http.service import Served
 from longleaf.api.running import home_name
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import IndexUnavailable
+from longleaf.core.protocols import QueuedReranker
 
 router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
 
@@ -58,6 +59,10 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
         reasons.append(f"The index cannot follow the catalog: {process.failure}")
     elif process is None and lag:
         reasons.append(f"The index is {lag:,} changes behind and nothing follows them.")
+    reranker = runtime.engine.reranker
+    if isinstance(reranker, QueuedReranker) and reranker.failure is not None:
+        # Searches answer with the first stage's order and say so; another replica reads on.
+        reasons.append(f"The reranker reads no more: {reranker.failure}")
     if lag and seen_seq == 0:
         reasons.append("The index is still being filled for the first time.")
     ready = Ready(seen_seq=seen_seq, head_seq=head_seq, lag=lag, chosen=dict(runtime.reasons))
@@ -66,12 +71,14 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
 async def get_metrics(service: Served) -> Response:
-    """Requests, stage times, degradations, sizes and lag in the Prometheus text format."""
+    """Requests, stage times, degradations, sizes, lag and the reranker's queue for Prometheus."""
     runtime = service.runtime
 
     def work() -> bytes:
         counts = runtime.catalog.count(service.scope)
         lag = max(0, counts.head_seq - runtime.follower.applied_seq)
-        return service.metrics.exposition(counts, lag)
+        reranker = runtime.engine.reranker
+        load = reranker.load() if isinstance(reranker, QueuedReranker) else None
+        return service.metrics.exposition(counts, lag, load)
 
     return Response(await service.read(work), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -10,13 +10,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from longleaf.api.search import SearchAnswer
     from longleaf.core.catalog import CatalogCounts
+    from longleaf.core.types import ReaderLoad
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_READER: tuple[tuple[str, type[Metric], str], ...] = (
+    ("waiting_requests", GaugeMetricFamily, "Requests that wait or are under way."),
+    ("waiting_tokens", GaugeMetricFamily, "Tokens that wait for the reranker."),
+    ("requests", CounterMetricFamily, "Requests that the reranker took."),
+    ("refused", CounterMetricFamily, "Requests that were refused (429): too much waited."),
+    ("passes", CounterMetricFamily, "Forward passes."),
+    ("documents", CounterMetricFamily, "Texts that were scored."),
+    ("tokens", CounterMetricFamily, "Tokens that went through forward passes."),
+    ("out_of_memory", CounterMetricFamily, "Passes that did not fit and were tried with half."),
+    ("queue_seconds", CounterMetricFamily, "Time that requests waited for their first pass."),
+    ("tokenize_seconds", CounterMetricFamily, "Time that texts took to become tokens."),
+    ("busy_seconds", CounterMetricFamily, "Time in forward passes."),
+    ("utilisation", GaugeMetricFamily, "Arithmetic while busy, of what the device can do."),
+)
+"""Fields of `ReaderLoad` as `longleaf_reader_…`."""
+
+
+class _ReaderCollector:
+    """A reranker counts for itself; this shows its numbers as they are."""
+
+    def __init__(self) -> None:
+        self.load: ReaderLoad | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        if self.load is not None:
+            for name, family, description in _READER:
+                value = float(getattr(self.load, name))
+                yield family(f"longleaf_reader_{name}", description, value=value)  # type: ignore[call-arg]
 
 
 class Metrics:
@@ -53,6 +85,8 @@ class Metrics:
         self._collections = self._gauge("longleaf_collections", "Collections in the catalog.")
         self._documents = self._gauge("longleaf_documents", "Documents in the catalog.")
         self._passages = self._gauge("longleaf_passages", "Passages in the catalog.")
+        self._reader = _ReaderCollector()
+        self._registry.register(self._reader)
         self._lag = self._gauge(
             "longleaf_index_lag", "Changes that the index has not followed yet."
         )
@@ -73,8 +107,9 @@ class Metrics:
         for stage in {each.stage for each in answer.degraded}:
             self._degraded.labels(stage).inc()
 
-    def exposition(self, counts: CatalogCounts, lag: int) -> bytes:
-        """The text that Prometheus scrapes."""
+    def exposition(self, counts: CatalogCounts, lag: int, load: ReaderLoad | None = None) -> bytes:
+        """The text that Prometheus scrapes; `load`: a reranker's with a queue."""
+        self._reader.load = load
         self._collections.set(counts.collections)
         self._documents.set(counts.documents)
         self._passages.set(counts.passages)

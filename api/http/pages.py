@@ -17,7 +17,13 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 
 from longleaf.api.http import textview
-from longleaf.api.http.errors import OTHER_PROBLEMS, STATUSES, Problem, problem_of
+from longleaf.api.http.errors import (
+    OTHER_PROBLEMS,
+    STATUSES,
+    Problem,
+    problem_of,
+    retry_headers,
+)
 from longleaf.api.http.html import render
 from longleaf.api.http.search import body_of, document_url, search, view
 from longleaf.api.http.search_schemas import AnswerView, PageLink, PassageHit
@@ -47,11 +53,12 @@ def _search_page(service: Service, link: PageLink) -> Response:
     collections = service.runtime.catalog.collections(service.scope)
     answer: AnswerView | None = None
     failure: Problem | None = None
+    headers: dict[str, str] = {}
     if _asks(link):
         try:
             answer = view(*search(service, body_of(link)))
         except LongleafError as error:
-            failure = problem_of(error)
+            failure, headers = problem_of(error), retry_headers(error)
     page = render(
         "search.html",
         link=link,
@@ -67,7 +74,7 @@ def _search_page(service: Service, link: PageLink) -> Response:
         if answer
         else [],
     )
-    return HTMLResponse(page, failure.status if failure else 200)
+    return HTMLResponse(page, failure.status if failure else 200, headers)
 
 
 def _paragraphs(passage: PassageHit) -> list[list[textview.Piece]]:

@@ -193,6 +193,7 @@ def _hit(hit: Hit) -> HitView:
             tokens_read=reading.tokens_read,
             tokens_total=reading.tokens_total,
             truncated_tokens=reading.truncated_tokens,
+            probability=reading.probability,
         )
         if reading
         else None,

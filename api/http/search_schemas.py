@@ -154,6 +154,9 @@ class ReadingView(BaseModel):
     tokens_read: int
     tokens_total: int
     truncated_tokens: int = Field(description="Tokens that were to be read and did not fit.")
+    probability: float | None = Field(
+        description="The score as the model's makers mean it, 0 to 1; null where it has no such."
+    )
 
 
 class PassageScores(BaseModel):

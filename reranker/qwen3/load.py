@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from longleaf.core.errors import ConfigError, ModelUnavailable
-from longleaf.reranker.hub import model_folder
+from longleaf.reranker.hub import is_whole, model_folder
 from longleaf.reranker.qwen3.plan import Limits
 
 if TYPE_CHECKING:
@@ -169,6 +169,22 @@ def _limits(options: Qwen3Options, device: str, buckets: Buckets) -> Limits:
     )
 
 
+def sees_gpu() -> bool:
+    """Whether torch could read on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def why_not_here(model: str) -> str:
+    """Why a model's weights cannot be read without the network; "" where they can."""
+    try:
+        folder = model_folder(model, SETTING, local_only=True)
+    except ModelUnavailable:
+        return f"{model} is not on this machine; longleaf models pull {model}"
+    return "" if is_whole(folder) else f"{folder} lacks files; longleaf models pull {model}"
+
+
 def _check_length(max_pair_tokens: int) -> None:
     if not 512 <= max_pair_tokens <= MOST_TOKENS:
         raise ConfigError(
@@ -183,9 +199,7 @@ def _check_length(max_pair_tokens: int) -> None:
 
 
 def _device(options: Qwen3Options) -> str:
-    import torch
-
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = options.device or ("cuda" if sees_gpu() else "cpu")
     if device == "cpu" and not options.allow_cpu:
         raise ModelUnavailable(
             "Qwen3-Reranker needs a GPU, and torch sees none: on a CPU 100 passages take half a "

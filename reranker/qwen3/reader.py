@@ -11,13 +11,14 @@ A text longer than the model takes is read as overlapping windows; the best one'
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from longleaf.core.types import Reading
+from longleaf.core.types import ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
 from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY
@@ -76,6 +77,28 @@ class TextScorer:
     def failure(self) -> str | None:
         """Why nothing will be scored any more, or None."""
         return self._engine.failure
+
+    def load(self, tokenize_seconds: float = 0.0) -> ReaderLoad:
+        """What the engine has done; `tokenize_seconds`: what the caller spent before asking it."""
+        stats = self._engine.stats
+        waiting_requests, waiting_tokens = self._engine.waiting()
+        return ReaderLoad(
+            waiting_requests=waiting_requests,
+            waiting_tokens=waiting_tokens,
+            requests=stats.requests,
+            refused=stats.refused,
+            passes=stats.batches,
+            documents=stats.documents,
+            tokens=stats.tokens,
+            out_of_memory=stats.out_of_memory,
+            queue_seconds=stats.queue_seconds,
+            tokenize_seconds=tokenize_seconds,
+            busy_seconds=stats.busy_seconds,
+            utilisation=self._engine.utilisation,
+        )
+
+    def close(self) -> None:
+        self._engine.close()
 
     def score(
         self,
@@ -151,11 +174,20 @@ class Qwen3Reranker:
         self._scorer = scorer
         self._stored = stored
         self._default_instruction = default_instruction
+        self._tokenize_seconds = 0.0
 
     @property
     def failure(self) -> str | None:
         """Why it will never read again, or None while it can."""
         return self._scorer.failure
+
+    def load(self) -> ReaderLoad:
+        """See core.protocols.QueuedReranker."""
+        return self._scorer.load(self._tokenize_seconds)
+
+    def close(self) -> None:
+        """End the queue and let go of the device's thread."""
+        self._scorer.close()
 
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
@@ -167,7 +199,9 @@ class Qwen3Reranker:
         if not inputs:
             return
         flat = [(item, passage) for item in inputs for passage in item.passages]
+        started = time.perf_counter()
         texts = self._ids(flat)
+        self._tokenize_seconds += time.perf_counter() - started
         owner = [n for n, item in enumerate(inputs) for _ in item.passages]
         found: list[dict[int, float]] = [{} for _ in inputs]
         left_ms = budget.left_ms()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.reranker.qwen3.models import frozen_reranker
 from tests.reranker.tiny import (
     StoredTokens,
     TickingClock,
@@ -17,7 +18,8 @@ from tests.reranker.tiny import (
 )
 
 from longleaf.core.budget import Budget
-from longleaf.core.protocols import Reranker
+from longleaf.core.errors import ModelUnavailable
+from longleaf.core.protocols import QueuedReranker, Reranker
 from longleaf.core.types import Reading, ReadingInput
 from longleaf.reranker.crossencoder import CrossEncoderReranker
 from longleaf.reranker.late import LateInteraction
@@ -41,13 +43,20 @@ def _cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
     return CrossEncoderReranker(build_cross_encoder(folder), device="cpu")
 
 
-@pytest.fixture(scope="module", params=[_late, _late_float, _cross_encoder])
+def _qwen3(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    return frozen_reranker(tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.fixture(scope="module", params=[_late, _late_float, _cross_encoder, _qwen3])
 def reranker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reranker]:
     make: Callable[[pytest.TempPathFactory], Reranker] = request.param
     with one_torch_thread():
-        yield make(tmp_path_factory)
+        made = make(tmp_path_factory)
+        yield made
+        if isinstance(made, QueuedReranker):
+            made.close()
 
 
 def read(
@@ -140,10 +149,11 @@ def test_token_budget_is_obeyed(reranker: Reranker) -> None:
 
 
 def test_instruction_flag_says_the_truth(reranker: Reranker, whole: dict[int, Reading]) -> None:
-    assert not reranker.takes_instruction
     told = query_of(QUERY.text, instruction="find cases on leases")
     for reading in reranker.read(told, INPUTS[:5], Budget()):
-        assert reading == whole[reading.rank]
+        same = reading.score == whole[reading.rank].score
+        assert same != reranker.takes_instruction
+        assert same == (reading == whole[reading.rank])
 
 
 def test_threads_get_the_same_readings(reranker: Reranker, whole: dict[int, Reading]) -> None:
@@ -151,3 +161,26 @@ def test_threads_get_the_same_readings(reranker: Reranker, whole: dict[int, Read
     with ThreadPoolExecutor(4) as pool:
         for readings in pool.map(lambda _: read(reranker, INPUTS[:12]), range(8)):
             assert readings == expected
+
+
+def test_what_has_a_queue_counts_what_it_does_and_ends_when_closed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = _qwen3(tmp_path_factory)
+    assert isinstance(made, QueuedReranker) and made.failure is None
+    readings = read(made, INPUTS[:9])
+    load = made.load()
+    assert load.documents == sum(len(item.passages) for item in INPUTS[:9]) == load.passes
+    assert load.requests == 1 and load.waiting_requests == load.waiting_tokens == 0
+    assert load.tokens > sum(reading.tokens_read for reading in readings.values())
+    assert load.tokenize_seconds > 0
+    made.close()
+    made.close()
+    assert made.failure is not None
+    with pytest.raises(ModelUnavailable):
+        read(made, INPUTS[:1])
+
+
+def test_the_others_have_none(tmp_path_factory: pytest.TempPathFactory) -> None:
+    for make in (_late, _cross_encoder):
+        assert not isinstance(make(tmp_path_factory), QueuedReranker)

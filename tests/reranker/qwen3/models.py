@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from longleaf.reranker.qwen3.reader import Qwen3Reranker
+
 VOCABULARY = 320
 
 
@@ -157,3 +159,36 @@ def train(folder: Path) -> None:
             break
     model.eval().save_pretrained(folder, safe_serialization=True)
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def tiny_folder(folder: Path) -> Path:
+    """A random-weight model with its tokenizer, as `reranker.model` takes it."""
+    tokenizer = qwen_tokenizer()
+    build(folder, layers=2, vocab_size=tokenizer.get_vocab_size(), seed=5)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def frozen_reranker(folder: Path) -> Qwen3Reranker:
+    """A tiny model that reads a text at a time and for whose queue no time passes."""
+    import torch
+
+    from longleaf.reranker.qwen3.attention import EagerAttention
+    from longleaf.reranker.qwen3.engine import Engine
+    from longleaf.reranker.qwen3.model import Qwen3Scorer
+    from longleaf.reranker.qwen3.plan import CostModel, Limits
+    from longleaf.reranker.qwen3.reader import Qwen3Reranker, TextScorer
+    from longleaf.reranker.qwen3.template import Template
+    from longleaf.reranker.qwen3.weights import load_weights
+
+    template = Template(qwen_tokenizer(), 1_024)
+    weights = load_weights(
+        tiny_folder(folder), template.yes_id, template.no_id, dtype=torch.float32, device="cpu"
+    )
+    engine = Engine(
+        Qwen3Scorer(weights, EagerAttention()),
+        Limits(batch_items=1),
+        CostModel(0.0, 0.0, 0.0),
+        clock=lambda: 0.0,
+    )
+    return Qwen3Reranker(TextScorer(template, engine), "qwen3/1 tiny")

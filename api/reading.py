@@ -1,0 +1,138 @@
+"""Settings to a second stage: wire.py's part that names the concrete rerankers.
+
+`auto` looks at the machine once: Qwen3-Reranker where there is a GPU and its weights are here
+already (nothing is downloaded that nobody asked for), else `late`. The reason is kept beside the
+choice. A kind that was asked for by name and cannot be had is an error, never another kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.config import RerankerSettings
+from longleaf.core.errors import ConfigError, ModelUnavailable
+from longleaf.core.protocols import QueuedReranker, Reranker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from longleaf.core.types import Int8Array
+
+_log = structlog.get_logger(__name__)
+
+QWEN3_MODEL = "Qwen/Qwen3-Reranker-0.6B"
+"""What kind qwen3 reads with where reranker.model is not set."""
+
+
+def open_reranker(
+    settings: RerankerSettings,
+    catalog: Catalog,
+    generation: Generation,
+    reasons: dict[str, str],
+) -> Reranker | None:
+    """The configured second stage; None for "none". `reasons["reranker"]` says why it is that."""
+    kind = settings.kind
+    if kind == "auto":
+        return _open_best(settings, catalog, generation, reasons)
+    reasons["reranker"] = f"{kind}: set by reranker.kind"
+    if kind == "none":
+        return None
+    if kind == "late":
+        return _open_late(settings, catalog, generation)
+    if kind == "qwen3":
+        reranker, reason = _open_qwen3(settings)
+        reasons["reranker"] = f"{reason}; set by reranker.kind"
+        return reranker
+    if not settings.model:
+        raise ConfigError(
+            "reranker.kind is cross-encoder, but reranker.model is not set.",
+            "Set it to the folder or hub id of a sentence-transformers CrossEncoder.",
+        )
+    from longleaf.reranker.crossencoder import CrossEncoderReranker
+
+    if settings.first_stage_weight is None:
+        return CrossEncoderReranker(settings.model)
+    return CrossEncoderReranker(settings.model, first_stage_weight=settings.first_stage_weight)
+
+
+def close_reranker(reranker: Reranker | None) -> None:
+    """Let go of a reranker's thread and device, where it has any."""
+    if isinstance(reranker, QueuedReranker):
+        reranker.close()
+
+
+def _open_best(
+    settings: RerankerSettings,
+    catalog: Catalog,
+    generation: Generation,
+    reasons: dict[str, str],
+) -> Reranker | None:
+    from longleaf.reranker.qwen3.load import sees_gpu, why_not_here
+
+    instead = ""
+    if sees_gpu():
+        instead = why_not_here(settings.model or QWEN3_MODEL)
+        if not instead:
+            try:
+                reranker, reason = _open_qwen3(settings)
+            except (ModelUnavailable, ConfigError) as error:
+                instead = str(error)
+                _log.warning("reranker.fallback", reason=instead)
+            else:
+                reasons["reranker"] = f"{reason}; chosen because there is a GPU"
+                return reranker
+        instead = f" (there is a GPU, but not qwen3: {instead})"
+    if generation.token_dim:
+        why = "the embedder stores token vectors and no GPU is needed"
+        reasons["reranker"] = f"late: {why}{instead}"
+        return _open_late(settings, catalog, generation)
+    why = "this embedder stores no token vectors; set reranker.kind to cross-encoder"
+    reasons["reranker"] = f"none: {why}{instead}"
+    return None
+
+
+def _open_late(settings: RerankerSettings, catalog: Catalog, generation: Generation) -> Reranker:
+    from longleaf.reranker.late import LateInteraction
+
+    reader = _TokenVectors(catalog, generation)
+    if settings.first_stage_weight is None:
+        return LateInteraction(reader)
+    return LateInteraction(reader, first_stage_weight=settings.first_stage_weight)
+
+
+def _open_qwen3(settings: RerankerSettings) -> tuple[Reranker, str]:
+    from longleaf.reranker.qwen3.load import Qwen3Options, open_qwen3
+
+    options = Qwen3Options(
+        model=settings.model or QWEN3_MODEL,
+        allow_cpu=settings.allow_cpu,
+        max_pair_tokens=settings.max_pair_tokens,
+        batch_tokens=settings.batch_tokens,
+        waiting_tokens=settings.waiting_tokens,
+        deterministic=settings.deterministic,
+    )
+    loaded = open_qwen3(
+        options,
+        first_stage_weight=settings.first_stage_weight or 0.0,
+        instruction=settings.instruction or None,
+    )
+    return loaded.reranker, loaded.reason
+
+
+@dataclass(frozen=True, slots=True)
+class _TokenVectors:
+    """The catalog's token vectors of one generation, as `late` reads them."""
+
+    catalog: Catalog
+    generation: Generation
+
+    def token_vectors(
+        self, passage_ids: Sequence[int]
+    ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
+        return self.catalog.token_vectors(passage_ids, self.generation)

@@ -1,0 +1,200 @@
+"""Qwen3-Reranker behind the public search: what it says, what it refuses, and how its end shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.api.conftest import TEXTS, Client
+from tests.reranker.qwen3.models import train
+from tests.reranker.tiny import one_torch_thread
+
+from longleaf.api.app import create_app
+from longleaf.api.reading import QWEN3_MODEL, open_reranker
+from longleaf.api.wire import Runtime, open_runtime
+from longleaf.core.config import RerankerSettings, load_settings
+from longleaf.core.errors import ModelUnavailable, Overloaded
+from longleaf.indexer.prepare import Labels
+from longleaf.reranker.qwen3 import load as loading
+from longleaf.reranker.qwen3.load import Qwen3Options
+from longleaf.reranker.qwen3.reader import probability
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("reranker")
+    with one_torch_thread():
+        train(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def reading(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    flags = {
+        "home": tmp_path_factory.mktemp("home"),
+        "chunker.target_tokens": 48,
+        "reranker.kind": "qwen3",
+        "reranker.model": str(folder),
+        "reranker.allow_cpu": True,
+        "reranker.max_pair_tokens": 2_048,
+    }
+    with one_torch_thread():
+        opened = open_runtime(load_settings(flags, {}).settings, follow=False)
+        try:
+            opened.catalog.create_collection("law")
+            for name, text in TEXTS.items():
+                opened.indexer.index_bytes(
+                    "law", "english", text.encode(), name, key=name, labels=Labels()
+                )
+            opened.follower.catch_up()
+            yield opened
+        finally:
+            opened.close()
+
+
+@pytest.fixture
+def asking(reading: Runtime) -> Client:
+    return Client(create_app(reading))
+
+
+def test_an_answer_says_what_was_read_and_how_probable(asking: Client, reading: Runtime) -> None:
+    answer = asking.search("who pays the rent?")
+    assert answer["reranker"] == "qwen3" and answer["degraded"] == []
+    assert answer["reranked_count"] == answer["found_count"] > 3
+    scores = [hit["reading"]["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True) and len(set(scores)) > 3
+    for hit in answer["hits"]:
+        read = hit["reading"]
+        assert read["probability"] == pytest.approx(probability(read["score"]))
+        assert read["truncated_tokens"] == 0 and read["depth"] == "passage"
+        assert 0 < read["tokens_read"] <= read["tokens_total"]
+        assert read["score"] == max(each["scores"]["reading"] for each in hit["passages"])
+    chosen = asking.get("/readyz").json()["chosen"]["reranker"]
+    assert "float32 on cpu" in chosen and "set by reranker.kind" in chosen
+
+
+def test_an_instruction_is_words_or_a_presets_name(asking: Client) -> None:
+    def scores(**options: Any) -> dict[str, float]:
+        hits = asking.search("who pays the rent?", rerank=options)["hits"]
+        return {hit["key"]: hit["reading"]["score"] for hit in hits}
+
+    usual = scores()
+    assert scores(instruction="web") == pytest.approx(usual)
+    assert scores(instruction="contract-clauses") != pytest.approx(usual)
+    assert scores(instruction="Find dissents") != pytest.approx(usual)
+
+
+def test_a_deadline_that_is_too_short_leaves_the_first_stage_and_says_so(asking: Client) -> None:
+    answer = asking.search("who pays the rent?", rerank={"deadline_ms": 0.01})
+    assert answer["reranked_count"] == 0 and answer["hits"]
+    assert [each["stage"] for each in answer["degraded"]] == ["rerank"]
+    assert "deadline" in answer["degraded"][0]["reason"]
+    assert all(hit["reading"] is None for hit in answer["hits"])
+    whole = asking.search("who pays the rent?", rerank={"deadline_ms": 600_000})
+    assert whole["degraded"] == [] and whole["reranked_count"] == whole["found_count"]
+
+
+def test_a_query_that_leaves_no_room_is_answered_and_not_cut(asking: Client) -> None:
+    answer = asking.search("zebra xylophone " * 400)
+    assert answer["reranked_count"] == 0
+    assert "no room is left" in answer["degraded"][0]["reason"]
+
+
+def test_too_much_waiting_is_429_with_a_time(
+    asking: Client, reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise Overloaded("9,000,000 tokens wait to be read already.", "Later.", 3.2)
+
+    monkeypatch.setattr(engine_of(reading), "submit", full)
+    for path in ("/v1/search?q=rent", "/?q=rent"):
+        refused = asking.get(path, headers={"accept": "text/html"})
+        assert refused.status_code == 429 and refused.headers["Retry-After"] == "4", path
+    assert asking.get("/v1/search?q=rent").json()["code"] == "overloaded"
+    assert asking.search("rent", rerank=False)["hits"], "the first stage has no queue"
+
+
+def engine_of(runtime: Runtime) -> Any:
+    reranker: Any = runtime.engine.reranker
+    return reranker._scorer._engine
+
+
+def test_the_queue_is_counted_for_prometheus(asking: Client) -> None:
+    def numbers() -> dict[str, float]:
+        lines = asking.get("/metrics").text.splitlines()
+        found = [line.rsplit(" ", 1) for line in lines if line.startswith("longleaf_reader_")]
+        return {name.removeprefix("longleaf_reader_"): float(value) for name, value in found}
+
+    before = numbers()
+    answer = asking.search("who pays the rent?")
+    after = numbers()
+    assert after["requests_total"] == before["requests_total"] + 1
+    read = after["documents_total"] - before["documents_total"]
+    assert read == sum(len(hit["passages"]) for hit in answer["hits"])
+    assert after["tokens_total"] > before["tokens_total"]
+    assert after["busy_seconds_total"] > before["busy_seconds_total"]
+    assert after["waiting_tokens"] == 0 and after["refused_total"] == 0
+    assert {"queue_seconds_total", "out_of_memory_total", "utilisation"} <= after.keys()
+
+
+def test_without_a_gpu_it_is_refused_with_what_to_do(
+    folder: Path, reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "sees_gpu", lambda: False)
+    settings = RerankerSettings(kind="qwen3", model=str(folder))
+    with pytest.raises(ModelUnavailable, match=r"needs a GPU.*reranker\.allow_cpu"):
+        open_reranker(settings, reading.catalog, reading.generation, {})
+
+
+def test_auto_takes_it_where_there_is_a_gpu_and_a_model_and_says_why_not(
+    reading: Runtime, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: dict[str, str] = {}
+    asked: list[Qwen3Options] = []
+
+    def choose(model: str = "") -> str:
+        settings = RerankerSettings(model=model, instruction="statutes", deterministic=True)
+        chosen = open_reranker(settings, reading.catalog, reading.generation, said)
+        return chosen.name if chosen else "none"
+
+    def opening(options: Qwen3Options, **given: Any) -> Any:
+        asked.append(options)
+        if len(asked) == 1:
+            raise ModelUnavailable("The GPU is full.")
+        assert given == {"first_stage_weight": 0.0, "instruction": "statutes"}
+        return type("Loaded", (), {"reranker": reading.engine.reranker, "reason": "qwen3: tiny"})
+
+    monkeypatch.setattr(loading, "open_qwen3", opening)
+    monkeypatch.setattr(loading, "sees_gpu", lambda: False)
+    assert choose(str(folder)) == "late" and "GPU is needed" in said["reranker"]
+    monkeypatch.setattr(loading, "sees_gpu", lambda: True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert choose() == "late" and f"models pull {QWEN3_MODEL}" in said["reranker"]
+    assert asked == [], "nothing is downloaded unasked"
+    assert choose(str(folder)) == "late" and "The GPU is full." in said["reranker"]
+    assert choose(str(folder)) == "qwen3"
+    assert said["reranker"] == "qwen3: tiny; chosen because there is a GPU"
+    assert asked[-1].model == str(folder) and asked[-1].deterministic
+    assert asked[-1].allow_cpu is False and asked[-1].max_pair_tokens == 32_768
+
+
+def test_a_dead_device_is_not_ready_and_searches_are_answered_without_it(
+    asking: Client, reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last test here: its engine is gone afterwards."""
+
+    def dies(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    assert asking.get("/readyz").status_code == 200
+    monkeypatch.setattr(engine_of(reading).scorer, "batch", dies)
+    for _ in range(2):
+        answer = asking.search("who pays the rent?")
+        assert answer["hits"] and answer["reranked_count"] == 0
+        assert "illegal memory access" in answer["degraded"][0]["reason"]
+    unready = asking.get("/readyz")
+    assert unready.status_code == 503
+    assert "illegal memory access" in unready.json()["reasons"][0]
+    assert asking.get("/healthz").status_code == 200
