@@ -37,7 +37,8 @@ def test_upload_search_delete(client: Client, runtime: Runtime) -> None:
     wait_until_followed(runtime)
     found = client.search("what do quokkas eat?", collections=["scratch"])
     assert found["hits"][0]["document_id"] == document_id
-    assert found["hits"][0]["metadata"] == {"year": 2024, "tags": ["a", "b"]}
+    stored = {"year": 2024, "tags": ["a", "b"], "keywords": ["a", "b"]}
+    assert found["hits"][0]["metadata"] == stored
 
     assert client.delete(f"/v1/documents/{document_id}").status_code == 204
     _problem(client.get(f"/v1/documents/{document_id}"), 404, "not_found")

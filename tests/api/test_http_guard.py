@@ -164,13 +164,13 @@ def test_readiness_tells_the_truth(
     assert "reranker" in ready.json()["chosen"]
     assert runtime.index_process is not None
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "index_process", None)
+        patch.setattr(runtime.side, "index_process", None)
         assert client.get("/readyz").status_code == 200
 
         class Behind:
             applied_seq = runtime.follower.applied_seq - 1
 
-        patch.setattr(runtime, "follower", Behind())
+        patch.setattr(runtime.side, "follower", Behind())
         refused = client.get("/readyz")
     assert refused.status_code == 503 and refused.headers["content-type"] == PROBLEM
     assert "behind" in refused.json()["reasons"][0]
@@ -178,7 +178,7 @@ def test_readiness_tells_the_truth(
     class Failing:
         failure = "no space left on device"
 
-    monkeypatch.setattr(runtime, "index_process", Failing())
+    monkeypatch.setattr(runtime.side, "index_process", Failing())
     refused = client.get("/readyz")
     assert refused.status_code == 503 and "no space left" in refused.json()["detail"]
     assert client.get("/healthz").status_code == 200
