@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LINKS := core indexer retriever reranker api
 
-.PHONY: demo serve test check bench links format clean
+.PHONY: demo serve test check bench trust links format clean
 
 demo: $(STAMP)
 	$(BIN)/longleaf demo $(if $(DOCS),--docs "$(DOCS)")
@@ -25,6 +25,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+
+trust: $(STAMP)
+	$(BIN)/python -m benchmarks.trust.run $(GOALS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

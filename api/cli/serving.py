@@ -66,6 +66,7 @@ def serve(
                 f"Cannot listen on {address}:{settings.server.port}: {error.strerror}.",
                 "Choose another port with --port.",
             ) from None
+        listener.listen()  # who reads the address below may connect at once
         bound = listener.getsockname()[1]
         shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"

@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.trust import common
 
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 4.0
 BEAT_SECONDS = 0.3
 WORKERS = 3
 OPEN_JOBS = 3
@@ -182,7 +182,7 @@ def run(strikes: int, seed: int) -> common.Outcome:
         try:
             while sum(all_of_it.struck.values()) < strikes:
                 all_of_it.ask()
-                time.sleep(all_of_it.rng.uniform(0.1, 1.2))
+                time.sleep(all_of_it.rng.uniform(0.2, 4.0))
                 wrong += all_of_it.tend()
                 all_of_it.strike()
                 if sum(all_of_it.struck.values()) % 20 == 0:

@@ -138,8 +138,9 @@ def run(every: int, seed: int, operations: tuple[str, ...] = tuple(OPERATIONS)) 
 
 
 def main() -> int:
-    chosen = common.options(__doc__ or "", every=1)
-    return common.finish(run(chosen.every, chosen.seed), as_json=chosen.json)
+    chosen = common.options(__doc__ or "", every=1, operations=len(OPERATIONS))
+    some = tuple(OPERATIONS)[: chosen.operations]
+    return common.finish(run(chosen.every, chosen.seed, some), as_json=chosen.json)
 
 
 if __name__ == "__main__":

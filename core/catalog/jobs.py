@@ -239,7 +239,12 @@ class Jobs:
             return False
         blamed = connection.execute(
             update(job_files)
-            .where(job_files.c.job_id == job.id, job_files.c.outcome.is_(None))
+            .where(
+                job_files.c.job_id == job.id,
+                job_files.c.outcome.is_(None),
+                # One with its tries behind it is read no more: what died since is not its fault.
+                job_files.c.tries < MAX_TRIES,
+            )
             .values(tries=job_files.c.tries + 1)
         )
         return blamed.rowcount == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ def naming_a_full_disk(folder: Path) -> Iterator[None]:
         if error.errno in FULL:
             raise no_space(folder) from error
         raise
+
+
+def require_room(folder: Path, room_bytes: int) -> None:
+    """Raise NoSpace unless the folder's disk has that much left."""
+    if shutil.disk_usage(folder).free < room_bytes:
+        raise no_space(folder)
 
 
 def no_space(folder: Path) -> NoSpace:

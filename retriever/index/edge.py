@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import structlog
 
+from longleaf.core.catalog.space import require_room
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
@@ -47,6 +48,8 @@ MAX_RANGE_INDEXES = 32
 # An update holds the GIL: 500 points for 228 ms, 100 for 65 ms (busy machine); equal throughput.
 _POINTS_PER_UPDATE = 100
 _IDS_PER_REQUEST = 10_000
+_ROOM_BYTES = 64 * 1024**2
+"""More than a batch of puts takes: 2,048 passages and the files that the engine grows by."""
 _ALL_COLLECTIONS = 1_000_000
 _T = TypeVar("_T")
 
@@ -161,9 +164,15 @@ class EdgeIndex:
         return self._state.indexed_seq
 
     def put(self, entries: Sequence[IndexEntry]) -> None:
-        """Replace documents whole. New passages appear before old ones go, never neither."""
+        """Replace documents whole. New passages appear before old ones go, never neither.
+
+        Raises NoSpace, with nothing changed, on a disk that is about to be full: the engine writes
+        to memory-mapped files, and a page that has no room ends the process (SIGBUS), searches and
+        all.
+        """
         import qdrant_edge as qe
 
+        require_room(self._taken.folder, _ROOM_BYTES)
         newest: dict[int, IndexEntry] = {}
         for entry in entries:
             for passage in entry.passages:
@@ -189,6 +198,8 @@ class EdgeIndex:
             self._delete_points(gone)
 
     def delete(self, document_ids: Sequence[int]) -> None:
+        """Raises NoSpace as `put` does."""
+        require_room(self._taken.folder, _ROOM_BYTES)
         with self._writing:
             self._note_use()
             for batch in _batches(document_ids, _IDS_PER_REQUEST):

@@ -115,13 +115,17 @@ def test_a_file_that_kills_its_workers_is_to_blame_and_the_job_goes_on(
     jobs: Jobs, clock: Clock
 ) -> None:
     jobs.create("folder", "law", {})
-    for death in range(1, MAX_TRIES + 2):
+    for death in range(1, MAX_TRIES + 1):
         job = taken(jobs, f"worker {death}")
         assert job.tries == 0
         jobs.heartbeat(job, f"worker {death}", Progress(under_way=[("/bad.pdf", "parse", 1, 9)]))
         clock.now += LEASE_SECONDS + 1
+    job = taken(jobs, "last but one")
+    assert (job.tries, jobs.tries(job)) == (0, {"/bad.pdf": MAX_TRIES})
+    # Who dies now has not read it: that is the job's.
+    clock.now += LEASE_SECONDS + 1
     job = taken(jobs, "last")
-    assert jobs.tries(job) == {"/bad.pdf": MAX_TRIES + 1}
+    assert (job.tries, jobs.tries(job)) == (1, {"/bad.pdf": MAX_TRIES})
 
 
 def test_a_job_that_kills_its_workers_with_no_file_under_way_fails(

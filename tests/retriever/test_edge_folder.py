@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.contracts.test_index_folder import DIM, entry, opened
+from tests.contracts.test_index_folder import ALL, DIM, entry, opened
 
-from longleaf.core.errors import CatalogBroken, IndexLocked
-from longleaf.retriever.index import edge_folder
+from longleaf.core.errors import CatalogBroken, IndexLocked, NoSpace
+from longleaf.retriever.index import edge, edge_folder
 
 
 def filled(folder: Path) -> Path:
@@ -84,4 +84,21 @@ def test_who_is_refused_leaves_no_trace_in_the_owners_index(tmp_path: Path) -> N
     index.close()
     index = opened(tmp_path / "index")
     assert (index.indexed_seq(), index.passage_count()) == (2, 4)
+    index.close()
+
+
+def test_on_a_disk_that_is_about_to_be_full_nothing_is_put_and_searches_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's files are memory-mapped: a page without room would end the process."""
+    index = opened(tmp_path / "index")
+    index.put([entry(1, 1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(edge, "_ROOM_BYTES", 2**62)
+        with pytest.raises(NoSpace):
+            index.put([entry(2, 2)])
+        with pytest.raises(NoSpace):
+            index.delete([1])
+        assert len(index.scroll(ALL, 10)) == index.passage_count() > 0
+    index.put([entry(2, 2)])
     index.close()

@@ -1,0 +1,122 @@
+"""All reliability goals, one after another: a line for each, OK, RED or NOT MEASURED HERE.
+
+Each goal is a command of its own, here with the counts of its long form, with --short with those of
+a few minutes. What a goal demands is said at the top of its script; docs/reliability.md has the
+figures. The exit status is 1 when one is red.
+
+    python -m benchmarks.trust.run            # all of them: hours
+    python -m benchmarks.trust.run 3 4 --short
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+NOT_HERE = 2
+"""The exit status of a command that cannot measure on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`command` (behind `python`) shows it; `needs` are programs and folders it cannot do without.
+
+    `own` commands print an Outcome; of others the last line is the figure.
+    """
+
+    number: int
+    name: str
+    command: tuple[str, ...]
+    long: tuple[str, ...]
+    short: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+def _own(module: str) -> tuple[str, ...]:
+    return ("-m", f"benchmarks.trust.{module}")
+
+
+GOALS = (
+    Goal(1, "kill loop", ("benchmarks/kill.py",), ("--kills", "1000"), ("--kills", "10")),
+    Goal(2, "failpoint sweep", _own("failpoints"), (), ("--every", "60"), ("strace",)),
+    Goal(3, "acknowledged after fsync", _own("ack_order"), (), ("--files", "10", "--uploads", "5"),
+         ("strace",)),
+    Goal(4, "lost tail of the index", _own("lost_tail"), (), ("--every", "20")),
+    Goal(5, "bit rot", _own("bitrot"), ("--trials", "500"), ("--trials", "8")),
+    Goal(6, "disk full", _own("disk_full"), (), ("--rooms", "2", "--limits", "2"), ("unshare",)),
+    Goal(9, "malformed files", ("benchmarks/outcomes.py",), (),
+         (str(DATA / "malformed"), "--no-ocr"), (str(DATA),)),
+    Goal(10, "bombs", ("benchmarks/sandbox.py", "--only", "bombs"), (), ()),
+    Goal(11, "long documents", _own("long_documents"), (), ("--most-pages", "1000")),
+    Goal(12, "idempotence", _own("idempotence"), (), ("--times", "20")),
+    Goal(13, "dead and stopped workers", _own("dead_workers"), (), ("--strikes", "10")),
+    Goal(14, "fingerprint", _own("fingerprint"), (), ()),
+    Goal(14, "swap under queries", ("benchmarks/swap.py",), (), ("--documents", "40"),
+         (str(DATA),)),
+)  # fmt: skip
+
+
+def measure(goal: Goal, *, short: bool) -> tuple[str, str, list[str]]:
+    """(OK, RED or NOT MEASURED HERE; the figure or the reason; what was not as it should be)."""
+    for need in goal.needs:
+        if not (Path(need).exists() if "/" in need else shutil.which(need)):
+            return "NOT MEASURED HERE", f"{need} is not here", []
+    own = goal.command[0] == "-m"
+    arguments = [*goal.command, *(goal.short if short else goal.long), *(["--json"] if own else [])]
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = done.stdout.splitlines() or ["it said nothing"]
+    if done.returncode == NOT_HERE:
+        return "NOT MEASURED HERE", lines[-1], []
+    mark = "OK" if done.returncode == 0 else "RED"
+    if not own:
+        return mark, lines[-1], lines[-20:] if mark == "RED" else []
+    try:
+        told = json.loads(lines[-1])
+    except ValueError:
+        return "RED", f"it ended with {done.returncode}", lines[-20:]
+    return mark, told["figure"], told["details"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("goals", type=int, nargs="*", help="numbers; all without any")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    numbers = {goal.number for goal in GOALS}
+    if unknown := set(chosen.goals) - numbers:
+        parser.error(f"no such goals: {sorted(unknown)}; there are {sorted(numbers)}")
+    red = False
+    rows = []
+    for goal in GOALS:
+        if chosen.goals and goal.number not in chosen.goals:
+            continue
+        started = time.monotonic()
+        mark, figure, details = measure(goal, short=chosen.short)
+        seconds = round(time.monotonic() - started)
+        red = red or mark == "RED"
+        rows.append(
+            {"goal": goal.number, "name": goal.name, "mark": mark, "figure": figure,
+             "details": details, "seconds": seconds}
+        )  # fmt: skip
+        if not chosen.json:
+            for line in details[:20]:
+                print(f"    {line}")
+            print(f"{mark}: goal {goal.number}, {goal.name}: {figure} ({seconds} s)", flush=True)
+    if chosen.json:
+        print(json.dumps(rows, indent=1))
+    return 1 if red else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
