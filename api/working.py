@@ -29,6 +29,8 @@ from longleaf.indexer.work import do_job
 _log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.25
+_ROOM_SECONDS = 5.0
+"""Between two looks whether a full disk has room again."""
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
@@ -71,7 +73,12 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
                     catalog.jobs.end(job, owner, JobState.FAILED, {}, str(error))
                     continue
             _log.info("job.begins", job=job.public_id, kind=job.kind)
-            state = do_job(parts.indexer, job, owner, stopping=stopping)
+            state = do_job(
+                parts.indexer, job, owner, stopping=stopping, wait_for_room=not until_idle
+            )
+            if state is JobState.QUEUED:
+                stopping.wait(_ROOM_SECONDS)
+                continue
             _log.info("job.ended", job=job.public_id, state=str(state))
             done += 1
     return done

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,7 +25,7 @@ from longleaf.core.catalog.jobs import (
     Progress,
     end_files,
 )
-from longleaf.core.errors import LongleafError
+from longleaf.core.errors import LongleafError, NoSpace
 from longleaf.core.types import MetaValue, Scope
 from longleaf.indexer.build import FileResult, Indexer
 from longleaf.indexer.prepare import Labels
@@ -215,12 +216,14 @@ def do_job(
     on_result: OnResult = ignore_result,
     on_passages: OnPassages = ignore_passages,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    wait_for_room: bool = False,
 ) -> JobState:
     """Do a job that `owner` has claimed, and write down how it ended; returns that.
 
     Everything that goes wrong becomes the job's error, except KeyboardInterrupt, which cancels
     the job and is raised again, and a lost lease, after which the job is another worker's.
-    QUEUED is returned when `stopping` was set: the job waits for the next worker.
+    QUEUED is returned when `stopping` was set: the job waits for the next worker. So it does when
+    the disk is full, with `wait_for_room`; else that is the job's error.
     """
     jobs = indexer.catalog.jobs
     with JobSupervisor(indexer, job, owner, stopping, heartbeat_seconds) as supervisor:
@@ -247,6 +250,13 @@ def do_job(
         except KeyboardInterrupt:
             _try_to_end(indexer, job, owner, supervisor.counts)
             raise
+        except NoSpace as failure:
+            if wait_for_room:
+                _log.warning("job.waits_for_room", job=job.public_id)
+                with suppress(LongleafError):  # else its lease runs out
+                    jobs.release(job, owner, supervisor.counts)
+                return JobState.QUEUED
+            state, error = JobState.FAILED, str(failure)
         except LongleafError as failure:
             state, error = JobState.FAILED, str(failure)
         except Exception as failure:

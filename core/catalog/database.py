@@ -72,6 +72,13 @@ class Database:
             except OperationalError as error:
                 if "disk is full" in str(error.orig):
                     raise no_space(self.path.parent) from error
+                if "disk I/O error" in str(error.orig):
+                    raise CatalogBroken(
+                        f"{self.path} cannot be written: the system reports an I/O error, or a "
+                        "limit on the size of files. Nothing of this change was stored.",
+                        "Look at the disk (dmesg) and at ulimit -f; longleaf doctor looks at the "
+                        "catalog.",
+                    ) from error
                 if "database is locked" in str(error.orig):
                     raise Conflict(
                         f"{self.path} has been locked by another process for "

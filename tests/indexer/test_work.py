@@ -16,7 +16,7 @@ from longleaf.core.catalog import Catalog
 from longleaf.core.catalog import jobs as stored
 from longleaf.core.catalog.jobs import Job, JobState
 from longleaf.core.config import IndexerSettings
-from longleaf.core.errors import LongleafError
+from longleaf.core.errors import LongleafError, NoSpace
 from longleaf.core.types import Outcome, Scope
 from longleaf.indexer.build import Indexer
 from longleaf.indexer.chunk import PassageChunker
@@ -110,6 +110,26 @@ def test_a_failure_is_the_jobs_error(indexer: Indexer, folder: Path) -> None:
     gone = indexer.catalog.jobs.create("folder", "gone", {"paths": [str(folder)]}, "me")
     assert do_job(indexer, gone, "me") is JobState.FAILED
     assert "no collection 'gone'" in indexer.catalog.jobs.get(gone.public_id, ALL).error
+
+
+def test_a_job_waits_for_room_where_it_is_told_to(
+    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise NoSpace("There is no room left.", "Free some.")
+
+    job = asked(indexer, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.catalog, "commit", full)
+        assert do_job(indexer, job, "me", wait_for_room=True) is JobState.QUEUED
+        again = indexer.catalog.jobs.claim("me")
+        assert again is not None and again.tries == 0
+        assert do_job(indexer, again, "me") is JobState.FAILED
+    assert "no room" in indexer.catalog.jobs.get(job.public_id, ALL).error
+    indexer.catalog.jobs.retry(job.public_id, ALL)
+    again = indexer.catalog.jobs.claim("me")
+    assert again is not None and do_job(indexer, again, "me") is JobState.DONE
+    assert len(indexer.catalog.documents(ALL)) == 6
 
 
 @pytest.mark.parametrize("spec", [{"paths": 5}, {"wrong": True}, {}])
