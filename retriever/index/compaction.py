@@ -149,8 +149,11 @@ def _copy_file(source: Path, target: Path) -> None:
                 place += os.pwrite(written.fileno(), data, place)
 
 
-def start_compactor(shard: Path, dim: int) -> subprocess.Popen[bytes]:
-    """Begin to work on a copied shard in a child that ends with the thread that called this."""
+def start_compactor(shard: Path, dim: int, *, niceness: int) -> subprocess.Popen[bytes]:
+    """Begin to work on a copied shard in a child that ends with the thread that called this.
+
+    `niceness` is how far it steps back behind others: 19 where nobody waits for it.
+    """
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
         [
             sys.executable,
@@ -160,6 +163,7 @@ def start_compactor(shard: Path, dim: int) -> subprocess.Popen[bytes]:
             str(os.getpid()),
             str(shard),
             str(dim),
+            str(niceness),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -181,7 +185,7 @@ def compact_copy(source: Path, target: Path, dim: int, points: int) -> None:
     require_room(source, points)
     try:
         copy_shard(source, target)
-        finish_compactor(start_compactor(target, dim))
+        finish_compactor(start_compactor(target, dim, niceness=0))
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
         raise CompactionFailed(f"The index could not be copied: {error}.") from error

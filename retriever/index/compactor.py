@@ -1,9 +1,9 @@
 """The process that makes a copied shard anew: `python -m longleaf.retriever.index.compactor`.
 
-Arguments: the parent's process id, the shard's folder, its dimension. It runs the engine's
-`optimize`, which leaves deleted points behind, at the lowest priority, makes all files durable, and
-says on its standard output how many passages there are. It may be killed at any time: until it has
-ended well, nobody looks at the copy. It knows no catalog and no sidecar.
+Arguments: the parent's process id, the shard's folder, its dimension, the niceness to take on. It
+runs the engine's `optimize`, which leaves deleted points behind, makes all files durable, and says
+on its standard output how many passages there are. It may be killed at any time: until it has ended
+well, nobody looks at the copy. It knows no catalog and no sidecar.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     """Make the shard anew; raises whatever goes wrong."""
     parent, shard, dim = int(arguments[0]), Path(arguments[1]), int(arguments[2])
     end_with_parent(parent)
-    os.nice(19)
+    os.nice(int(arguments[3]))
     points = make_anew(shard, dim)
     sys.stdout.write(json.dumps({"points": points}))
 

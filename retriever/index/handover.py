@@ -28,6 +28,9 @@ from longleaf.retriever.index.edge_folder import new_shard_name
 NEAR_CHANGES = 200
 """So far behind, the second child is let catch up while the first one waits."""
 
+_BESIDE_SEARCHES = 19
+"""Niceness of the compactor: searches come first."""
+
 _FOLLOWING_SECONDS = 120.0
 """After so long the first child waits in any case: writes may come as quickly as they are read."""
 
@@ -113,7 +116,9 @@ class Handover:
             return None
         if copied["failure"] is not None:
             raise compaction.CompactionFailed(copied["failure"])
-        self._compactor = compaction.start_compactor(self._folder / self.shard, self._dim)
+        self._compactor = compaction.start_compactor(
+            self._folder / self.shard, self._dim, niceness=_BESIDE_SEARCHES
+        )
         self._step = self._tidying
         return None
 

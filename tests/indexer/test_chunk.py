@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
 import unicodedata
 from functools import cache
 from itertools import pairwise
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.growth import assert_linear
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from longleaf.core.errors import ConfigError, Rejected, RejectReason
@@ -426,16 +426,10 @@ def test_the_callers_tokenizer_keeps_its_truncation() -> None:
     "unit", ["a", "word ", "文", "\x00", ". ", "\n", "The law is law; ", "e\u0301"]
 )
 def test_time_grows_with_the_text(unit: str) -> None:
-    def seconds(size_chars: int) -> float:
-        document = Document(unit * (size_chars // len(unit)), "")
-        begin = time.process_time()
-        chunker(200).chunk(document)
-        return time.process_time() - begin
+    def document(size_chars: int) -> Document:
+        return Document(unit * (size_chars // len(unit)), "")
 
-    seconds(1_000)
-    small, large = seconds(25_000), seconds(200_000)
-    # Eight times the text: linear is 8, quadratic is 64. The constant absorbs timer noise.
-    assert large < 24 * small + 0.1
+    assert_linear(document, chunker(200).chunk, 25_000)
 
 
 @pytest.mark.skipif(not SCIFACT.exists(), reason="needs the shared SciFact corpus")

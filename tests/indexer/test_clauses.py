@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import assert_linear
 
 from longleaf.indexer.clauses import clause_units
 from longleaf.indexer.sentences import sentence_spans
@@ -67,13 +66,8 @@ def test_any_labels_give_sane_depths(text: str, skip: int) -> None:
     "unit", ["(a) x\n", "1.1 Aa\n", "(i) x\n(1) y\n", "a" * 50 + "\n\n", " \n"]
 )
 def test_time_grows_with_the_text(unit: str) -> None:
-    def seconds(size_chars: int) -> float:
+    def prepared(size_chars: int) -> tuple[str, list[tuple[int, int]]]:
         text = unit * (size_chars // len(unit))
-        spans = sentence_spans(text, 0, len(text))
-        begin = time.process_time()
-        clause_units(text, spans)
-        return time.process_time() - begin
+        return text, sentence_spans(text, 0, len(text))
 
-    seconds(1_000)
-    small, large = seconds(25_000), seconds(200_000)
-    assert large < 24 * small + 0.1
+    assert_linear(prepared, lambda given: clause_units(*given), 25_000)

@@ -116,6 +116,12 @@ def test_hostile_nesting_takes_linear_time(source: str) -> None:
     assert "hello" in document.text
 
 
+def test_nesting_that_no_page_means_is_refused() -> None:
+    with pytest.raises(Rejected, match="nests more than 250,000") as raised:
+        read("<div>" * 250_001 + "words")
+    assert raised.value.reason is RejectReason.MALFORMED
+
+
 def test_flattening_keeps_the_words_and_is_said() -> None:
     deep = "".join(f"<div>w{n} " for n in range(3_000)) + "</div>" * 3_000 + "<h1>After</h1>"
     document = read(deep)

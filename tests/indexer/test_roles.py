@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.growth import assert_linear
 
 from longleaf.core.types import Document, Region, Role, Section
 from longleaf.indexer.roles import find_regions, regions_of
@@ -191,19 +191,15 @@ def test_regions_are_ordered_and_inside(text: str, marked: list[Region]) -> None
     ],
 )  # fmt: skip
 def test_time_grows_with_the_text(unit: str) -> None:
-    def seconds(size_chars: int) -> float:
+    def document(size_chars: int) -> Document:
         text = unit * (size_chars // len(unit))
         sections = tuple(
             Section("References", 1, start, start + len(unit))
             for start in range(0, len(text) - len(unit), max(len(unit), 40))
         )
-        begin = time.process_time()
-        find_regions(Document(text, "", sections=sections))
-        return time.process_time() - begin
+        return Document(text, "", sections=sections)
 
-    seconds(1_000)
-    small, large = seconds(20_000), seconds(160_000)
-    assert large < 24 * small + 0.15
+    assert_linear(document, find_regions, 20_000)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared documents")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.growth import assert_linear
 
 from longleaf.indexer.sentences import sentence_spans, trim
 
@@ -179,12 +178,7 @@ def test_spans_are_ordered_trimmed_and_hold_everything(text: str, skip: int, dro
     ],
 )
 def test_no_repetition_makes_time_grow_faster_than_text(unit: str) -> None:
-    def seconds(size_chars: int) -> float:
-        text = unit * (size_chars // len(unit)) + "x"
-        begin = time.process_time()
-        sentence_spans(text, 0, len(text))
-        return time.process_time() - begin
+    def text(size_chars: int) -> str:
+        return unit * (size_chars // len(unit)) + "x"
 
-    small, large = (min(seconds(size) for _ in range(2)) for size in (20_000, 160_000))
-    # Eight times the text: linear is 8, quadratic is 64. The constant absorbs timer noise.
-    assert large < 24 * small + 0.05
+    assert_linear(text, lambda text: sentence_spans(text, 0, len(text)), 20_000)
