@@ -80,7 +80,7 @@ def full_disk(folder: Path, rooms: tuple[int, ...]) -> list[str]:
     home, ballast = disk / "home", disk / "ballast"
     wrong: list[str] = []
     with served(home, folder / "server.log") as server:
-        assert server.upload(0, sentences=40).status_code == 201
+        assert server.upload(0, sentences=40, wait=300.0).status_code == 201
         assert until(lambda: server.is_seen(0), BACK_SECONDS) is not None
         for number, room in enumerate(rooms):
             found, words = one_room(server, ballast, room, 10 * (number + 1))

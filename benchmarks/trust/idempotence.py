@@ -85,7 +85,8 @@ def run(times: int, seed: int) -> common.Outcome:
                 documents, passages = last
             if not (server.is_seen(1) and server.is_seen(2)):
                 wrong.append("a search does not find exactly one document for its own word")
-    wrong += [f"{n} answers {status}" for status, n in statuses.items() if status not in (200, 201)]
+    taken = {200, 201, 202}  # 202: it waits as a job, because the machine is busy
+    wrong += [f"{n} answers {status}" for status, n in statuses.items() if status not in taken]
     figure = (
         f"2 x {times} uploads of the same bytes at once, 5 renamed, {CUTS} after a cut: "
         f"{documents} documents of {passages} passages for 2 files"

@@ -68,7 +68,7 @@ def served(home: Path, log: Path, **settings: str) -> Iterator[Server]:
             line = process.stdout.readline()
             assert line, log.read_text()[-2000:]
             said = json.loads(line)
-        with httpx.Client(base_url=said["url"], timeout=120.0) as client:
+        with httpx.Client(base_url=said["url"], timeout=400.0) as client:
             until(lambda: client.get("/readyz").status_code == 200, 120.0)
             client.post("/v1/collections", json={"name": common.COLLECTION})
             yield Server(process, client, log)

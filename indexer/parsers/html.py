@@ -53,6 +53,7 @@ _GAP_OF = {
 }
 
 _MAX_DEPTH = 2_000
+_HOSTILE_DEPTH = 250_000
 # Tags that nest as deep as they are written; void elements and those that close each other do not.
 _NESTING_TAG = re.compile(
     r"<(?P<closes>/?)(?!(?:p|li|dt|dd|tr|td|th|option|br|hr|img|input|meta|link|col|area|base|wbr|source|"
@@ -132,7 +133,7 @@ def read_page(data: bytes, name: str) -> HtmlPage:
     """An HTML or XHTML page. Raises `Rejected` (EMPTY, MALFORMED)."""
     from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
-    decoded = _flatten(_closed(decode(data, name, charset_in_markup(data))))
+    decoded = _flatten(_closed(decode(data, name, charset_in_markup(data))), name)
     try:
         tree = LexborHTMLParser(decoded.text)
     except (SelectolaxError, ValueError, RuntimeError) as failure:
@@ -154,8 +155,11 @@ def _closed(decoded: Decoded) -> Decoded:
     return Decoded(closed, decoded.warnings)
 
 
-def _flatten(decoded: Decoded) -> Decoded:
-    """The same source with tags nested beyond `_MAX_DEPTH` taken out; usually unchanged."""
+def _flatten(decoded: Decoded, file_name: str) -> Decoded:
+    """The same source with tags nested beyond `_MAX_DEPTH` taken out; usually unchanged.
+
+    Raises `Rejected` (MALFORMED) where they go so deep that no page is meant by it.
+    """
     open_tags: Counter[str] = Counter()
     depth = deepest = 0
 
@@ -165,6 +169,11 @@ def _flatten(decoded: Decoded) -> Decoded:
         if not tag["closes"]:
             open_tags[name] += 1
             depth += 1
+            if depth > _HOSTILE_DEPTH:
+                raise Rejected(
+                    RejectReason.MALFORMED,
+                    f"{file_name} nests more than {_HOSTILE_DEPTH:,} elements in each other.",
+                )
             deepest = max(deepest, depth)
             return tag.group() if depth <= _MAX_DEPTH else "<br>"
         if not open_tags[name]:
