@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from longleaf.core.catalog.blobs import sync_folder
+from longleaf.core.catalog.space import no_space
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
 from longleaf.retriever.index import edge_filter
 
@@ -197,7 +198,7 @@ def load_shard(folder: Path, state: ShardState) -> qe.EdgeShard:
 
 
 class _GuardedShard:
-    """A shard whose panics are errors.
+    """A shard whose panics are errors, and whose errors have names.
 
     On files that are not as it wrote them, the engine may panic in any call; Python gets that as a
     BaseException, which would end threads that outlive every error.
@@ -214,13 +215,23 @@ class _GuardedShard:
             try:
                 return method(*arguments, **more)
             except BaseException as error:
-                if not _is_panic(error):
+                if _NO_SPACE in str(error):
+                    raise no_space(self._folder) from error
+                if not _is_panic(error) and not _is_damage(error):
                     raise
                 if name == "close":
                     return None
                 raise damaged(self._folder, error) from error
 
         return call
+
+
+_NO_SPACE = "(os error 28)"
+
+
+def _is_damage(error: BaseException) -> bool:
+    """The engine raises plain Exceptions; what is a caller's mistake begins otherwise."""
+    return type(error) is Exception and str(error).startswith("Service runtime error")
 
 
 def _is_panic(error: BaseException) -> bool:
