@@ -1,4 +1,7 @@
-"""What every process that another one of ours starts does first: die with it, and log plainly."""
+"""What every process that another one of ours starts does first: die with it, and log plainly.
+
+Nothing but the standard library is loaded: a parser's process imports this before it is confined.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import logging
 import os
 import signal
 import sys
-
-import structlog
 
 _PR_SET_PDEATHSIG = 1
 
@@ -27,6 +28,8 @@ def end_with_parent(parent_pid: int) -> None:
 
 def log_plainly() -> None:
     """Warnings to stderr. Plain tracebacks: rich ones print variables, which hold documents."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

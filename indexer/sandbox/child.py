@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longleaf.indexer.sandbox.confine import Walls, confine, end_with_parent, go_first
+from longleaf.core.children import end_with_parent
+from longleaf.indexer.sandbox.confine import Walls, confine, go_first
 from longleaf.indexer.sandbox.memory import Memory
 
 if TYPE_CHECKING:

@@ -101,14 +101,6 @@ class Confinement:
         )
 
 
-def end_with_parent(parent_pid: int) -> None:
-    """Die when the thread that started this process does, whatever this process is busy with."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
-
-
 def confine(walls: Walls, memory: Memory) -> tuple[Confinement, Path | None]:
     """Give up everything that `walls` does not name; call it before anything else is loaded.
 
