@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longleaf.core.types import Int8Array
+    from longleaf.reranker.qwen3.check import Verdict
 
 _log = structlog.get_logger(__name__)
 
 QWEN3_MODEL = "Qwen/Qwen3-Reranker-0.6B"
 """What kind qwen3 reads with where reranker.model is not set."""
+_CHECK_TOKENS = 2_048
 
 
 def open_reranker(
@@ -59,6 +61,22 @@ def open_reranker(
     if settings.first_stage_weight is None:
         return CrossEncoderReranker(settings.model)
     return CrossEncoderReranker(settings.model, first_stage_weight=settings.first_stage_weight)
+
+
+def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
+    """What was chosen for a model here, and its probes. Raises ModelUnavailable when one is wrong.
+
+    Runs on the CPU where there is no GPU.
+    """
+    from longleaf.reranker.qwen3.check import require_sense
+    from longleaf.reranker.qwen3.load import Qwen3Options, open_qwen3
+
+    options = Qwen3Options(model=model, allow_cpu=True, max_pair_tokens=_CHECK_TOKENS)
+    loaded = open_qwen3(options, check=False)
+    try:
+        return loaded.reason, require_sense(loaded.scorer, model)
+    finally:
+        loaded.close()
 
 
 def close_reranker(reranker: Reranker | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from longleaf.core.errors import ModelUnavailable
@@ -49,6 +50,72 @@ def model_folder(model: str, setting: str, *, local_only: bool = False) -> Path:
             f"On a machine with internet: longleaf models pull {model} --to FOLDER; then set "
             f"{setting} to that folder.",
         ) from error
+
+
+def pull_model(model: str, to: Path | None = None, *, endpoint: str | None = None) -> Path:
+    """Fetch a model's newest state into `to`, or into the cache. Raises ModelUnavailable.
+
+    What is there already is not fetched again. `endpoint`: another hub than the usual one.
+    """
+    if model.count("/") != 1 or model.startswith((".", "~", "/")):
+        raise ModelUnavailable(
+            f"{model} is no hub id.", "Name it as owner/name, such as Qwen/Qwen3-Reranker-0.6B."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(model, allow_patterns=list(PATTERNS), local_dir=to, endpoint=endpoint)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"{model} cannot be had from the hub: {_first_line(error)}",
+            "Fetch it on a machine with internet and copy the folder.",
+        ) from error
+    if not is_whole(folder):
+        raise ModelUnavailable(
+            f"{model} has no safetensors weights with config.json and tokenizer.json.",
+            "Other formats can run code and are not fetched; name another model.",
+        )
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A Qwen3 model in the hub's cache."""
+
+    model: str
+    folder: Path
+    size_bytes: int
+    is_whole: bool
+
+
+def cached_models(cache: Path | None = None) -> list[CachedModel]:
+    """The Qwen3 models of the hub's cache (or of `cache`), by name; each one's newest state."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir(cache).repos
+    except CacheNotFound:
+        return []
+    found = []
+    for each in sorted(repositories, key=lambda one: one.repo_id):
+        newest = max(each.revisions, key=lambda one: one.last_modified, default=None)
+        if each.repo_type != "model" or newest is None:
+            continue
+        folder = newest.snapshot_path
+        if _model_type(folder) == "qwen3":
+            found.append(CachedModel(each.repo_id, folder, newest.size_on_disk, is_whole(folder)))
+    return found
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def is_whole(folder: Path) -> bool:

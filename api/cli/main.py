@@ -18,6 +18,7 @@ from longleaf.api.cli import (
     evaluation,
     jobs,
     maintain,
+    models,
     searching,
     serving,
     setup,
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, jobs, searching, serving, maintain, evaluation, doctor, backup, transfer, setup,
+    corpus, jobs, searching, serving, maintain, evaluation, doctor, backup, transfer, models, setup,
 ):  # fmt: skip
     group.register(app)
 
