@@ -293,7 +293,7 @@ def problems(home: Path, *, repair: bool = False, deep: bool = True) -> list[str
 
 
 def answers(home: Path, queries: list[str]) -> list[list[tuple[str, float]]]:
-    """(document id, score) of the first ten hits of each query, both stages."""
+    """(document id, score to 5 digits) of the first ten hits of each query, both stages."""
     from longleaf.api import wire
     from longleaf.api.search import SearchRequest
 
@@ -303,7 +303,7 @@ def answers(home: Path, queries: list[str]) -> list[list[tuple[str, float]]]:
         found = []
         for query in queries:
             answer = runtime.engine.search(SearchRequest(query=query, scope=everyone(), limit=10))
-            found.append([(hit.document_id, round(hit.score, 6)) for hit in answer.hits])
+            found.append([(hit.document_id, round(hit.score, 5)) for hit in answer.hits])
         return found
     finally:
         runtime.close()

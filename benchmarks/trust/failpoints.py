@@ -22,7 +22,7 @@ from benchmarks.trust import common
 from benchmarks.trust.tracing import traced
 
 CALLS = (
-    "write", "pwrite64", "writev", "pwritev", "fsync", "fdatasync", "msync", "rename", "renameat",
+    "fdatasync", "fsync", "rename", "pwrite64", "write", "writev", "pwritev", "msync", "renameat",
     "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "ftruncate", "fallocate", "link",
 )  # fmt: skip
 FAULTS = ("error=EIO", "error=ENOSPC", "signal=SIGKILL")
@@ -71,7 +71,9 @@ def trial(operation: str, home: Path, call: str, fault: str, number: int) -> tup
     return hit, seen.said or seen.ended
 
 
-def sweep(folder: Path, operation: str, every: int, seed: int) -> tuple[Counter[str], list[str]]:
+def sweep(
+    folder: Path, operation: str, every: int, seed: int, calls: tuple[str, ...]
+) -> tuple[Counter[str], list[str]]:
     """Every point of one operation; returns counts and what was wrong."""
     template = folder / "template"
     before = common.surely(lambda: common.contents(template))
@@ -81,7 +83,7 @@ def sweep(folder: Path, operation: str, every: int, seed: int) -> tuple[Counter[
     shutil.rmtree(after_home)
     counts: Counter[str] = Counter()
     wrong: list[str] = []
-    for call in CALLS:
+    for call in calls:
         for fault in FAULTS:
             for number in range(1 + (seed + counts["points"]) % every, MOST_POINTS, every):
                 home = shutil.copytree(template, folder / "trial")
@@ -115,7 +117,12 @@ def judge(home: Path, before: object, after: object, said: str) -> list[str]:
     return list(wrong)
 
 
-def run(every: int, seed: int, operations: tuple[str, ...] = tuple(OPERATIONS)) -> common.Outcome:
+def run(
+    every: int,
+    seed: int,
+    operations: tuple[str, ...] = tuple(OPERATIONS),
+    calls: tuple[str, ...] = CALLS,
+) -> common.Outcome:
     """All of it."""
     common.load_models()
     common.read_here()
@@ -125,7 +132,7 @@ def run(every: int, seed: int, operations: tuple[str, ...] = tuple(OPERATIONS)) 
         numbers = list(range(DOCUMENTS))
         common.surely(lambda: common.put(folder / "template", numbers, 20))
         for operation in operations:
-            found, bad = sweep(folder, operation, every, seed)
+            found, bad = sweep(folder, operation, every, seed, calls)
             counts.update(found)
             wrong += bad
             common.log(f"{operation}: {dict(found)}, {len(bad)} wrong")
@@ -138,9 +145,9 @@ def run(every: int, seed: int, operations: tuple[str, ...] = tuple(OPERATIONS)) 
 
 
 def main() -> int:
-    chosen = common.options(__doc__ or "", every=1, operations=len(OPERATIONS))
-    some = tuple(OPERATIONS)[: chosen.operations]
-    return common.finish(run(chosen.every, chosen.seed, some), as_json=chosen.json)
+    chosen = common.options(__doc__ or "", every=1, operations=len(OPERATIONS), kinds=len(CALLS))
+    some, calls = tuple(OPERATIONS)[: chosen.operations], CALLS[: chosen.kinds]
+    return common.finish(run(chosen.every, chosen.seed, some, calls), as_json=chosen.json)
 
 
 if __name__ == "__main__":

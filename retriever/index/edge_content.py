@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import qdrant_edge as qe
 
 _POINTS_PER_READ = 500
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-6
+"""What the engine's own normalisation may differ by; lower bits move no fifth digit of a score."""
 
 
 def differences(index: EdgeIndex, entries: Iterable[IndexEntry]) -> Iterator[tuple[int, str]]:

@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     ("module", "counts", "program"),
     [
-        ("failpoints", ["--every", "40", "--operations", "1"], "strace"),
+        ("failpoints", ["--every", "12", "--operations", "1", "--kinds", "3"], "strace"),
         ("ack_order", ["--files", "6", "--uploads", "4"], "strace"),
-        ("lost_tail", ["--every", "40"], ""),
-        ("bitrot", ["--trials", "8"], ""),
+        ("lost_tail", ["--every", "60"], ""),
+        ("bitrot", ["--trials", "4"], ""),
         ("disk_full", ["--rooms", "1", "--limits", "1"], "unshare"),
         ("idempotence", ["--times", "12"], ""),
         ("dead_workers", ["--strikes", "5"], ""),
