@@ -77,7 +77,8 @@ def test_a_folder_job_to_its_end(indexer: Indexer, folder: Path) -> None:
     assert files["empty.txt"].reason == "empty"
     assert files["0.txt"].outcome is Outcome.INDEXED
     head = indexer.catalog.document(files["0.txt"].document_ids[0], ALL)
-    assert head.metadata == {"year": 2020, "tags": ("a", "b")} and head.groups == ("partners",)
+    assert head.metadata == {"year": 2020, "tags": ("a", "b"), "keywords": ("a", "b")}
+    assert head.groups == ("partners",)
 
     again = asked(
         indexer, folder, metadata={"year": 2020, "tags": ("a", "b")}, groups=("partners",)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections import namedtuple
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,12 +67,14 @@ def secret_entry(document: int, revision: int) -> IndexEntry:
 
 
 def bytes_in(folder: Path, needle: bytes) -> list[str]:
-    """The files that hold `needle`."""
-    return [
-        str(path.relative_to(folder))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and needle in path.read_bytes()
-    ]
+    """The files that hold `needle`; what goes while this looks does not."""
+    found = []
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in sorted(names)):
+            with suppress(FileNotFoundError):
+                if needle in path.read_bytes():
+                    found.append(str(path.relative_to(folder)))
+    return sorted(found)
 
 
 def filled(folder: Path, documents: int = 30) -> EdgeIndex:
