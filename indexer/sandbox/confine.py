@@ -114,7 +114,7 @@ def confine(walls: Walls, memory: Memory) -> tuple[Confinement, Path | None]:
     readable = _readable(walls)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_KILL))
-    own_network, walls = _leave_namespaces(walls)
+    own_network, walls = _leave_namespaces(walls, readable)
     privileges = _drop_privileges()
     reads, writes = _keep_to_files(walls, readable, privileges)
     refused = _refuse_calls(walls, privileges)
@@ -166,8 +166,11 @@ def _no_processes() -> Hold:
     return Hold(False, "processes may be started: no seccomp")
 
 
-def _leave_namespaces(walls: Walls) -> tuple[Hold, Walls]:
-    """Leave the network; where programs run, also the processes (see `go_first`) and /tmp."""
+def _leave_namespaces(walls: Walls, readable: Iterable[Path]) -> tuple[Hold, Walls]:
+    """Leave the network; where programs run, also the processes (see `go_first`) and /tmp.
+
+    /tmp stays where code that this process needs lies in it.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     left = _CLONE_NEWNET | _CLONE_NEWIPC
@@ -180,7 +183,8 @@ def _leave_namespaces(walls: Walls) -> tuple[Hold, Walls]:
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
             Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
-    if walls.own_tmp and walls.scratch is not None and _put_in_place(walls.scratch, _TMP):
+    wanted = walls.own_tmp and not any(path.is_relative_to(_TMP) for path in readable)
+    if wanted and walls.scratch is not None and _put_in_place(walls.scratch, _TMP):
         walls = replace(walls, scratch=_TMP, own_tmp=False)
     return Hold(True, "in a network of its own"), walls
 

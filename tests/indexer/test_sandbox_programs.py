@@ -128,6 +128,23 @@ def test_programs_reach_nobody(hostile: SandboxReader, tmp_path: Path) -> None:
 
 
 @linux
+def test_code_that_lies_in_tmp_stays_where_it_is(
+    hostile_programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "module.py").write_text("x")
+    monkeypatch.syspath_prepend(str(code))
+    reader = SandboxReader(SETTINGS, programs=hostile_programs, command=HOSTILE)
+    try:
+        assert attempted(reader, "read", code / "module.py") == "done: b'x'"
+        assert attempted(reader, "write", "{scratch}/file").startswith("done")
+        assert not attempted(reader, "write", code / "module.py").startswith("done")
+    finally:
+        reader.close()
+
+
+@linux
 def test_programs_see_their_scratch_folder_and_code(hostile: SandboxReader, tmp_path: Path) -> None:
     (tmp_path / "document").write_text("secret")
     for path in ("/etc/passwd", tmp_path / "document", "/proc/self/environ"):
