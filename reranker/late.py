@@ -19,6 +19,7 @@ from longleaf.core.errors import GenerationMismatch, LongleafError, ModelUnavail
 from longleaf.core.protocols import ReaderQuery, TokenVectorReader
 from longleaf.core.types import Reading, ReadingInput
 from longleaf.reranker.maxsim import (
+    NOTHING,
     Arithmetic,
     best_arithmetic,
     mean_similarity,
@@ -27,6 +28,8 @@ from longleaf.reranker.maxsim import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from longleaf.core.types import FloatArray, Int8Array
 
 _log = logging.getLogger(__name__)
@@ -167,7 +170,7 @@ class _Scorer:
         bounds = np.empty(2 * len(rows) + 1, np.int64)
         bounds[0::2] = starts
         bounds[1::2] = starts[:-1] + prefix_tokens
-        maxima = segment_maxima(codes, bounds, self._codes, self._arithmetic)  # (2 * rows, q)
+        maxima = self._maxima(codes, bounds, len(dict.fromkeys(wanted)))  # (2 * rows, q)
 
         passage_rows = np.array([rows[passage_id] for passage_id in wanted], np.int64)
         best = maxima[2 * passage_rows + 1]  # (passages, q) int32
@@ -179,6 +182,22 @@ class _Scorer:
         scores = mean_similarity(best, self._steps).tolist()
         own_tokens = (bounds[2::2] - bounds[1::2])[passage_rows].tolist()
         yield from _readings(inputs, scores, own_tokens)
+
+    def _maxima(
+        self, codes: Int8Array, bounds: NDArray[np.int64], passages: int
+    ) -> NDArray[np.int32]:
+        """For two segments of each row; behind the first `passages` rows only titles count."""
+        own = bounds[: 2 * passages + 1]
+        found = segment_maxima(codes[: own[-1]], own, self._codes, self._arithmetic)
+        begins, ends = bounds[2 * passages : -1 : 2], bounds[2 * passages + 1 :: 2]
+        if not len(begins):
+            return found
+        titles = [codes[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        edges = np.concatenate([np.zeros(1, np.int64), np.cumsum(ends - begins)])
+        of_titles = segment_maxima(np.concatenate(titles), edges, self._codes, self._arithmetic)
+        nothing = np.full_like(of_titles, NOTHING)
+        pairs = np.stack([of_titles, nothing], axis=1).reshape(-1, found.shape[1])
+        return np.concatenate([found, pairs])
 
     def _check_dim(self, codes: Int8Array) -> None:
         if len(codes) and codes.shape[1] != self._codes.shape[1]:

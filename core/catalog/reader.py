@@ -6,6 +6,7 @@ and is filtered when asked. Thread-safe.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -264,18 +265,12 @@ class CatalogReader:
         self, passage_ids: Sequence[int], generation: Generation
     ) -> tuple[Int8Array, NDArray[np.int64], NDArray[np.int64]]:
         """See `core.protocols.TokenVectorReader`."""
-        table = schema.vectors
         found: dict[int, SegmentRef] = {}
         with self._database.reading() as connection:
             for batch in reads.batches(list(passage_ids)):
-                for row in connection.execute(
-                    select(table.c.passage_id, table.c.segment_id, table.c.segment_offset).where(
-                        table.c.passage_id.in_(reads.among(batch)),
-                        table.c.embedder_id == generation.embedder_id,
-                        table.c.segment_id.is_not(None),
-                    )
-                ):
-                    passage_id, segment_id, offset = row
+                asked = {"embedder": generation.embedder_id, "among": json.dumps(batch)}
+                rows = connection.execute(reads.TOKEN_VECTORS, asked).all()
+                for passage_id, segment_id, offset in rows:
                     found[passage_id] = SegmentRef(
                         self._segment_name(connection, segment_id), offset
                     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -17,8 +17,8 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     func,
-    null,
     or_,
     select,
     true,
@@ -66,11 +66,11 @@ def among(values: Sequence[int]) -> Select[Any]:
     return select(each.c.value)
 
 
-def among_pairs(pairs: Sequence[tuple[int, int]]) -> Select[Any]:
-    """The same for pairs of integers."""
-    each = func.json_each(json.dumps(pairs)).table_valued("value")
-    first = func.json_extract(each.c.value, "$[0]")
-    return select(first, func.json_extract(each.c.value, "$[1]"))
+# Statements of every search are made once: made anew, each costs as much as its rows (its cache key
+# and its parameters are worked out again).
+_AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
+_pair = func.json_each(bindparam("pairs")).table_valued("value").c.value
+_PAIRS = select(func.json_extract(_pair, "$[0]"), func.json_extract(_pair, "$[1]"))
 
 
 def scope_condition(connection: Connection, scope: Scope) -> ColumnElement[bool]:
@@ -153,14 +153,20 @@ def _may_see(scope: Scope, row: Any) -> bool:
     )
 
 
+_HEADS_BY_REVISION = (
+    _HEAD.add_columns(_current_groups)
+    .join(_now, _now.c.id == documents.c.revision_id)
+    .where(revisions.c.id.in_(_AMONG))
+)
+
+
 def heads_by_revision(
     connection: Connection, revision_ids: Sequence[int], scope: Scope
 ) -> dict[int, DocumentHead]:
     """The heads of those revisions that still exist and may be seen (current or just replaced)."""
     found: dict[int, DocumentHead] = {}
     for batch in batches(list(revision_ids)):
-        query = _HEAD.add_columns(_current_groups).join(_now, _now.c.id == documents.c.revision_id)
-        for row in connection.execute(query.where(revisions.c.id.in_(among(batch)))):
+        for row in connection.execute(_HEADS_BY_REVISION, {"among": json.dumps(batch)}):
             if _may_see(scope, row):
                 found[row.revision_id] = head_from_row(row)
     return found
@@ -178,6 +184,7 @@ _CANDIDATE_BY_COLLECTION = (
     .select_from(revisions)
     .join(documents, documents.c.id == revisions.c.document_id)
     .join(contents, contents.c.id == revisions.c.content_id)
+    .where(revisions.c.id.in_(_AMONG))
 )
 _CANDIDATE = _CANDIDATE_BY_COLLECTION.join(_now, _now.c.id == documents.c.revision_id).add_columns(
     revisions.c.groups, _current_groups
@@ -199,15 +206,17 @@ def candidate_heads(
             title,
             collection,
             *groups,
-        ) in connection.execute(query.where(revisions.c.id.in_(among(batch)))):
+        ) in connection.execute(query, {"among": json.dumps(batch)}).all():
             if all(scope.allows(collection, each) for each in groups or ((),)):
                 found[revision_id] = CandidateHead(document_id, revision_id, content_id, key, title)
     return found
 
 
-_VISIBLE_BY_COLLECTION = select(
-    revisions.c.id, revisions.c.document_id, documents.c.collection
-).join(documents, documents.c.id == revisions.c.document_id)
+_VISIBLE_BY_COLLECTION = (
+    select(revisions.c.id, revisions.c.document_id, documents.c.collection)
+    .join(documents, documents.c.id == revisions.c.document_id)
+    .where(revisions.c.id.in_(_AMONG))
+)
 _VISIBLE = _VISIBLE_BY_COLLECTION.join(_now, _now.c.id == documents.c.revision_id).add_columns(
     revisions.c.groups, _current_groups
 )
@@ -222,8 +231,8 @@ def visible_revisions(
         revision_id: document_id
         for batch in batches(list(revision_ids))
         for revision_id, document_id, collection, *groups in connection.execute(
-            query.where(revisions.c.id.in_(among(batch)))
-        )
+            query, {"among": json.dumps(batch)}
+        ).all()
         if all(scope.allows(collection, each) for each in groups or ((),))
     }
 
@@ -322,21 +331,13 @@ def passages_by_point(
         revision_id, ordinal = ids.split_point_id(point)
         if revision_id in content_by_revision:
             wanted[content_by_revision[revision_id], ordinal].append(point)
-    query = select(passages) if with_text else _PLACES
+    query = _PASSAGES if with_text else _PLACES
     rows: list[Row[Any]] = []
     for batch in batches(sorted(wanted), _IN_LIMIT // 2):
-        rows += connection.execute(
-            query.where(
-                passages.c.chunker_id == generation.chunker_id,
-                tuple_(passages.c.content_id, passages.c.ordinal).in_(among_pairs(batch)),
-            )
-        ).all()
+        asked = {"chunker": generation.chunker_id, "pairs": json.dumps(batch)}
+        rows += connection.execute(query, asked).all()
     if not with_text:
-        return {
-            point: passage_text(row, "", point)
-            for row in rows
-            for point in wanted[row.content_id, row.ordinal]
-        }
+        return _without_text(rows, wanted)
     texts = slices(connection, [(row.content_id, row.start_char, row.end_char) for row in rows])
     found: dict[int, PassageText] = {}
     for row, text in zip(rows, texts, strict=True):
@@ -345,9 +346,35 @@ def passages_by_point(
     return found
 
 
-_PLACES = select(
-    *(column for column in passages.c if column.name != "headings"), null().label("headings")
+def _without_text(
+    rows: Iterable[Any], wanted: Mapping[tuple[int, int], Sequence[int]]
+) -> dict[int, PassageText]:
+    found: dict[int, PassageText] = {}
+    for content, ordinal, passage_id, start, end, first_page, last_page, tokens, role in rows:
+        for point in wanted[content, ordinal]:
+            found[point] = PassageText(
+                point, passage_id, start, end, first_page, last_page, (), tokens, "", _ROLES[role]
+            )
+    return found
+
+
+_wanted_passages = (
+    passages.c.chunker_id == bindparam("chunker"),
+    tuple_(passages.c.content_id, passages.c.ordinal).in_(_PAIRS),
 )
+_PLACES = select(
+    passages.c.content_id,
+    passages.c.ordinal,
+    passages.c.id,
+    passages.c.start_char,
+    passages.c.end_char,
+    passages.c.first_page,
+    passages.c.last_page,
+    passages.c.token_count,
+    passages.c.role,
+).where(*_wanted_passages)
+_PASSAGES = select(passages).where(*_wanted_passages)
+_ROLES = {role.value: role for role in Role}
 
 
 def point_of(row: Row[Any], revision_id: int) -> int:
@@ -371,6 +398,11 @@ def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
     )
 
 
+_BLOCKS = select(text_blocks).where(
+    tuple_(text_blocks.c.content_id, text_blocks.c.ordinal).in_(_PAIRS)
+)
+
+
 def slices(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> list[str]:
     """`text[start:end]` of many contents, reading only the blocks that are touched."""
     touched: set[tuple[int, int]] = set()
@@ -381,12 +413,7 @@ def slices(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> lis
             touched.add((content_id, ordinal))
     blocks: dict[tuple[int, int], str] = {}
     for batch in batches(sorted(touched), _IN_LIMIT // 2):
-        for row in connection.execute(
-            select(text_blocks).where(
-                tuple_(text_blocks.c.content_id, text_blocks.c.ordinal).in_(among_pairs(batch))
-            )
-        ):
-            content_id, ordinal, text = row
+        for content_id, ordinal, text in connection.execute(_BLOCKS, {"pairs": json.dumps(batch)}):
             blocks[content_id, ordinal] = text
     texts = []
     for content_id, start, end in spans:
@@ -421,16 +448,19 @@ def document_sizes(
     """How long documents are, by content id."""
     found: dict[int, DocumentSize] = {}
     for batch in batches(list(content_ids)):
-        for row in connection.execute(
-            select(chunkings).where(
-                chunkings.c.content_id.in_(among(batch)),
-                chunkings.c.chunker_id == generation.chunker_id,
-            )
-        ):
-            found[row.content_id] = DocumentSize(
-                row.first_passage_id, row.passage_count, row.token_count
-            )
+        asked = {"chunker": generation.chunker_id, "among": json.dumps(batch)}
+        rows = connection.execute(_SIZES, asked).all()
+        for content_id, first_passage_id, passage_count, token_count in rows:
+            found[content_id] = DocumentSize(first_passage_id, passage_count, token_count)
     return found
+
+
+_SIZES = select(
+    chunkings.c.content_id,
+    chunkings.c.first_passage_id,
+    chunkings.c.passage_count,
+    chunkings.c.token_count,
+).where(chunkings.c.content_id.in_(_AMONG), chunkings.c.chunker_id == bindparam("chunker"))
 
 
 def is_complete(generation: Generation) -> ColumnElement[bool]:
@@ -453,3 +483,11 @@ def is_complete(generation: Generation) -> ColumnElement[bool]:
 
 def known_collections(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(collections).order_by(collections.c.name)))
+
+
+TOKEN_VECTORS = select(vectors.c.passage_id, vectors.c.segment_id, vectors.c.segment_offset).where(
+    vectors.c.passage_id.in_(_AMONG),
+    vectors.c.embedder_id == bindparam("embedder"),
+    vectors.c.segment_id.is_not(None),
+)
+"""Where the token vectors of the passages in `among` (JSON) lie, of `embedder`."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from longleaf.api.highlight import Highlighter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longleaf.api.highlight import _UNFOLDED, Highlighter
 from longleaf.core.types import PassageText
 
 
@@ -38,3 +41,23 @@ def test_identifiers_are_one_word() -> None:
 
 def test_a_pattern_in_a_phrase_is_only_text() -> None:
     assert marked("costs (a+b)* more", "x", "(a+b)*") == ["(a+b)*"]
+
+
+@given(
+    st.text(st.sampled_from("patent Patents il-6 x/y'sé .ſß"), max_size=200),
+    st.sampled_from(["patents", "il-6 patent", "x/y", "é patent", "s", "paté nts", "the a"]),
+)
+def test_looking_only_where_words_begin_marks_the_same(text: str, query: str) -> None:
+    quick, slow = Highlighter(query), Highlighter(query)
+    passage = PassageText(1, 1, 100, 100 + len(text), None, None, (), 9, text)
+    found = quick.spans(passage)
+    slow.spans(passage)
+    slow._beginnings = None
+    assert found == slow.spans(passage)
+
+
+def test_all_letters_that_fold_to_ascii_are_known() -> None:
+    folding = {
+        chr(n) for n in range(0x80, 0x110000) if set(map(str.isascii, chr(n).casefold())) - {False}
+    }
+    assert {letter for letter in folding if _UNFOLDED.match(letter)} == folding
