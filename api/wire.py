@@ -22,7 +22,7 @@ from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
-from longleaf.core.errors import GenerationMismatch, IndexLocked, LongleafError
+from longleaf.core.errors import ConfigError, GenerationMismatch, IndexLocked, LongleafError
 from longleaf.core.protocols import Chunker, Embedder, PassageIndex
 from longleaf.indexer.build import Indexer, Target
 from longleaf.retriever.follow import Follower, Following
@@ -276,6 +276,11 @@ def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, 
     if chosen.model == "bundled":
         from longleaf.indexer.embed import MiniLMEmbedder
 
+        if chosen.dimensions:
+            raise ConfigError(
+                "The bundled model was not trained for shorter vectors (embedder.dimensions).",
+                "Set embedder.dimensions to 0, or embedder.model to a model that was.",
+            )
         embedder = MiniLMEmbedder(dtype=chosen.dtype, threads=threads)
     else:
         from longleaf.indexer.embed_any import SentenceTransformerEmbedder
@@ -285,6 +290,7 @@ def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, 
             dtype=chosen.dtype,
             threads=threads,
             projection_file=Path(chosen.projection).expanduser() if chosen.projection else None,
+            dimensions=chosen.dimensions or None,
         )
     reasons["embedder"] = f"{embedder.name} in {embedder.dtype}: {embedder.dtype_reason}"
     if embedder.without_tokens_because:

@@ -56,8 +56,16 @@ class EmbedderSettings(_Section):
         "bundled",
         description='"bundled" (all-MiniLM-L6-v2, shipped in a package), a folder, or a hub id.',
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the CPU computes in it (about 2x faster)."
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 on a GPU and where the CPU computes in it (about 2x faster).",
+    )
+    dimensions: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="Length of a dense vector; 0: the model's own. Shorter ones are right only for "
+        "models trained so (Matryoshka), such as Qwen3-Embedding.",
     )
     threads: int = Field(0, ge=0, description="CPU threads of the model; 0: all cores.")
     projection: str = Field(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from longleaf.core.types import FloatArray
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 MAX_TOKENS = 256
 WINDOW_PASSAGES = 512
@@ -198,14 +198,15 @@ class MiniLMEmbedder:
 
 
 def choose_dtype(wanted: str, device: str = "cpu") -> tuple[str, str]:
-    """(`float32` or `bfloat16`, why); raises `ConfigError` for a dtype that is neither."""
+    """(`float32`, `bfloat16` or `float16`, why); raises `ConfigError` for any other dtype."""
     import torch
 
-    if wanted in ("float32", "bfloat16"):
+    if wanted in ("float32", "bfloat16", "float16"):
         return wanted, "set by embedder.dtype"
     if wanted != "auto":
         raise ConfigError(
-            f"embedder.dtype = {wanted!r} is not a dtype.", "Write auto, float32 or bfloat16."
+            f"embedder.dtype = {wanted!r} is not a dtype.",
+            "Write auto, float32, bfloat16 or float16.",
         )
     if not device.startswith("cpu"):
         return "bfloat16", f"the model runs on {device}"

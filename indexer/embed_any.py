@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longleaf.core.errors import ModelUnavailable
+from longleaf.core.errors import ConfigError, ModelUnavailable
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, quantize, sequence
 from longleaf.indexer.embed import choose_dtype, fingerprint
@@ -47,7 +47,8 @@ class SentenceTransformerEmbedder:
     128; with `projection_file` (made by benchmarks/fit_projection.py) the file's; otherwise 0, and
     `without_tokens_because` says why. An instruction takes the place of the query prompt's text
     (of the task sentence only, in prompts of the form "Instruct: …\\nQuery:") where the model has
-    a query prompt; elsewhere it changes nothing (`takes_instruction`).
+    a query prompt; elsewhere it changes nothing (`takes_instruction`). `dimensions` keeps the first
+    so many of a dense vector (Matryoshka Representation Learning, arXiv 2205.13147).
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SentenceTransformerEmbedder:
         threads: int | None = None,
         projection_file: Path | None = None,
         max_tokens: int | None = None,
+        dimensions: int | None = None,
     ) -> None:
         import torch
         from sentence_transformers import SentenceTransformer
@@ -74,6 +76,7 @@ class SentenceTransformerEmbedder:
                     str(folder.path),
                     device=device,
                     trust_remote_code=False,
+                    truncate_dim=dimensions,
                     local_files_only=True,
                     model_kwargs={"use_safetensors": True, "dtype": self.dtype},
                 )
@@ -101,6 +104,12 @@ class SentenceTransformerEmbedder:
         self._one_at_a_time = threading.Lock()
         probe = self._encode(_PROBES, self._document_prompt)
         self.dim = int(probe[0]["sentence_embedding"].shape[-1])
+        if dimensions is not None and self.dim != dimensions:
+            raise ConfigError(
+                f"The model {self.name} gives vectors of {self.dim} dimensions, fewer than "
+                f"embedder.dimensions ({dimensions}).",
+                f"Set it to {self.dim} or less, or to 0.",
+            )
         self._projection, self.without_tokens_because = self._choose_projection(
             probe, projection_file
         )
@@ -115,6 +124,7 @@ class SentenceTransformerEmbedder:
             quantization="int8",
             max_tokens=self.max_tokens,
             prefix=sequence.PREFIX_RULE,
+            **({} if dimensions is None else {"dimensions": dimensions}),
         )
 
     def embed_passages(self, inputs: Iterable[EmbedInput]) -> Iterator[PassageVectors]:
