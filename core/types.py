@@ -327,7 +327,8 @@ class Reading:
     `passage_scores` pairs point ids with the model's score for each passage, when it has them.
     `tokens_read` of `tokens_total` document tokens reached the model; `truncated_tokens` were
     meant to and did not fit. `probability` is the score as the model's makers mean it, 0 to 1, for
-    models that have such a thing; the order follows `score`, which ties less.
+    models that have such a thing; the order follows `score`, which ties less. `windows` is in how
+    many overlapping pieces the longest passage was read; the best piece's score counts.
     """
 
     rank: int
@@ -338,6 +339,7 @@ class Reading:
     passage_scores: tuple[tuple[int, float], ...] = ()
     truncated_tokens: int = 0
     probability: float | None = None
+    windows: int = 1
 
 
 @dataclass(frozen=True, slots=True)

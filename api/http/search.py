@@ -194,6 +194,7 @@ def _hit(hit: Hit) -> HitView:
             tokens_total=reading.tokens_total,
             truncated_tokens=reading.truncated_tokens,
             probability=reading.probability,
+            windows=reading.windows,
         )
         if reading
         else None,

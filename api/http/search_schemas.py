@@ -157,6 +157,9 @@ class ReadingView(BaseModel):
     probability: float | None = Field(
         description="The score as the model's makers mean it, 0 to 1; null where it has no such."
     )
+    windows: int = Field(
+        description="Pieces in which the longest passage was read, whose best one counts; 1: whole."
+    )
 
 
 class PassageScores(BaseModel):

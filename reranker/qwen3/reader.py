@@ -204,6 +204,7 @@ class Qwen3Reranker:
         self._tokenize_seconds += time.perf_counter() - started
         owner = [n for n, item in enumerate(inputs) for _ in item.passages]
         found: list[dict[int, float]] = [{} for _ in inputs]
+        pieces = [1] * len(inputs)
         left_ms = budget.left_ms()
         within = None if left_ms is None else max(left_ms, 0.0) / 1000.0
         unscored: set[str] = set()
@@ -218,8 +219,9 @@ class Qwen3Reranker:
             number = owner[scored.place]
             _, passage = flat[scored.place]
             found[number][passage.point_id] = scored.logit
+            pieces[number] = max(pieces[number], scored.windows)
             if len(found[number]) == len(inputs[number].passages):
-                reading = _reading(inputs[number], found[number])
+                reading = _reading(inputs[number], found[number], pieces[number])
                 budget.use(reading.tokens_read)
                 yield reading
         if unscored:
@@ -277,7 +279,7 @@ def _passage_tokens(item: ReadingInput) -> int:
     return min(sum(passage.token_count for passage in item.passages), item.document_tokens)
 
 
-def _reading(item: ReadingInput, scores: dict[int, float]) -> Reading:
+def _reading(item: ReadingInput, scores: dict[int, float], pieces: int) -> Reading:
     best = max(scores.values())
     return Reading(
         rank=item.rank,
@@ -287,4 +289,5 @@ def _reading(item: ReadingInput, scores: dict[int, float]) -> Reading:
         tokens_total=item.document_tokens,
         passage_scores=tuple((p.point_id, scores[p.point_id]) for p in item.passages),
         probability=probability(best),
+        windows=pieces,
     )

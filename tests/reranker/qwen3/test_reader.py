@@ -142,6 +142,16 @@ def test_a_long_text_is_read_in_windows_and_the_best_one_counts(loaded: Loaded) 
     assert found.logit == pytest.approx(max(one.logit for one in each), abs=1e-4)
 
 
+def test_a_reading_says_in_how_many_windows_it_was_read(loaded: Loaded) -> None:
+    inputs = [
+        candidate(1, PROBES[0].relevant),
+        candidate(2, PROBES[0].relevant, "the tenant pays the rent and " * 400),
+    ]
+    asked = query(PROBES[0].query)
+    readings = {r.rank: r for r in loaded.reranker.read(asked, inputs, Budget())}
+    assert readings[1].windows == 1 and readings[2].windows > 2
+
+
 class Stored:
     """Ids as indexing stores them, counting how often they are asked for."""
 
