@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -151,8 +151,10 @@ def enter(catalog: Catalog, models: Models) -> Target:
     one is being built or retires, either's settings will do.
     """
     settings = models.settings
-    embedder, chunker = models.load(settings)
     opened = catalog.generations.opened()
+    if opened and all(_cut_otherwise(settings, each.settings) for each in opened):
+        raise _mismatch(differences(settings, opened[0].settings))  # without loading a model
+    embedder, chunker = models.load(settings)
     if not opened or opened[0].state != LIVE:
         generation = catalog.open_generation(
             chunker.fingerprint,
@@ -170,12 +172,24 @@ def enter(catalog: Catalog, models: Models) -> Target:
         return Target(live.generation, chunker, embedder)
     if any(made_by(each.generation, embedder, chunker) for each in opened[1:]):
         return models.of(live)
-    what = "; ".join(differences(settings, live.settings)) or (
-        "a model's files, or how Longleaf itself cuts and embeds, have changed since: "
-        + _changed(live.generation, embedder, chunker)
+    raise _mismatch(
+        differences(settings, live.settings)
+        or [
+            "a model's files, or how Longleaf itself cuts and embeds, have changed since: "
+            + _changed(live.generation, embedder, chunker)
+        ]
     )
-    raise GenerationMismatch(
-        f"The documents here were indexed with other settings than the configured ones: {what}.",
+
+
+def _cut_otherwise(settings: Settings, stored: Mapping[str, Any]) -> bool:
+    """Whether the passages' sizes are others: that needs no model to be told."""
+    return any(each.startswith("chunker.") for each in differences(settings, stored))
+
+
+def _mismatch(what: Sequence[str]) -> GenerationMismatch:
+    return GenerationMismatch(
+        "The documents here were indexed with other settings than the configured ones: "
+        f"{'; '.join(what)}.",
         f"Set it back (longleaf config shows the settings), or embed everything anew: {REINDEX}",
     )
 

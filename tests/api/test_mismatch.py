@@ -47,8 +47,12 @@ def catalog(home: Path) -> Iterator[Catalog]:
     ("name", "value"), [("chunker__target_tokens", 64), ("chunker__overlap_tokens", 8)]
 )
 def test_another_size_is_refused_with_its_name_and_the_command(
-    home: Path, name: str, value: int
+    home: Path, name: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def no_model(*_: Any) -> None:
+        raise AssertionError("a model was loaded to say so")
+
+    monkeypatch.setattr(wire, "open_models", no_model)
     dotted = name.replace("__", ".")
     with pytest.raises(GenerationMismatch, match=f"{dotted} is {value}, the documents") as raised:
         wire.open_write_side(settings_of(home, **{name: value}))
