@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from longleaf.api import wire
+from longleaf.api import targets, wire
 from longleaf.api.doctor.report import Finding, fail, ok, warn
 from longleaf.api.reading import close_reranker, open_reranker
 from longleaf.core.catalog import Catalog
@@ -28,6 +28,12 @@ class Models:
     reasons: dict[str, str]
     _loaded: tuple[Embedder, Chunker] | None = None
 
+    def adopt(self, catalog: Catalog) -> None:
+        """What nobody has set is as the documents were indexed, as everywhere."""
+        live = catalog.generations.live()
+        if live is not None and self._loaded is None:
+            self.settings = targets.adopt(self.settings, live.settings)
+
     def get(self) -> tuple[Embedder, Chunker]:
         """Raises what `wire.open_models` raises."""
         if self._loaded is None:
@@ -41,6 +47,8 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
         yield from _of_server(server)
         return
     try:
+        if catalog is not None:
+            models.adopt(catalog)
         embedder, chunker = models.get()
         live = catalog.live_generation() if catalog is not None else None
         if catalog is not None and live is not None:

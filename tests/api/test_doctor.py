@@ -124,6 +124,22 @@ def sql(home: Path, statement: str) -> None:
         assert file.execute(statement).rowcount > 0
 
 
+def test_settings_that_nobody_set_are_those_of_the_folder(home: Path) -> None:
+    asked: list[int] = []
+    real = wire.open_models
+
+    def open_models(settings: Settings, reasons: dict[str, str]) -> Any:
+        asked.append(settings.chunker.target_tokens)
+        return real(settings, reasons)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "open_models", open_models)
+        unset = load_settings({"home": home, "server.port": 0}, {}).settings
+        assert unset.chunker.target_tokens != 48
+        Examination(unset, Wishes()).run()
+    assert asked == [48]
+
+
 def test_a_folder_that_is_well(home: Path) -> None:
     for deep in (False, True):
         report = examine(home, deep=deep)
