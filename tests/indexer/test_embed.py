@@ -213,7 +213,7 @@ def test_the_fingerprint_ignores_dtype_and_batching(embedder: MiniLMEmbedder) ->
 
 
 def test_an_unknown_dtype_is_refused() -> None:
-    with pytest.raises(ConfigError, match="auto, float32 or bfloat16"):
+    with pytest.raises(ConfigError, match="auto, float32, bfloat16 or float16"):
         choose_dtype("int3")
 
 
