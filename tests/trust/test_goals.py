@@ -33,8 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_short_form(module: str, counts: list[str], program: str) -> None:
     if program and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    if program == "unshare" and os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
+    if program == "unshare" and not _may_mount():
+        pytest.skip("mounting a small disk is not allowed here (it needs root)")
+    if program == "strace" and not _may_trace():
+        pytest.skip("tracing another process is not allowed here")
     # A process of its own: these fork, and this one may have loaded torch.
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.trust.{module}", "--json", *counts],
@@ -42,3 +44,21 @@ def test_short_form(module: str, counts: list[str], program: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1])["ok"]
+
+
+def _may_mount() -> bool:
+    mount = ["mount", "-t", "tmpfs", "none", "/mnt"]
+    asked = ["unshare", "-m", "--propagation", "private", *mount]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+def _may_trace() -> bool:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        asked = ["strace", "-qq", "-o", os.devnull, "-p", str(other.pid)]
+        try:
+            subprocess.run(asked, capture_output=True, check=False, timeout=2)
+        except subprocess.TimeoutExpired:
+            return True  # it was still looking on
+        finally:
+            other.kill()
+    return False
