@@ -15,7 +15,6 @@ from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, IndexLocked, IndexUnavailable
-from longleaf.retriever.follow import Follower
 
 Progress = Callable[[str, int, int], None]
 
@@ -94,9 +93,7 @@ def _do_it(settings: Settings, catalog: Catalog, generation: Generation) -> None
             "Another process than a server has the index open.", "Try again when it is done."
         ) from None
     try:
-        name = str(wire.index_folder(settings, generation))
-        flush_documents = settings.retriever.flush_documents
-        Follower(catalog, index, generation, name, flush_documents).catch_up()
+        wire.make_follower(settings, catalog, index, generation).catch_up()
         index.optimize()
     finally:
         index.close()

@@ -13,11 +13,9 @@ import structlog
 
 from longleaf.api import wire
 from longleaf.api.running import find_server
-from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, IndexLocked, LongleafError
 from longleaf.core.protocols import PassageIndex
-from longleaf.retriever.follow import Follower
 
 Progress = Callable[[int, int], None]
 NamedProgress = Callable[[str, int, int], None]
@@ -47,7 +45,7 @@ def follow_once(parts: wire.WriteSide, progress: Progress | None = None) -> str:
     except IndexLocked:
         return "Another process has the index open: it, or the next search, adds them."
     try:
-        follower = _follower(parts.settings, parts.catalog, index, live)
+        follower = wire.make_follower(parts.settings, parts.catalog, index, live)
         before = index.passage_count()
         applied = follower.catch_up(progress)
         if index.passage_count() - before >= OPTIMIZE_PASSAGES:
@@ -85,7 +83,7 @@ def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) ->
             wire.drop_index(catalog, taken)
         index = wire.open_index(settings, catalog, generation)
         try:
-            follower = _follower(settings, catalog, index, generation)
+            follower = wire.make_follower(settings, catalog, index, generation)
             documents = follower.catch_up(lambda done, total: progress("Index", done, total))
             _tidy(index)
             return Rebuilt(documents, index.passage_count(), generation.id)
@@ -93,10 +91,3 @@ def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) ->
             index.close()
     finally:
         parts.close()
-
-
-def _follower(
-    settings: Settings, catalog: Catalog, index: PassageIndex, generation: Generation
-) -> Follower:
-    name = str(wire.index_folder(settings, generation))
-    return Follower(catalog, index, generation, name, settings.retriever.flush_documents)

@@ -25,7 +25,6 @@ from longleaf.core.errors import ConfigError, Conflict, IndexLocked, NotFound
 from longleaf.core.types import Document, Passage
 from longleaf.indexer.build import Target
 from longleaf.indexer.prepare import embed_inputs
-from longleaf.retriever.follow import Follower
 
 NamedProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -240,9 +239,7 @@ def _make_index(
     except IndexLocked:
         return
     try:
-        name = str(wire.index_folder(settings, generation))
-        flush_documents = settings.retriever.flush_documents
-        follower = Follower(catalog, index, generation, name, flush_documents)
+        follower = wire.make_follower(settings, catalog, index, generation)
         follower.catch_up(lambda done, total: progress("Index", done, total))
         index.optimize()
     finally:

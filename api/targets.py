@@ -63,6 +63,12 @@ def adopt(settings: Settings, stored: Mapping[str, Any], *, all_of_it: bool = Fa
     return settings.model_copy(update=changed)
 
 
+def as_indexed(settings: Settings, catalog: Catalog) -> Settings:
+    """`settings`, where nobody has set any those that the documents were indexed with."""
+    live = catalog.generations.live()
+    return settings if live is None else adopt(settings, live.settings)
+
+
 def differences(settings: Settings, stored: Mapping[str, Any]) -> list[str]:
     """What is set otherwise than it was when the documents were indexed, in words."""
     now = vector_settings(settings)

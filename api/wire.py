@@ -173,8 +173,7 @@ def make_models(
     settings: Settings, catalog: Catalog, reasons: dict[str, str] | None = None
 ) -> Models:
     """What loads the models of any generation; unset settings are those of the live one."""
-    live = catalog.generations.live()
-    wanted = targets.adopt(settings, live.settings) if live is not None else settings
+    wanted = targets.as_indexed(settings, catalog)
     said = {} if reasons is None else reasons
     return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker)
 
@@ -239,9 +238,7 @@ def open_side(
         )
     else:
         index = open_index(settings, catalog, generation)
-        name = str(index_folder(settings, generation))
-        flush_documents = settings.retriever.flush_documents
-        follower = Follower(catalog, index, generation, name, flush_documents)
+        follower = make_follower(settings, catalog, index, generation)
     try:
         reranker = beside.engine.reranker if beside is not None else None
         if reranker is None or not reranker.reads_text:
@@ -338,6 +335,14 @@ def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> 
 
     folder = index_folder(settings, generation)
     return EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog)
+
+
+def make_follower(
+    settings: Settings, catalog: Catalog, index: PassageIndex, generation: Generation
+) -> Follower:
+    """What brings an index opened here up to date, under the name that its folder gives it."""
+    name = str(index_folder(settings, generation))
+    return Follower(catalog, index, generation, name, settings.retriever.flush_documents)
 
 
 def take_index(settings: Settings, generation: Generation) -> TakenFolder:

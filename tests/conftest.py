@@ -1,4 +1,4 @@
-"""What tests of several rooms share: the bundled model, loaded once, and where the data lies."""
+"""What tests of several rooms share: the bundled model, a catalog, and where the data lies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longleaf.core.catalog import Catalog
     from longleaf.core.protocols import Chunker
     from longleaf.indexer.embed import MiniLMEmbedder
 
@@ -44,3 +47,14 @@ def chunker(minilm: MiniLMEmbedder) -> Chunker:
 
     tokenizer = Tokenizer.from_file(str(minilm.tokenizer_file))
     return PassageChunker(tokenizer, minilm.tokenizer_id)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """An empty catalog with the collection "law"."""
+    from longleaf.core.catalog import Catalog
+
+    opened = Catalog(tmp_path / "data")
+    opened.create_collection("law")
+    yield opened
+    opened.close()

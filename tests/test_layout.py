@@ -20,7 +20,7 @@ OURS = [*MODULES, *(each for folder in ("tests", "benchmarks", "src/longleaf")
 
 MAX_LINES = 500
 OBVIOUS_LINES = 10
-OWED_LINES = {"tests/retriever/test_retrieve.py": 600}
+OWED_LINES: dict[str, int] = {}
 """Files that are too long today, and how long they may be until somebody splits them."""
 OWED_WORDS = {
     "indexer/parsers/pdf_text.py": {"Usage.of"},

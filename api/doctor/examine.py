@@ -190,7 +190,6 @@ class Examination:
 
     def _measured(self, catalog: Catalog, generation: Generation) -> Recall | None:
         from longleaf.api.doctor import recall
-        from longleaf.retriever.follow import Follower
 
         embedder, _ = self._models.get()
         queries = [
@@ -201,8 +200,7 @@ class Examination:
             return None
         index = wire.open_index(self._settings, catalog, generation)
         try:
-            name = str(wire.index_folder(self._settings, generation))
-            Follower(catalog, index, generation, name).catch_up()
+            wire.make_follower(self._settings, catalog, index, generation).catch_up()
             return recall.measure(index, embedder, catalog, generation, queries, self._progress)
         finally:
             index.close()

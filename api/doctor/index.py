@@ -116,9 +116,7 @@ class IndexExam:
 
         index = wire.open_index(self.settings, self.catalog, self.generation)
         assert isinstance(index, EdgeIndex)
-        name = str(wire.index_folder(self.settings, self.generation))
-        flush_documents = self.settings.retriever.flush_documents
-        return index, Follower(self.catalog, index, self.generation, name, flush_documents)
+        return index, wire.make_follower(self.settings, self.catalog, index, self.generation)
 
     def _compared(self) -> Iterator[Finding]:
         try:

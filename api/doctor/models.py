@@ -28,12 +28,6 @@ class Models:
     reasons: dict[str, str]
     _loaded: tuple[Embedder, Chunker] | None = None
 
-    def adopt(self, catalog: Catalog) -> None:
-        """What nobody has set is as the documents were indexed, as everywhere."""
-        live = catalog.generations.live()
-        if live is not None and self._loaded is None:
-            self.settings = targets.adopt(self.settings, live.settings)
-
     def get(self) -> tuple[Embedder, Chunker]:
         """Raises what `wire.open_models` raises."""
         if self._loaded is None:
@@ -48,7 +42,7 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
         return
     try:
         if catalog is not None:
-            models.adopt(catalog)
+            models.settings = targets.as_indexed(models.settings, catalog)
         embedder, chunker = models.get()
         live = catalog.live_generation() if catalog is not None else None
         if catalog is not None and live is not None:

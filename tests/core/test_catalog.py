@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +29,6 @@ from longleaf.core.types import Document, Outcome, Page, Passage, PassageVectors
 
 DIM, TOKEN_DIM = 8, 4
 EVERYONE = Scope.all()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def generation(catalog: Catalog) -> Generation:
-    return catalog.open_generation("chunker-1", "embedder-1", "tiny", DIM, TOKEN_DIM)
 
 
 def content(text: str, title: str = "Title", width: int = 10) -> ContentWrite:

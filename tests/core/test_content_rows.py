@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.core.test_catalog import EVERYONE, catalog, content, generation
+from tests.core.test_catalog import EVERYONE, content
 
 from longleaf.core.catalog import Catalog, ContentWrite, DocumentWrite, Generation
 from longleaf.core.catalog.writes import ContentGone
-
-__all__ = ["catalog", "generation"]
 
 
 def test_a_long_content_comes_in_slices_and_is_seen_when_it_is_whole(

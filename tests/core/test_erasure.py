@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,22 +26,7 @@ ROOT = Path(__file__).parents[2]
 SECRET = "zyxwvsecret"
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def generation(catalog: Catalog) -> Generation:
-    return catalog.open_generation("chunker-1", "embedder-1", "tiny", DIM, TOKEN_DIM)
-
-
-def secret_write(
-    catalog: Catalog, key: str = "secret", text: str = f"{SECRET} words"
-) -> DocumentWrite:
+def secret_write(catalog: Catalog, key: str = "secret") -> DocumentWrite:
     """A document whose words, key, metadata, file and vectors occur nowhere else."""
     text = f"{SECRET} words"
     made = content(text, title=SECRET, width=4)

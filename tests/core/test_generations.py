@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -17,14 +15,6 @@ from longleaf.core.catalog.generations import ANSWERING_SECONDS, Generations
 from longleaf.core.errors import GenerationMismatch
 
 SETTINGS = {"chunker": {"target_tokens": 60}}
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from tests.core.test_catalog import EVERYONE, catalog, generation, write  # noqa: F401
+from tests.core.test_catalog import EVERYONE, write
 
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.records import PutResult
@@ -18,17 +18,17 @@ WORDS = (
 )
 
 
-def put(catalog: Catalog, generation: Generation, key: str, data: bytes) -> PutResult:  # noqa: F811
+def put(catalog: Catalog, generation: Generation, key: str, data: bytes) -> PutResult:
     original = catalog.blobs.put(data)
     (result,) = catalog.commit(generation, [write(key, f"text {key}", original=original)])
     return result
 
 
-def raw(catalog: Catalog) -> bytes:  # noqa: F811
+def raw(catalog: Catalog) -> bytes:
     return b"".join(path.read_bytes() for path in Path(catalog.folder).glob("catalog.sqlite3*"))
 
 
-def test_pages_are_known_by_original_and_engine(catalog: Catalog) -> None:  # noqa: F811
+def test_pages_are_known_by_original_and_engine(catalog: Catalog) -> None:
     store: OcrStore = catalog
     store.put_ocr_page("a" * 64, "engine 1", 1, WORDS)
     store.put_ocr_page("a" * 64, "engine 1", 7, ())
@@ -57,8 +57,8 @@ def test_pages_are_durable_and_may_come_from_any_thread(tmp_path: Path) -> None:
 
 
 def test_pages_go_with_the_last_document_of_their_original(
-    catalog: Catalog,  # noqa: F811
-    generation: Generation,  # noqa: F811
+    catalog: Catalog,
+    generation: Generation,
 ) -> None:
     first = put(catalog, generation, "one", b"scan")
     second = put(catalog, generation, "two", b"scan")
@@ -74,8 +74,8 @@ def test_pages_go_with_the_last_document_of_their_original(
 
 
 def test_pages_of_no_document_go_when_nothing_is_under_way(
-    catalog: Catalog,  # noqa: F811
-    generation: Generation,  # noqa: F811
+    catalog: Catalog,
+    generation: Generation,
 ) -> None:
     kept = put(catalog, generation, "one", b"scan")
     original = catalog.document(kept.public_id, EVERYONE).original

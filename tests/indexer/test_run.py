@@ -42,14 +42,6 @@ class SizedEmbedder:
             yield PassageVectors(dense, np.full((3, 4), len(each.text) % 100, np.int8))
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
-
-
 def target(catalog: Catalog, chunker: Any, embedder: SizedEmbedder, live: bool = True) -> Target:
     enter = catalog.open_generation if live else catalog.generations.begin
     generation = enter(chunker.fingerprint, embedder.fingerprint, embedder.name, 2, 4, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,6 @@ from longleaf.retriever.index.edge import EdgeIndex
 
 DIM = 8
 LAW = IndexFilter(collections=("law",))
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

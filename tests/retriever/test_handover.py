@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,6 @@ from longleaf.retriever.index.process import IndexProcess
 
 STAGES = ["copying", "tidying", "opening", "following", "catching_up"]
 SECRET = "zyxwvsecret"
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

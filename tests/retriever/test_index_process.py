@@ -31,14 +31,6 @@ EVERYTHING = 100_000
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = Catalog(tmp_path / "data")
-    opened.create_collection("law")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def generation(catalog: Catalog) -> Generation:
     return catalog.open_generation("c", "e", "tiny", DIM, 0)
 
