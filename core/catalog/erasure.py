@@ -22,9 +22,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 from longleaf.core.catalog import jobs, pages, schema
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.hold import erasing
 from longleaf.core.catalog.segments import SegmentRef
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
-from longleaf.core.errors import TooLarge
+from longleaf.core.errors import Conflict, TooLarge
 
 _UNSCRUBBED = "unscrubbed_since"
 _RECORDS_AT_ONCE = 2000
@@ -111,16 +112,20 @@ class Erasure:
         """Whether SQLite's log may hold what was deleted; a crash may have left it so."""
 
     def settle(self) -> None:
-        """Finish what deletions began. Without any it costs two small reads."""
+        """Finish what deletions began. Without any it costs two small reads.
+
+        While a backup holds erasing off, files keep what was deleted until the next call.
+        """
         with self._database.reading() as connection:
             originals = connection.execute(select(schema.let_go.c.name).limit(1)).first()
             records = connection.execute(select(schema.erasures.c.id).limit(1)).first()
             deleted = unscrubbed_since(connection) is not None
-        if originals is not None:
-            self._unlink()
-        if records is not None:
-            while self._overwrite():
-                pass
+        if originals is not None or records is not None:
+            with erasing(self._segments.parent) as may:
+                if may and originals is not None:
+                    self._unlink()
+                while may and self._overwrite():
+                    pass
         if originals is not None or records is not None or (deleted and self._log_may_tell):
             # What was deleted should not stay readable in SQLite's log either.
             self._log_may_tell = not self._database.truncate_log()
@@ -134,8 +139,18 @@ class Erasure:
         """Leave no copy of anything deleted in the SQLite file, nor between token vectors.
 
         Writers wait meanwhile; returns for how many seconds. Raises TooLarge when the disk has no
-        room for a second copy of the file, or readers keep the log from being cut: try again later.
+        room for a second copy of the file, or readers keep the log from being cut; Conflict while
+        a backup holds erasing off: try again later.
         """
+        with erasing(self._segments.parent) as may:
+            if not may:
+                raise Conflict(
+                    "A backup is under way, and nothing is erased until it is done.",
+                    "Try again when it is done.",
+                )
+            return self._scrub()
+
+    def _scrub(self) -> float:
         self.settle()
         with self._database.reading() as connection:
             before = _unscrubbed(connection)
@@ -179,14 +194,17 @@ class Erasure:
             os.close(lock)
 
     def _offsets(self, name: str) -> Sequence[int]:
-        table = schema.vectors
+        """Where records are that something refers to, or that `settle` is to overwrite."""
+        table, noted = schema.vectors, schema.erasures
         query = (
             select(table.c.segment_offset)
             .join(schema.segments, schema.segments.c.id == table.c.segment_id)
             .where(schema.segments.c.name == name)
         )
         with self._database.reading() as connection:
-            return [row.segment_offset for row in connection.execute(query)]
+            used = connection.execute(query).scalars().all()
+            still = select(noted.c.segment_offset).where(noted.c.segment == name)
+            return [*used, *connection.execute(still).scalars()]
 
     def _unlink(self) -> None:
         """Under the write lock and asked anew: another process may have taken one up."""

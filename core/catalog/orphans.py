@@ -19,7 +19,9 @@ from sqlalchemy import Connection, delete, select
 
 from longleaf.core.catalog import content_rows, erasure, pages, schema
 from longleaf.core.catalog.catalog import Catalog
+from longleaf.core.catalog.hold import erasing
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
+from longleaf.core.errors import Conflict
 
 OLD_SECONDS = 3600.0
 
@@ -65,7 +67,20 @@ def find(catalog: CatalogReader, *, now: float | None = None) -> Orphans:
 
 
 def remove(catalog: Catalog, found: Orphans) -> Orphans:
-    """Take away those of `found` that still nothing refers to; returns what went."""
+    """Take away those of `found` that still nothing refers to; returns what went.
+
+    Raises Conflict while a backup takes what it has listed.
+    """
+    with erasing(catalog.folder) as may:
+        if not may:
+            raise Conflict(
+                "A backup is under way, and nothing is erased until it is done.",
+                "Try again when it is done.",
+            )
+        return _remove(catalog, found)
+
+
+def _remove(catalog: Catalog, found: Orphans) -> Orphans:
     freed = 0
     originals, segments = [], []
     with catalog._database.writing() as connection:

@@ -3,9 +3,10 @@
 SQLite copies its file page by page within one read transaction, so the copy is the catalog at one
 moment and nobody waits. The bulk beside it comes after: originals are never changed, and of the
 segments only the records that the copy refers to are taken, each checked on the way. What has been
-erased between the copy and its bulk is missing then, so another copy is made; each round has only
-the difference to do. What is erased is in no copy made after that: of segments, unnamed bytes
-become holes. It knows no manifest and no target folder's life (`api/backup.py`).
+erased between the copy and its bulk is missing then, so another copy is made while erasing waits
+(`hold`); of originals it has only the difference to do. What is erased is in no copy made after
+that: of segments, unnamed bytes become holes. It knows no manifest and no target folder's life
+(`api/backup.py`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from longleaf.core.catalog.hold import nothing_erased
 from longleaf.core.catalog.migrations import SEALED
 from longleaf.core.catalog.segments import read_record
 
 DATABASE = "catalog.sqlite3"
 ORIGINALS = "originals"
 SEGMENTS = "token-vectors"
-_EARLIER = "token-vectors.earlier"
 
 _PAGES_AT_ONCE = 2048  # 8 MiB: how long the source's cache is kept busy at a time
-_ROUNDS = 5
 _CHUNK_BYTES = 1024 * 1024
 
 Progress = Callable[[str, int, int], None]
@@ -59,16 +59,23 @@ def copy(
     (target / ORIGINALS).mkdir()
     (target / SEGMENTS).mkdir()
     done = Copied()
-    while True:
-        done.rounds += 1
-        done.problems = []
-        copy_database(home / DATABASE, target / DATABASE, progress)
-        with contextlib.closing(read_only(target / DATABASE)) as copied:
-            _copy_originals(copied, home, target, linked_from, done, progress)
-            _copy_segments(copied, home, target, done, progress)
-        # What is still missing after some rounds was not erased meanwhile: it is damaged.
-        if not done.problems or done.rounds == _ROUNDS:
-            return done
+    _copy_round(home, target, linked_from, done, progress)
+    if done.problems:
+        # What is still missing when nothing can be erased meanwhile is damaged.
+        with nothing_erased(home):
+            _copy_round(home, target, linked_from, done, progress)
+    return done
+
+
+def _copy_round(
+    home: Path, target: Path, linked_from: Path | None, done: Copied, progress: Progress
+) -> None:
+    done.rounds += 1
+    done.problems = []
+    copy_database(home / DATABASE, target / DATABASE, progress)
+    with contextlib.closing(read_only(target / DATABASE)) as copied:
+        _copy_originals(copied, home, target, linked_from, done, progress)
+        _copy_segments(copied, home, target, done, progress)
 
 
 def copy_database(source: Path, target: Path, progress: Progress = lambda *_: None) -> None:
@@ -185,38 +192,29 @@ def copy_file(source: Path, target: Path) -> str:
 def _copy_segments(
     copied: sqlite3.Connection, home: Path, target: Path, done: Copied, progress: Progress
 ) -> None:
-    """Copy the records that `copied` names; one erased since stands in the round before, if any."""
-    earlier = target / _EARLIER
-    (target / SEGMENTS).rename(earlier)
+    """Copy the records that `copied` names, each to where it was in its segment."""
+    shutil.rmtree(target / SEGMENTS)
     (target / SEGMENTS).mkdir()
     done.segments.clear()
-    total = copied.execute("SELECT COUNT(*) FROM vectors WHERE segment_id IS NOT NULL").fetchone()[
-        0
-    ]
+    counted = copied.execute("SELECT COUNT(*) FROM vectors WHERE segment_id IS NOT NULL")
+    total = counted.fetchone()[0]
     with contextlib.ExitStack() as files:
-        name, writing = "", None
-        sources: list[int] = []
+        name, source, writing = "", None, None
         for number, (segment, offset) in enumerate(referenced_records(copied)):
             if number % 1000 == 0:
                 progress("Token vectors", number, total)
             if segment != name:
                 files.close()
-                name = segment
-                sources = []
-                for folder in (home / SEGMENTS, earlier):
-                    with contextlib.suppress(FileNotFoundError):
-                        opened = files.enter_context((folder / name).open("rb"))
-                        sources.append(opened.fileno())
+                name, source = segment, None
+                with contextlib.suppress(FileNotFoundError):
+                    source = files.enter_context((home / SEGMENTS / name).open("rb"))
                 writing = files.enter_context((target / SEGMENTS / name).open("wb"))
-            found = (read_record(source, offset) for source in sources)
-            record = next((each for each in found if each is not None), None)
+            record = None if source is None else read_record(source.fileno(), offset)
             if record is None:
                 done.problems.append(f"token vectors in {segment} at {offset} are damaged")
                 continue
             assert writing is not None
             writing.seek(offset)
             writing.write(record)
-            done.segments[name] = offset + len(record)
-    shutil.rmtree(earlier)
     for file in sorted((target / SEGMENTS).iterdir()):
         done.segments[file.name] = file.stat().st_size

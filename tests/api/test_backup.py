@@ -193,12 +193,21 @@ def test_what_is_erased_meanwhile_makes_another_round(
             catalog.close()
             return
 
+    catalog = Catalog(home)
+    put(catalog, open_generation(catalog), "k3", "words of its own that are erased meanwhile")
+    [head] = [each for each in catalog.documents(EVERYONE) if each.key == "k3"]
+    original = catalog.blobs.folder / (head.original or "")[:2] / (head.original or "")[2:]
+    catalog.close()
     monkeypatch.setattr(snapshot, "copy_database", copy_then_erase)
     done = back_up(home, tmp_path / "backup")
-    # The second copy still names k3, whose original and token vectors the first round has taken.
+    # The second copy still names k3, which is deleted while erasing waits for the backup's end.
     assert (done.rounds, done.manifest.problems, done.manifest.documents) == (2, [], 2)
     restore(tmp_path / "backup", tmp_path / "new")
     assert set(content(tmp_path / "new")) == {"k0", "k3"}
+    assert original.exists()
+    Catalog(home).close()
+    assert not original.exists()
+    assert set(content(home)) == {"k0"}
 
 
 def test_damage_at_the_source_is_told_and_the_rest_is_saved(home: Path, tmp_path: Path) -> None:

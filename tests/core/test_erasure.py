@@ -16,11 +16,19 @@ import pytest
 from sqlalchemy import select
 from tests.core.test_catalog import DIM, EVERYONE, TOKEN_DIM, content, source, write
 
-from longleaf.core.catalog import Catalog, ContentWrite, DocumentWrite, Generation, schema
-from longleaf.core.catalog.segments import SegmentReader, SegmentRef, SegmentWriter
+from longleaf.core.catalog import (
+    Catalog,
+    ContentWrite,
+    DocumentWrite,
+    Generation,
+    hold,
+    orphans,
+    schema,
+)
+from longleaf.core.catalog.segments import SegmentReader, SegmentRef, SegmentWriter, read_record
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
 from longleaf.core.catalog.writes import ContentGone
-from longleaf.core.errors import CatalogBroken, TooLarge
+from longleaf.core.errors import CatalogBroken, Conflict, TooLarge
 
 ROOT = Path(__file__).parents[2]
 SECRET = "zyxwvsecret"
@@ -331,6 +339,42 @@ def test_a_scrub_says_what_keeps_it_from_being_done(
         catalog.erasure.scrub()
     monkeypatch.undo()
     catalog.erasure.scrub()
+
+
+def test_a_backup_holds_erasing_off_and_nothing_is_forgotten(
+    catalog: Catalog, generation: Generation
+) -> None:
+    first, _ = catalog.commit(generation, [write("a", "words"), write("b", "more words")])
+    folder = catalog.folder / "token-vectors"
+    before = _records(catalog, folder)
+    with hold.nothing_erased(catalog.folder):
+        catalog.delete_document(first.public_id, EVERYONE)
+        with pytest.raises(Conflict, match="A backup is under way"):
+            catalog.erasure.scrub()
+        with pytest.raises(Conflict, match="A backup is under way"):
+            orphans.remove(catalog, orphans.find(catalog))
+        # Neither does a writer that takes the segment up, though no row names the records now.
+        catalog._segment_writer.close()
+        catalog.commit(generation, [write("c", "other words")])
+        assert before <= _records(catalog, folder)
+    with hold.erasing(catalog.folder) as may, hold.erasing(catalog.folder) as another:
+        assert may and another
+    catalog.erasure.settle()
+    gone = before - _records(catalog, folder)
+    assert gone and gone < before
+    catalog.erasure.scrub()
+
+
+def _records(catalog: Catalog, folder: Path) -> set[tuple[str, int]]:
+    """(segment, offset) of whole records at every place where one may begin."""
+    found = set()
+    for path in folder.glob("*.seg"):
+        with path.open("rb") as file:
+            data = path.read_bytes()
+            for match in re.finditer(rb"LLT[2V]", data):
+                if read_record(file.fileno(), match.start()) is not None:
+                    found.add((path.name, match.start()))
+    return found
 
 
 # --- records in a segment ----------------------------------------------------------------------
