@@ -15,7 +15,7 @@ import structlog
 
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings
-from longleaf.core.errors import ConfigError, ModelUnavailable
+from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable
 from longleaf.core.protocols import QueuedReranker, Reranker
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from longleaf.core.types import Int8Array
     from longleaf.reranker.qwen3.check import Verdict
+    from longleaf.reranker.qwen3.stored import PassageTokenizer
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ def open_reranker(
     if kind == "late":
         return _open_late(settings, catalog, generation)
     if kind == "qwen3":
-        reranker, reason = _open_qwen3(settings)
+        reranker, reason = _open_qwen3(settings, catalog)
         reasons["reranker"] = f"{reason}; set by reranker.kind"
         return reranker
     if not settings.model:
@@ -98,7 +99,7 @@ def _open_best(
         instead = why_not_here(settings.model or QWEN3_MODEL)
         if not instead:
             try:
-                reranker, reason = _open_qwen3(settings)
+                reranker, reason = _open_qwen3(settings, catalog)
             except (ModelUnavailable, ConfigError) as error:
                 instead = str(error)
                 _log.warning("reranker.fallback", reason=instead)
@@ -124,7 +125,40 @@ def _open_late(settings: RerankerSettings, catalog: Catalog, generation: Generat
     return LateInteraction(reader, first_stage_weight=settings.first_stage_weight)
 
 
-def _open_qwen3(settings: RerankerSettings) -> tuple[Reranker, str]:
+def open_passage_tokenizer(settings: RerankerSettings, catalog: Catalog) -> PassageTokenizer | None:
+    """What stores token ids for a second stage that reads text in its own; None where none does.
+
+    Raises ModelUnavailable when the model that was asked for by name is not here.
+    """
+    from longleaf.reranker.hub import model_folder
+    from longleaf.reranker.qwen3.load import SETTING, open_template, sees_gpu, why_not_here
+
+    model = settings.model or QWEN3_MODEL
+    chosen = settings.kind == "qwen3" or (
+        # In this order: torch is not loaded where there is no model to ask it for.
+        settings.kind == "auto" and not why_not_here(model) and sees_gpu()
+    )
+    if not chosen:
+        return None
+    from longleaf.reranker.qwen3.stored import PassageTokenizer
+
+    return PassageTokenizer(open_template(model_folder(model, SETTING)), catalog)
+
+
+def store_reader_ids(settings: RerankerSettings, catalog: Catalog) -> int:
+    """Give passages their token ids where the second stage wants them; returns of how many.
+
+    That they cannot be had is logged and no error: a query makes those that it lacks.
+    """
+    try:
+        tokenizer = open_passage_tokenizer(settings, catalog)
+        return 0 if tokenizer is None else tokenizer.fill()
+    except LongleafError as error:
+        _log.warning("reader_ids.not_stored", reason=str(error))
+        return 0
+
+
+def _open_qwen3(settings: RerankerSettings, catalog: Catalog) -> tuple[Reranker, str]:
     from longleaf.reranker.qwen3.load import Qwen3Options, open_qwen3
 
     options = Qwen3Options(
@@ -137,6 +171,7 @@ def _open_qwen3(settings: RerankerSettings) -> tuple[Reranker, str]:
     )
     loaded = open_qwen3(
         options,
+        stored=catalog,
         first_stage_weight=settings.first_stage_weight or 0.0,
         instruction=settings.instruction or None,
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from longleaf.api import targets, wire
+from longleaf.api import reading, targets, wire
 from longleaf.core.catalog import Catalog, ContentWrite, Generation
 from longleaf.core.config import LoadedSettings, Settings, setting_value
 from longleaf.core.errors import ConfigError, Conflict, IndexLocked, NotFound
@@ -92,7 +92,7 @@ def reindex(
                         embedder.name,
                         embedder.dim,
                         embedder.token_dim,
-                        targets.vector_settings(models.settings),
+                        models.stored_form(),
                     ),
                     True,
                 )
@@ -100,6 +100,7 @@ def reindex(
                 # Whoever writes meanwhile may not have heard of it yet, so it asks until all is in.
                 while not catalog.generations.make_live(generation):
                     embedded += fill(catalog, target, settings.indexer.commit_passages, progress)
+                    reading.store_reader_ids(settings.reranker, catalog)
             switched = _finish(models.settings, catalog, generation, wait, progress)
             return Reindexed(generation.id, changed, embedded, switched)
         finally:

@@ -82,13 +82,24 @@ def differences(settings: Settings, stored: Mapping[str, Any]) -> list[str]:
 
 Loader = Callable[[Settings], tuple[Embedder, Chunker]]
 MakeChunker = Callable[[Settings, Embedder], Chunker]
+StatedFiles = Callable[[Settings], str | None]
+
+_FILES = "model_files"
+"""Stored beside the settings: what `StatedFiles` said when the vectors were made."""
 
 
 class Models:
     """Embedders and chunkers by the settings they were loaded from. Thread-safe."""
 
-    def __init__(self, settings: Settings, load: Loader, make_chunker: MakeChunker) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        load: Loader,
+        make_chunker: MakeChunker,
+        stated_files: StatedFiles = lambda _: None,
+    ) -> None:
         self.settings = settings
+        self.stated_files = stated_files
         self._load = load
         self._make_chunker = make_chunker
         self._embedders: dict[str, Embedder] = {}
@@ -104,6 +115,11 @@ class Models:
             embedder, chunker = self._load(settings)
             self._embedders[key] = embedder
             return embedder, chunker
+
+    def stored_form(self) -> dict[str, Any]:
+        """What is kept with a generation that the configured models make."""
+        files = self.stated_files(self.settings)
+        return {**vector_settings(self.settings), **({} if files is None else {_FILES: files})}
 
     def of(self, opened: OpenGeneration) -> Target:
         """A generation's models. Raises GenerationMismatch when they are not those any more."""
@@ -158,8 +174,7 @@ def enter(catalog: Catalog, models: Models) -> Target:
     """
     settings = models.settings
     opened = catalog.generations.opened()
-    if opened and all(_cut_otherwise(settings, each.settings) for each in opened):
-        raise _mismatch(differences(settings, opened[0].settings))  # without loading a model
+    _refuse_without_loading(models, opened)
     embedder, chunker = models.load(settings)
     if not opened or opened[0].state != LIVE:
         generation = catalog.open_generation(
@@ -168,13 +183,14 @@ def enter(catalog: Catalog, models: Models) -> Target:
             embedder.name,
             embedder.dim,
             embedder.token_dim,
-            vector_settings(settings),
+            models.stored_form(),
         )
         return Target(generation, chunker, embedder)
     live = opened[0]
     if made_by(live.generation, embedder, chunker):
-        if not live.settings:  # of a Longleaf that did not keep them
-            catalog.generations.keep_settings(live.generation, vector_settings(settings))
+        if _FILES not in live.settings and (stated := models.stored_form()) != live.settings:
+            # of a Longleaf that did not keep all of it
+            catalog.generations.keep_settings(live.generation, {**stated, **live.settings})
         return Target(live.generation, chunker, embedder)
     if any(made_by(each.generation, embedder, chunker) for each in opened[1:]):
         return models.of(live)
@@ -185,6 +201,24 @@ def enter(catalog: Catalog, models: Models) -> Target:
             + _changed(live.generation, embedder, chunker)
         ]
     )
+
+
+def _refuse_without_loading(models: Models, opened: Sequence[OpenGeneration]) -> None:
+    """Raise where settings and files alone tell: a model takes seconds to load."""
+    settings = models.settings
+    if not opened:
+        return
+    if all(_cut_otherwise(settings, each.settings) for each in opened):
+        raise _mismatch(differences(settings, opened[0].settings))
+    files = models.stated_files(settings)
+    if files is not None and all(each.settings.get(_FILES, files) != files for each in opened):
+        raise _mismatch(
+            differences(settings, opened[0].settings)
+            or [
+                f"the files of embedder.model {settings.embedder.model} (weights, tokenizer, "
+                "configuration or prompts) have changed since"
+            ]
+        )
 
 
 def _cut_otherwise(settings: Settings, stored: Mapping[str, Any]) -> bool:

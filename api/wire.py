@@ -175,7 +175,13 @@ def make_models(
     """What loads the models of any generation; unset settings are those of the live one."""
     wanted = targets.as_indexed(settings, catalog)
     said = {} if reasons is None else reasons
-    return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker)
+    return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker, _stated_files)
+
+
+def _stated_files(settings: Settings) -> str | None:
+    from longleaf.indexer.models import stated_files
+
+    return stated_files(settings.embedder.model)
 
 
 def open_targets(settings: Settings, catalog: Catalog) -> tuple[Target, ...]:

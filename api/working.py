@@ -16,15 +16,20 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 import structlog
 
-from longleaf.api import wire
+from longleaf.api import reading, wire
 from longleaf.core.catalog.generations import process_name
 from longleaf.core.catalog.jobs import JobState
-from longleaf.core.config import Settings
+from longleaf.core.config import RerankerSettings, Settings
 from longleaf.core.errors import LongleafError
 from longleaf.indexer.work import do_job
+
+if TYPE_CHECKING:
+    from longleaf.core.catalog import Catalog
+    from longleaf.reranker.qwen3.stored import PassageTokenizer
 
 _log = structlog.get_logger(__name__)
 
@@ -53,6 +58,7 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
         catalog = wire.open_catalog(settings)
         opened.callback(catalog.close)
         parts: wire.WriteSide | None = None
+        reader_ids = _ReaderIds(settings.reranker, catalog)
         while not stopping.is_set():
             try:
                 job = catalog.jobs.claim(owner)
@@ -61,6 +67,7 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
                 stopping.wait(5.0)
                 continue
             if job is None:
+                reader_ids.catch_up(stopping)
                 if until_idle:
                     break
                 stopping.wait(POLL_SECONDS)
@@ -82,6 +89,31 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
             _log.info("job.ended", job=job.public_id, state=str(state))
             done += 1
     return done
+
+
+class _ReaderIds:
+    """Token ids for the second stage, made when there is no job; nothing waits for them."""
+
+    def __init__(self, settings: RerankerSettings, catalog: Catalog) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._tokenizer: PassageTokenizer | None = None
+        self._is_open = False
+        self._again_at = 0.0
+
+    def catch_up(self, stopping: threading.Event) -> None:
+        """Without any to make it costs one look."""
+        if time.monotonic() < self._again_at:
+            return
+        try:
+            if not self._is_open:
+                self._tokenizer = reading.open_passage_tokenizer(self._settings, self._catalog)
+                self._is_open = True
+            if self._tokenizer is not None and (made := self._tokenizer.fill(stopping.is_set)):
+                _log.info("reader_ids.stored", passages=made)
+        except LongleafError as error:
+            _log.warning("reader_ids.not_stored", reason=str(error))
+            self._again_at = time.monotonic() + _STEADY_SECONDS
 
 
 class WorkerProcess:

@@ -42,6 +42,8 @@ _DECIDING_FILES = (
     "vocab.txt",
 )
 
+_PROMPT_NAMES = ("document", "passage", "corpus", "query")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -122,6 +124,36 @@ def quiet_loading() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+
+
+def stated_files(name_or_path: str) -> str | None:
+    """Names what a model's vectors depend on in its files, told without loading it.
+
+    Two names that differ make vectors that differ: weights, tokenizer, configuration, prompts. None
+    for a hub id, which may have to be downloaded first. Raises as `resolve_model`.
+    """
+    if name_or_path != BUNDLED and not Path(name_or_path).expanduser().is_dir():
+        return None
+    if name_or_path == BUNDLED:
+        tokenizer = bundled_minilm() / "tokenizer.json"  # the weights' hash is checked there
+        return hashlib.sha256(f"{MINILM_SHA256} {file_sha256(tokenizer)}".encode()).hexdigest()
+    folder = resolve_model(name_or_path)
+    return hashlib.sha256(f"{folder.sha256} {_stated_prompts(folder.path)}".encode()).hexdigest()
+
+
+def _stated_prompts(folder: Path) -> str:
+    """The prompts that an embedder may take, from the file that sentence-transformers reads."""
+    try:
+        told = json.loads((folder / "config_sentence_transformers.json").read_text("utf-8"))
+        prompts, default = told.get("prompts") or {}, told.get("default_prompt_name")
+        chosen = {name: prompts.get(name) or "" for name in (*_PROMPT_NAMES, default)}
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelUnavailable(
+            f"config_sentence_transformers.json in {folder} cannot be read: {error}.", _FOLDER_HINT
+        ) from error
+    return json.dumps({name: text for name, text in chosen.items() if text}, sort_keys=True)
 
 
 def file_sha256(path: Path) -> str:

@@ -71,7 +71,7 @@ def index(
     With --json, one line for each file once it is durable, then a summary.
     """
     quiet_logs()
-    from longleaf.api import jobs, wire, working
+    from longleaf.api import jobs, reading, wire, working
     from longleaf.core.catalog.jobs import JobState
     from longleaf.core.config import load_settings
     from longleaf.core.errors import LongleafError
@@ -136,6 +136,7 @@ def index(
                     progress.update(task, description=f"Indexing ({passages:,} passages)")
 
                 go(lambda _result: progress.advance(task), passed)
+        reading.store_reader_ids(settings.reranker, parts.catalog)
         counts = Counter(result.outcome for result in results)
         followed = follow(parts, as_json)
         if as_json:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -23,6 +23,7 @@ from longleaf.core.catalog import (
     feed,
     generations,
     pages,
+    reader_ids,
     reads,
     schema,
     writes,
@@ -41,6 +42,10 @@ from longleaf.core.catalog.records import (
 from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
 from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
 from longleaf.core.types import OcrWord, Scope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -63,6 +68,11 @@ class Catalog(CatalogReader):
         """Finish the segment under way and let go of the database."""
         self._segment_writer.close()
         super().close()
+
+    def put_reader_ids(self, tokenizer: str, made: Mapping[int, NDArray[np.uint32]]) -> int:
+        """Store passages' token ids; returns of how many, some may have been deleted meanwhile."""
+        with self._database.writing() as connection:
+            return reader_ids.put(connection, tokenizer, made)
 
     # --- collections ---------------------------------------------------------------------------
 

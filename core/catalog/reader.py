@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, func, select
 
-from longleaf.core.catalog import content_rows, feed, generations, pages, reads, schema, versions
+from longleaf.core.catalog import (
+    content_rows,
+    feed,
+    generations,
+    pages,
+    reader_ids,
+    reads,
+    schema,
+    versions,
+)
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.records import (
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from longleaf.core.catalog.reader_ids import TitledText
     from longleaf.core.layout import Layout
     from longleaf.core.protocols import IndexEntry
     from longleaf.core.similarity import Signature
@@ -186,6 +196,20 @@ class CatalogReader:
         """content_id -> signature, of those that have been signed (for heads already checked)."""
         with self._database.reading() as connection:
             return versions.read_signatures(connection, content_ids)
+
+    def reader_ids(
+        self, tokenizer: str, passage_ids: Sequence[int]
+    ) -> dict[int, NDArray[np.uint32]]:
+        """passage id -> (n,) token ids of its text, where this tokenizer's are stored."""
+        with self._database.reading() as connection:
+            return reader_ids.stored(connection, tokenizer, passage_ids)
+
+    def lacking_reader_ids(
+        self, tokenizer: str, after_id: int, limit: int
+    ) -> tuple[TitledText, ...]:
+        """Passages behind `after_id`, by id, whose text this tokenizer's ids are not stored of."""
+        with self._database.reading() as connection:
+            return reader_ids.lacking(connection, tokenizer, after_id, limit)
 
     def ocr_pages(self, original: str, engine: str) -> dict[int, tuple[OcrWord, ...]]:
         """See `core.protocols.OcrStore`."""

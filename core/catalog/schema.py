@@ -173,6 +173,16 @@ passages = Table(
     sqlite_autoincrement=True,
 )
 
+# A passage's text in the tokens of a reranker that reads text; made from it anew at any time.
+reader_ids = Table(
+    "reader_ids",
+    metadata,
+    Column("passage_id", _Id, ForeignKey("passages.id", ondelete="CASCADE"), primary_key=True),
+    Column("tokenizer", String, nullable=False),  # names tokenizer and form
+    Column("ids", LargeBinary, nullable=False),  # (n,) uint32, little-endian
+    Column("checksum", _Id, nullable=False),
+)
+
 # One row for each content and chunker, so that a long document's size needs no scan.
 chunkings = Table(
     "chunkings",

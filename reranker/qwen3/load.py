@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from longleaf.reranker.qwen3.engine import Engine
     from longleaf.reranker.qwen3.graphs import Buckets
     from longleaf.reranker.qwen3.reader import Qwen3Reranker, StoredIds, TextScorer
+    from longleaf.reranker.qwen3.template import Template
 
 _log = structlog.get_logger(__name__)
 
@@ -72,7 +73,6 @@ def open_qwen3(
 ) -> Loaded:
     """Raises ModelUnavailable (weights, device, or a check that fails) and ConfigError."""
     import torch
-    from tokenizers import Tokenizer
 
     from longleaf.reranker.qwen3.attention import choose_attention
     from longleaf.reranker.qwen3.check import require_sense
@@ -82,20 +82,12 @@ def open_qwen3(
     from longleaf.reranker.qwen3.kernels import choose_operations
     from longleaf.reranker.qwen3.model import Qwen3Scorer
     from longleaf.reranker.qwen3.reader import Qwen3Reranker, TextScorer
-    from longleaf.reranker.qwen3.template import Template
     from longleaf.reranker.qwen3.weights import load_weights
 
     _check_length(options.max_pair_tokens)
     device = _device(options)
     folder = model_folder(options.model, SETTING)
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises nothing finer
-        raise ModelUnavailable(
-            f"{folder} has no tokenizer.json that can be read: {error}.",
-            f"Set {SETTING} to a whole Qwen3-Reranker folder.",
-        ) from error
-    template = Template(tokenizer, options.max_pair_tokens)
+    template = open_template(folder, options.max_pair_tokens)
     dtype = _dtype(options.dtype, device)
     weights = load_weights(
         folder, template.yes_id, template.no_id, dtype=getattr(torch, dtype), device=device
@@ -106,9 +98,9 @@ def open_qwen3(
             f"{options.max_pair_tokens:,}.",
             f"Set it to {weights.shape.max_positions:,} or less.",
         )
-    if tokenizer.get_vocab_size() > weights.shape.vocabulary:
+    if template.vocabulary > weights.shape.vocabulary:
         raise ModelUnavailable(
-            f"{folder} has a tokenizer of {tokenizer.get_vocab_size():,} tokens and weights for "
+            f"{folder} has a tokenizer of {template.vocabulary:,} tokens and weights for "
             f"{weights.shape.vocabulary:,}: they do not belong together.",
             f"Set {SETTING} to a whole Qwen3-Reranker folder.",
         )
@@ -154,6 +146,22 @@ def open_qwen3(
         f"row-wise steps: {operations.name}; {model.reason}"
     )
     return Loaded(reranker, scorer, engine, reason)
+
+
+def open_template(folder: Path, max_pair_tokens: int = NATIVE_TOKENS) -> Template:
+    """The form of the model in `folder`, without its weights. Raises ModelUnavailable."""
+    from tokenizers import Tokenizer
+
+    from longleaf.reranker.qwen3.template import Template
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises nothing finer
+        raise ModelUnavailable(
+            f"{folder} has no tokenizer.json that can be read: {error}.",
+            f"Set {SETTING} to a whole Qwen3-Reranker folder.",
+        ) from error
+    return Template(tokenizer, max_pair_tokens)
 
 
 def _limits(options: Qwen3Options, device: str, buckets: Buckets) -> Limits:

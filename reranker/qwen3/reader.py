@@ -40,10 +40,10 @@ _WHY = {
 
 
 class StoredIds(Protocol):
-    """Passages' token ids by passage id, as `Template.encode_documents` makes them of their text
-    with a title in front; what is not stored is left out."""
+    """Passages' token ids by passage id, as `stored.PassageTokenizer` makes them; what a template
+    of this fingerprint has not made is left out."""
 
-    def reader_ids(self, passage_ids: Sequence[int]) -> dict[int, TokenIds]: ...
+    def reader_ids(self, tokenizer: str, passage_ids: Sequence[int]) -> dict[int, TokenIds]: ...
 
 
 def probability(logit: float) -> float:
@@ -230,17 +230,15 @@ class Qwen3Reranker:
     def _ids(self, flat: Sequence[tuple[ReadingInput, PassageText]]) -> list[TokenIds]:
         """Ids of title and text of every passage, stored ones taken, the others made."""
         template = self._scorer.template
-        known = self._stored.reader_ids([p.passage_id for _, p in flat]) if self._stored else {}
+        known: dict[int, TokenIds] = {}
+        if self._stored is not None:
+            asked = [passage.passage_id for _, passage in flat]
+            known = self._stored.reader_ids(template.fingerprint, asked)
         parts = [document_parts(item.title, passage.text) for item, passage in flat]
         heads = {head: np.zeros(0, np.uint32) for head, _ in parts}
         made = template.encode_documents(list(heads))
         heads.update(zip(heads, made, strict=True))
-        # Stored ids are those of a text behind a title's line; without a title it begins otherwise.
-        missing = [
-            place
-            for place, (_, passage) in enumerate(flat)
-            if passage.passage_id not in known or not parts[place][0]
-        ]
+        missing = [n for n, (_, passage) in enumerate(flat) if passage.passage_id not in known]
         bodies = dict(
             zip(
                 missing,

@@ -13,6 +13,7 @@ tokenizer begins a new word, before the space that leads a document, or behind a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ HEAD = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 TAIL = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 YES, NO = "yes", "no"
 
+DOCUMENT_FORM = "1"
+"""Changes with `document_parts`."""
 MIN_DOCUMENT_TOKENS = 64
 """Room that a query must leave for a document; one that does not is refused, not cut."""
 
@@ -85,8 +88,13 @@ class Template:
         self._form = kind.from_str(json.dumps(described))
         # For what users write there are no control tokens at all: the tokenizer's own switch would
         # still read "</think>", which is an added token but not a "special" one.
-        self._letters = kind.from_str(json.dumps(described | {"added_tokens": []}))
+        plain = json.dumps(described | {"added_tokens": []}, sort_keys=True)
+        self._letters = kind.from_str(plain)
+        named = hashlib.sha256(f"{DOCUMENT_FORM} {plain}".encode())
+        self.fingerprint = named.hexdigest()[:16]
+        """Names what a document's ids depend on: stored ones are used under the same name only."""
         self.max_pair_tokens = max_pair_tokens
+        self.vocabulary = int(tokenizer.get_vocab_size())
         for control in ("<|im_start|>", "<|im_end|>"):
             if self._form.token_to_id(control) is None:
                 raise ModelUnavailable(

@@ -20,7 +20,7 @@ from tests.api.test_reindexing import (
 from longleaf.api import reindexing, targets, wire
 from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings, load_settings
-from longleaf.core.errors import ConfigError, GenerationMismatch
+from longleaf.core.errors import ConfigError, GenerationMismatch, ModelUnavailable
 from longleaf.indexer import chunk, embed, models, projection, sequence
 
 if TYPE_CHECKING:
@@ -152,12 +152,21 @@ def test_another_model_is_refused_and_a_reindex_makes_it_so(
     assert search(settings_of(home), "rent"), "the model's name is stored with the generation"
 
 
-@pytest.mark.parametrize("change", ["weights", "pooling", "prompts", "normalisation"])
+@pytest.mark.parametrize("loading", ["before loading", "after loading"])
+@pytest.mark.parametrize("change", ["weights", "pooling", "prompts", "normalisation", "tokenizer"])
 def test_a_models_files_that_changed_under_their_name_are_refused(
-    home: Path, tiny_model: Path, change: str
+    home: Path, tiny_model: Path, change: str, loading: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(home, embedder__model=str(tiny_model))
     reindexing.reindex(settings)
+    if loading == "before loading":
+
+        def no_model(*_: Any) -> None:
+            raise AssertionError("a model was loaded to say so")
+
+        monkeypatch.setattr(wire, "open_models", no_model)
+    else:  # as for a hub id, and for what an older Longleaf has stored
+        monkeypatch.setattr(wire, "_stated_files", lambda _: None)
     if change == "weights":
         from safetensors.numpy import load_file, save_file
 
@@ -173,6 +182,9 @@ def test_a_models_files_that_changed_under_their_name_are_refused(
         file = tiny_model / "config_sentence_transformers.json"
         told = json.loads(file.read_text())
         file.write_text(json.dumps({**told, "prompts": {"query": "ask: ", "document": "say: "}}))
+    elif change == "tokenizer":
+        file = tiny_model / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 77}))
     else:
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Normalize
@@ -182,6 +194,34 @@ def test_a_models_files_that_changed_under_their_name_are_refused(
         SentenceTransformer(modules=[*plain, Normalize()], device="cpu").save(str(tiny_model))
     models._file_sha256.cache_clear()
     assert "files" in _refused(home, settings)
+
+
+def test_what_stays_the_same_in_a_models_folder_is_not_refused(
+    home: Path, catalog: Catalog, tiny_model: Path
+) -> None:
+    settings = settings_of(home, embedder__model=str(tiny_model))
+    reindexing.reindex(settings)
+    file = tiny_model / "config_sentence_transformers.json"
+    told = json.loads(file.read_text())
+    told["__version__"] = {"sentence_transformers": "99"}
+    told["prompts"] = {**told["prompts"], "clustering": "group: "}
+    file.write_text(json.dumps(told))
+    (tiny_model / "README.md").write_text("another one")
+    wire.open_write_side(settings).close()
+    file.write_text("[")
+    with pytest.raises(ModelUnavailable, match="cannot be read"):
+        wire.open_write_side(settings)
+
+
+def test_a_folder_of_an_older_longleaf_learns_its_models_files(
+    home: Path, catalog: Catalog
+) -> None:
+    [opened] = catalog.generations.opened()
+    stated = opened.settings["model_files"]
+    older = {name: value for name, value in opened.settings.items() if name != "model_files"}
+    catalog.generations.keep_settings(opened.generation, older)
+    wire.open_write_side(settings_of(home)).close()
+    assert catalog.generations.opened()[0].settings == {**older, "model_files": stated}
 
 
 def test_while_a_generation_is_built_either_settings_will_do(home: Path, catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,22 @@ from tests.reranker.qwen3.models import train
 from tests.reranker.tiny import one_torch_thread
 
 from longleaf.api.app import create_app
-from longleaf.api.reading import QWEN3_MODEL, open_reranker
-from longleaf.api.wire import Runtime, open_runtime
+from longleaf.api.jobs import ask_for_upload
+from longleaf.api.reading import (
+    QWEN3_MODEL,
+    open_passage_tokenizer,
+    open_reranker,
+    store_reader_ids,
+)
+from longleaf.api.wire import Runtime, open_runtime, open_write_side
+from longleaf.api.working import work
 from longleaf.core.config import RerankerSettings, load_settings
 from longleaf.core.errors import ModelUnavailable, Overloaded
+from longleaf.core.types import Scope
 from longleaf.indexer.prepare import Labels
+from longleaf.indexer.work import UploadSpec
 from longleaf.reranker.qwen3 import load as loading
-from longleaf.reranker.qwen3.load import Qwen3Options
+from longleaf.reranker.qwen3.load import Qwen3Options, open_template
 from longleaf.reranker.qwen3.reader import probability
 
 
@@ -139,6 +149,69 @@ def test_the_queue_is_counted_for_prometheus(asking: Client) -> None:
     assert {"queue_seconds_total", "out_of_memory_total", "utilisation"} <= after.keys()
 
 
+def test_stored_token_ids_are_read_instead_of_the_text(
+    asking: Client, reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = engine_template(reading)
+    real, tokenized = template.encode_documents, []
+
+    def counted(texts: Any) -> Any:
+        tokenized.extend(text for text in texts if text)
+        return real(texts)
+
+    monkeypatch.setattr(template, "encode_documents", counted)
+
+    def scores() -> dict[str, float]:
+        tokenized.clear()
+        hits = asking.search("who pays the rent?")["hits"]
+        return {hit["key"]: hit["reading"]["score"] for hit in hits}
+
+    before = scores()
+    titles = [text for text in tokenized if text.endswith("\n")]
+    assert len(tokenized) > len(titles) > 0
+    stored = store_reader_ids(reading.settings.reranker, reading.catalog)
+    assert stored == reading.catalog.count(Scope.all()).passages
+    assert scores() == pytest.approx(before, abs=1e-5)
+    assert sorted(tokenized) == sorted(titles), "nothing but titles is tokenized"
+
+
+def engine_template(runtime: Runtime) -> Any:
+    reranker: Any = runtime.engine.reranker
+    return reranker._scorer.template
+
+
+def test_what_cannot_be_stored_stops_nothing(
+    reading: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = RerankerSettings(kind="qwen3", model=str(tmp_path))
+    assert store_reader_ids(nowhere, reading.catalog) == 0
+    for kind in ("late", "none"):
+        assert open_passage_tokenizer(RerankerSettings(kind=kind), reading.catalog) is None
+    there = RerankerSettings(kind="auto", model=reading.settings.reranker.model)
+    for gpu, wanted in ((True, True), (False, False)):
+        monkeypatch.setattr(loading, "sees_gpu", lambda gpu=gpu: gpu)
+        assert (open_passage_tokenizer(there, reading.catalog) is not None) is wanted
+
+
+def test_a_worker_stores_token_ids_of_old_and_new_documents(folder: Path, tmp_path: Path) -> None:
+    flags = {"home": tmp_path / "home", "chunker.target_tokens": 48}
+    settings = load_settings(flags, {}).settings
+    parts = open_write_side(settings)
+    parts.catalog.create_collection("law")
+    parts.indexer.index_bytes("law", "english", b"Old words.", "a.txt", key="a", labels=Labels())
+    qwen3 = {**flags, "reranker.kind": "qwen3", "reranker.model": str(folder)}
+    wanted = load_settings(qwen3, {}).settings
+    ask_for_upload(parts.catalog, "law", b"New words.", UploadSpec("", "b.txt"))
+    work(wanted, threading.Event(), until_idle=True)
+    [first, second] = parts.catalog.documents(Scope.all())
+    template = open_template(folder)
+    for head in (first, second):
+        for passage in parts.catalog.passages(head, parts.generation):
+            found = parts.catalog.reader_ids(template.fingerprint, [passage.passage_id])
+            assert len(found[passage.passage_id]) > 0
+    parts.close()
+
+
 def test_without_a_gpu_it_is_refused_with_what_to_do(
     folder: Path, reading: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +236,8 @@ def test_auto_takes_it_where_there_is_a_gpu_and_a_model_and_says_why_not(
         asked.append(options)
         if len(asked) == 1:
             raise ModelUnavailable("The GPU is full.")
-        assert given == {"first_stage_weight": 0.0, "instruction": "statutes"}
+        wanted = {"first_stage_weight": 0.0, "instruction": "statutes", "stored": reading.catalog}
+        assert given == wanted
         return type("Loaded", (), {"reranker": reading.engine.reranker, "reason": "qwen3: tiny"})
 
     monkeypatch.setattr(loading, "open_qwen3", opening)

@@ -26,6 +26,7 @@ from longleaf.reranker.qwen3.graphs import Buckets  # noqa: E402
 from longleaf.reranker.qwen3.load import Loaded, Qwen3Options, _limits, open_qwen3  # noqa: E402
 from longleaf.reranker.qwen3.plan import CostModel  # noqa: E402
 from longleaf.reranker.qwen3.reader import Qwen3Reranker, TextScorer, probability  # noqa: E402
+from longleaf.reranker.qwen3.template import document_parts  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -153,16 +154,21 @@ def test_a_reading_says_in_how_many_windows_it_was_read(loaded: Loaded) -> None:
 
 
 class Stored:
-    """Ids as indexing stores them, counting how often they are asked for."""
+    """Ids as indexing stores them."""
 
     def __init__(self, loaded: Loaded, inputs: Sequence[ReadingInput]) -> None:
+        template = loaded.scorer.template
         self.ids = {
-            passage.passage_id: loaded.scorer.template.encode_documents([passage.text])[0]
+            passage.passage_id: template.encode_documents(
+                [document_parts(item.title, passage.text)[1]]
+            )[0]
             for item in inputs
             for passage in item.passages
         }
+        self.tokenizer = template.fingerprint
 
-    def reader_ids(self, passage_ids: Sequence[int]) -> dict[int, Any]:
+    def reader_ids(self, tokenizer: str, passage_ids: Sequence[int]) -> dict[int, Any]:
+        assert tokenizer == self.tokenizer
         return {each: self.ids[each] for each in passage_ids if each in self.ids}
 
 
