@@ -168,6 +168,7 @@ def _open_qwen3(settings: RerankerSettings, catalog: Catalog) -> tuple[Reranker,
         batch_tokens=settings.batch_tokens,
         waiting_tokens=settings.waiting_tokens,
         deterministic=settings.deterministic,
+        window_score=settings.window_score,
     )
     loaded = open_qwen3(
         options,

@@ -33,6 +33,7 @@ from longleaf.core.types import (
     ReadingInput,
     Scope,
 )
+from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.read import ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
 from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSettings, retrieve
@@ -42,6 +43,10 @@ _log = structlog.get_logger(__name__)
 MAX_QUERY_CHARS = 20_000
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """What is asked. `collections` None: all that the scope may see.
@@ -49,7 +54,8 @@ class SearchRequest:
     `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
     False stops after the first stage; `deadline_ms` bounds the second. `plain` takes the query as
     words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
-    `collapse` puts documents of nearly the same text behind the best of them.
+    `collapse` puts documents of nearly the same text behind the best of them. `is_bulk` lets all
+    others be read first; `given_up` is asked now and then whether anybody still waits.
     """
 
     query: str
@@ -67,6 +73,8 @@ class SearchRequest:
     instruction: str | None = None
     plain: bool = False
     collapse: bool = False
+    is_bulk: bool = False
+    given_up: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +214,7 @@ class SearchEngine:
             and not parsed.excluded
         ):
             raise InvalidRequest("The query is empty.", "Ask with words, a phrase or a filter.")
+        request, differently = self._instructed(request, languages)
         timings["parse"] = _lap(started)
         if not languages:
             return _nothing(parsed, timings)
@@ -232,7 +241,7 @@ class SearchEngine:
 
         candidates, heads, passages, reading, read_timings = self.read(
             retrieval.candidates,
-            ReaderQuery(parsed.text, request.instruction, vectors),
+            ReaderQuery(parsed.text, request.instruction, vectors, request.is_bulk),
             request,
             looked_up.heads,
         )
@@ -247,6 +256,7 @@ class SearchEngine:
                 )
             )
         ]
+        warnings += differently
         if vectors is not None and vectors.truncated_tokens:
             warnings.append(
                 f"The query is longer than the embedding model reads: its last "
@@ -315,7 +325,7 @@ class SearchEngine:
             candidates,
             inputs,
             reranker,
-            Budget(deadline_ms=request.deadline_ms or self.deadline_ms),
+            Budget(deadline_ms=request.deadline_ms or self.deadline_ms, given_up=request.given_up),
         )
         timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
         return candidates, heads, passages, reading, timings
@@ -326,12 +336,30 @@ class SearchEngine:
         known_fields = {*BUILT_IN_FIELDS, *self.catalog.metadata_fields(collections)}
         return parse_query(request.query, known_fields)
 
+    def _instructed(
+        self, request: SearchRequest, collections: Mapping[str, str]
+    ) -> tuple[SearchRequest, list[str]]:
+        """The request with its collections' instruction where it has none, and what to say."""
+        taken = self.embedder.takes_instruction or (
+            self.reranker is not None and self.reranker.takes_instruction
+        )
+        if request.instruction is not None or not taken or not collections:
+            return request, []
+        said = set(self.catalog.collection_instructions(collections).values())
+        if len(said) > 1:
+            return request, [
+                "The collections that were searched say differently what counts as an answer, so "
+                "none of it was used: search one of them, or give an instruction."
+            ]
+        return replace(request, instruction=(said or {""}).pop() or None), []
+
     def _embed(self, text: str, instruction: str | None) -> QueryVectors | None:
         """The query's vectors; None when the model fails: BM25 still answers, and says so."""
         if not text.strip():
             return None
         try:
-            return self.embedder.embed_query(text, instruction)
+            words = instruction_text(instruction) if instruction else None
+            return self.embedder.embed_query(text, words)
         except Exception:
             _log.exception("search.embed_failed")
             return None

@@ -10,17 +10,25 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+GIVEN_UP = "nobody waits for it any more"
+
+
+def _never() -> bool:
+    return False
+
 
 @dataclass(slots=True)
 class Budget:
     """`deadline_ms` counts from creation; None for either limit means no limit.
 
+    `given_up` is asked as often as the limits: whether whoever asked has left.
     `stopped_because`: a reader's own reason to end early, in words for the user.
     """
 
     deadline_ms: float | None = None
     max_tokens: int | None = None
     clock: Callable[[], float] = time.perf_counter
+    given_up: Callable[[], bool] = _never
     tokens_used: int = 0
     stopped_because: str | None = None
     _started: float = field(init=False)
@@ -45,7 +53,9 @@ class Budget:
         self.tokens_used += tokens
 
     def spent(self) -> str | None:
-        """Which limit is reached ("deadline" or "token budget"), or None while there is more."""
+        """Why to end: "deadline", "token budget" or GIVEN_UP; None while there is more."""
+        if self.given_up():
+            return GIVEN_UP
         if self.deadline_ms is not None and self.elapsed_ms() >= self.deadline_ms:
             return "deadline"
         if self.max_tokens is not None and self.tokens_used >= self.max_tokens:

@@ -215,6 +215,11 @@ class RerankerSettings(_Section):
         ge=1,
         description="Tokens that may wait for qwen3; beyond them searches are refused (429).",
     )
+    window_score: Literal["best", "mean"] = Field(
+        "best",
+        description="What a text that qwen3 reads in windows is worth: its best window, or the "
+        "mean of all.",
+    )
     deterministic: bool = Field(
         False,
         description="The same bits for the same text whatever is read beside it; qwen3's short "

@@ -296,12 +296,14 @@ class PassageIndex(Protocol):
 class ReaderQuery:
     """The query as a reranker sees it: the words, an optional instruction, the query's vectors.
 
-    `vectors` is None when the embedder failed; a reranker that needs it then raises.
+    `vectors` is None when the embedder failed; a reranker that needs it then raises. `is_bulk`:
+    nobody waits at a screen, so a reranker with a queue takes all others first.
     """
 
     text: str
     instruction: str | None
     vectors: QueryVectors | None
+    is_bulk: bool = False
 
 
 class TokenVectorReader(Protocol):

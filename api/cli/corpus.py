@@ -204,6 +204,9 @@ def create_collection(
     name: str,
     language: Annotated[str, typer.Option(help="BM25 language, or none.")] = "english",
     description: Annotated[str, typer.Option(help="For people.")] = "",
+    instruction: Annotated[
+        str, typer.Option(help="What counts as an answer here: a preset's name or words.")
+    ] = "",
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -213,10 +216,41 @@ def create_collection(
 
     catalog = wire.open_catalog(load_settings({"home": home}).settings)
     try:
-        made = catalog.create_collection(name, wire.check_language(language), description)
+        made = catalog.create_collection(
+            name, wire.check_language(language), description, instruction
+        )
     finally:
         catalog.close()
     print_json(asdict(made)) if as_json else console().print(f"Collection {name} is there.")
+
+
+@collections_app.command("describe")
+def describe_collection(
+    name: str,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What counts as an answer here: a preset's name or words.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is said of a collection; what is left out stays."""
+    from longleaf.api import wire
+    from longleaf.core.config import load_settings
+    from longleaf.core.types import Scope
+
+    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    try:
+        scope = Scope.all()
+        catalog.describe_collection(name, scope, description=description, instruction=instruction)
+        [found] = catalog.collections(scope.narrowed([name]))
+    finally:
+        catalog.close()
+    if as_json:
+        print_json(asdict(found))
+    else:
+        console().print(f"Collection {name}: {found.description or 'no description'}; instruction:")
+        console().print(found.instruction or "the configured one", markup=False)
 
 
 @collections_app.command("delete")

@@ -8,11 +8,12 @@ from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.schemas import (
     CollectionBody,
+    CollectionChanges,
     CollectionDeleted,
     CollectionList,
     CollectionView,
 )
-from longleaf.api.http.service import Served
+from longleaf.api.http.service import Served, Service
 from longleaf.api.wire import check_language
 from longleaf.core.catalog import Collection
 from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
@@ -43,7 +44,9 @@ async def create_collection(body: CollectionBody, service: Served) -> Collection
             language = check_language(body.language)
         except ConfigError as error:
             raise InvalidRequest(error.message, error.hint) from None
-        return service.runtime.catalog.create_collection(body.name, language, body.description)
+        return service.runtime.catalog.create_collection(
+            body.name, language, body.description, body.instruction
+        )
 
     return CollectionView.of(await service.write(work))
 
@@ -51,6 +54,26 @@ async def create_collection(body: CollectionBody, service: Served) -> Collection
 @router.get("/collections/{name}", summary="Look at a collection")
 async def get_collection(service: Served, name: str = _NAME) -> CollectionView:
     """One collection."""
+    return await _look_at(service, name)
+
+
+@router.patch("/collections/{name}", summary="Change what is said of a collection")
+async def change_collection(
+    body: CollectionChanges, service: Served, name: str = _NAME
+) -> CollectionView:
+    """Change a collection's description or instruction; searches use it from then on."""
+    catalog = service.runtime.catalog
+
+    def work() -> None:
+        catalog.describe_collection(
+            name, service.scope, description=body.description, instruction=body.instruction
+        )
+
+    await service.write(work)
+    return await _look_at(service, name)
+
+
+async def _look_at(service: Service, name: str) -> CollectionView:
     found = await service.read(lambda: service.runtime.catalog.collections(service.scope))
     for each in found:
         if each.name == name:

@@ -27,7 +27,7 @@ from longleaf.api.http.errors import (
 from longleaf.api.http.html import render
 from longleaf.api.http.search import body_of, document_url, search, view
 from longleaf.api.http.search_schemas import AnswerView, PageLink, PassageHit
-from longleaf.api.http.service import Served, Service
+from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.core.catalog import DocumentText
 from longleaf.core.errors import InvalidRequest, LongleafError
 from longleaf.core.types import Section
@@ -39,24 +39,27 @@ _JSON_TYPE = "application/json"
 
 
 @router.get("/")
-async def show_search(link: Annotated[PageLink, Query()], service: Served) -> Response:
+async def show_search(
+    link: Annotated[PageLink, Query()], request: Request, service: Served
+) -> Response:
     """The search page: a form, and the answer to what was asked."""
-    lane = service.search if _asks(link) else service.read
-    return await lane(lambda: _search_page(service, link))
+    if _asks(link):
+        return await service.search(request, lambda given_up: _search_page(service, link, given_up))
+    return await service.read(lambda: _search_page(service, link, lambda: False))
 
 
 def _asks(link: PageLink) -> bool:
     return bool(link.q.strip() or link.filter)
 
 
-def _search_page(service: Service, link: PageLink) -> Response:
+def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Response:
     collections = service.runtime.catalog.collections(service.scope)
     answer: AnswerView | None = None
     failure: Problem | None = None
     headers: dict[str, str] = {}
     if _asks(link):
         try:
-            answer = view(*search(service, body_of(link)))
+            answer = view(*search(service, body_of(link), given_up))
         except LongleafError as error:
             failure, headers = problem_of(error), retry_headers(error)
     page = render(

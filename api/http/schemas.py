@@ -11,6 +11,11 @@ from longleaf.core.catalog import Collection, DocumentHead, Versions
 from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.types import PassageText
 
+_INSTRUCTION = (
+    "What counts as an answer here, for models that take it: a preset's name or words. A search "
+    "may give another."
+)
+
 
 class CollectionBody(BaseModel):
     """A collection to make."""
@@ -29,6 +34,18 @@ class CollectionBody(BaseModel):
         description="What BM25's stemmer reads, such as english or german; none: no stemming.",
     )
     description: str = Field("", max_length=2000)
+    instruction: str = Field("", max_length=2000, description=_INSTRUCTION)
+
+
+class CollectionChanges(BaseModel):
+    """What to say of a collection from now on; a part that is left out stays."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"instruction": "contract-clauses"}]}
+    )
+
+    description: str | None = Field(None, max_length=2000)
+    instruction: str | None = Field(None, max_length=2000, description=_INSTRUCTION)
 
 
 class CollectionView(BaseModel):
@@ -37,6 +54,7 @@ class CollectionView(BaseModel):
     name: str
     language: str
     description: str
+    instruction: str
     document_count: int
     created_at: datetime
 
@@ -46,6 +64,7 @@ class CollectionView(BaseModel):
             name=collection.name,
             language=collection.language,
             description=collection.description,
+            instruction=collection.instruction,
             document_count=collection.document_count,
             created_at=_time(collection.created_at),
         )

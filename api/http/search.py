@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
@@ -33,7 +33,7 @@ from longleaf.api.http.search_schemas import (
     SearchLink,
     VersionHit,
 )
-from longleaf.api.http.service import Served, Service
+from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.search import SearchAnswer, SearchRequest
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
@@ -44,32 +44,36 @@ router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
 
 @router.post("/search", response_model=AnswerView, summary="Search in two stages")
-async def post_search(body: SearchBody, service: Served) -> Response:
+async def post_search(body: SearchBody, request: Request, service: Served) -> Response:
     """Find candidates by meaning and words, read them, and rank the documents.
 
     The answer shows the passages that decided with every stage's rank and score, how much of each
     document was read, stage times, and whatever it had to do without.
     """
-    return await _respond(service, body)
+    return await _respond(service, request, body)
 
 
 @router.get("/search", response_model=AnswerView, summary="Search by link")
-async def get_search(link: Annotated[SearchLink, Query()], service: Served) -> Response:
+async def get_search(
+    link: Annotated[SearchLink, Query()], request: Request, service: Served
+) -> Response:
     """The same search as a link that can be kept or sent."""
-    return await _respond(service, body_of(link))
+    return await _respond(service, request, body_of(link))
 
 
-async def _respond(service: Service, body: SearchBody) -> Response:
-    def work() -> Response:
-        return PlainJSON(view(*search(service, body)))
+async def _respond(service: Service, request: Request, body: SearchBody) -> Response:
+    def work(given_up: GivenUp) -> Response:
+        return PlainJSON(view(*search(service, body, given_up)))
 
-    return await service.search(work)
+    return await service.search(request, work)
 
 
-def search(service: Service, body: SearchBody) -> tuple[SearchAnswer, int, SearchBody]:
+def search(
+    service: Service, body: SearchBody, given_up: GivenUp
+) -> tuple[SearchAnswer, int, SearchBody]:
     """Run a search (blocking) and count it; returns (answer, head_seq, body) for `view`."""
     with service.runtime.answering() as engine:
-        answer = engine.search(request_of(body, service.scope))
+        answer = engine.search(request_of(body, service.scope, given_up))
     service.metrics.note_answer(answer)
     return answer, service.runtime.catalog.head_seq(), body
 
@@ -111,7 +115,7 @@ def body_of(link: PageLink) -> SearchBody:
     )
 
 
-def request_of(body: SearchBody, scope: Scope) -> SearchRequest:
+def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False) -> SearchRequest:
     """The engine's request. Raises InvalidRequest, naming the bad part of the filter."""
     where = filter_from_json(body.filter) if body.filter is not None else None
     check_plain(body.filter, "filter")  # after the reading, which has a limit on the depth
@@ -130,6 +134,8 @@ def request_of(body: SearchBody, scope: Scope) -> SearchRequest:
         rerank=body.rerank.enabled,
         deadline_ms=body.rerank.deadline_ms,
         instruction=body.rerank.instruction,
+        is_bulk=body.rerank.priority == "bulk",
+        given_up=given_up,
         collapse=body.collapse,
     )
 

@@ -26,7 +26,13 @@ class RerankOptions(BaseModel):
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
     instruction: str | None = Field(
-        None, max_length=2000, description="What counts as an answer, for models that take it."
+        None,
+        max_length=2000,
+        description="What counts as an answer, for models that take it: a preset's name or words. "
+        "Left out: the collection's, else the configured one.",
+    )
+    priority: Literal["interactive", "bulk"] = Field(
+        "interactive", description="bulk: a reranker with a queue reads for all others first."
     )
 
 

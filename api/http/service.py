@@ -8,11 +8,13 @@ itself to routes. Trade-off: who is beyond the end of a lane waits, without a li
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.wire import Runtime
@@ -20,8 +22,11 @@ from longleaf.api.working import WorkerProcess
 from longleaf.core.types import Scope
 
 T = TypeVar("T")
+GivenUp = Callable[[], bool]
 
 _READ_THREADS = 4
+_LOOK_SECONDS = 0.25
+_CLIENT_LEFT = 499  # as nginx calls it; nobody reads it but the log
 _UPLOAD_THREADS = 2
 """Uploads whose bytes are in memory at once, on their way to the disk."""
 
@@ -39,9 +44,24 @@ class Service:
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
 
-    async def search(self, call: Callable[[], T]) -> T:
-        """Run `call` in one of `server.workers` threads; wait in line when all are busy."""
-        return await to_thread.run_sync(call, limiter=self._searches)
+    async def search(self, request: Request, call: Callable[[GivenUp], T]) -> T:
+        """Run `call` in one of `server.workers` threads; wait in line when all are busy.
+
+        `call` gets what says whether the client has left, and may then end as it likes. Raises
+        HTTPException for a client that left while it waited in line.
+        """
+        has_left = threading.Event()
+
+        def unless_gone() -> T:
+            if has_left.is_set():
+                raise HTTPException(_CLIENT_LEFT, "The client has left.")
+            return call(has_left.is_set)
+
+        watching = asyncio.create_task(_watch(request, has_left))
+        try:
+            return await to_thread.run_sync(unless_gone, limiter=self._searches)
+        finally:
+            watching.cancel()
 
     async def read(self, call: Callable[[], T]) -> T:
         """Run a short catalog read."""
@@ -59,6 +79,12 @@ class Service:
                 return call()
 
         return await to_thread.run_sync(locked, limiter=self._writes)
+
+
+async def _watch(request: Request, has_left: threading.Event) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(_LOOK_SECONDS)
+    has_left.set()
 
 
 def _service_of(request: Request) -> Service:

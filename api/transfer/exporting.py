@@ -150,7 +150,12 @@ class _Export:
 
     def _collections(self) -> list[form.CollectionLine]:
         found = [
-            form.CollectionLine(name=row.name, language=row.language, description=row.description)
+            form.CollectionLine(
+                name=row.name,
+                language=row.language,
+                description=row.description,
+                instruction=row.instruction,
+            )
             for row in reads.known_collections(self._connection)
             if row.name in self._names
         ]

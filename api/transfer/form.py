@@ -85,6 +85,7 @@ class CollectionLine(Strict):
     name: Name
     language: str
     description: str
+    instruction: str = ""
 
 
 class PassageLine(Strict):

@@ -139,7 +139,7 @@ class Import:
         language = wire.check_language(line.language)
         known = self._catalog.collection_languages(Scope.all(), None).get(line.name)
         if known is None:
-            self._catalog.create_collection(line.name, language, line.description)
+            self._catalog.create_collection(line.name, language, line.description, line.instruction)
             self.summary.collections += 1
         elif known != language:
             self.summary.problems.append(

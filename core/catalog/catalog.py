@@ -77,7 +77,11 @@ class Catalog(CatalogReader):
     # --- collections ---------------------------------------------------------------------------
 
     def create_collection(
-        self, name: str, language: str = "english", description: str = ""
+        self,
+        name: str,
+        language: str = "english",
+        description: str = "",
+        instruction: str = "",
     ) -> Collection:
         """Make a collection. Raises InvalidRequest for a bad name, Conflict if it is there."""
         if not COLLECTION_NAME.fullmatch(name):
@@ -89,13 +93,34 @@ class Catalog(CatalogReader):
             "name": name,
             "language": language,
             "description": description,
+            "instruction": instruction,
             "created_at": time.time(),
         }
         with self._database.writing() as connection:
             if _collection_row(connection, name) is not None:
                 raise Conflict(f"There is a collection {name!r} already.")
             connection.execute(insert(schema.collections).values(**row))
-        return Collection(name, language, description, float(str(row["created_at"])))
+        created_at = float(str(row["created_at"]))
+        return Collection(name, language, description, created_at, instruction=instruction)
+
+    def describe_collection(
+        self,
+        name: str,
+        scope: Scope,
+        *,
+        description: str | None = None,
+        instruction: str | None = None,
+    ) -> None:
+        """Change what is said of a collection; None leaves a part as it is. Raises NotFound."""
+        if scope.groups is not None:
+            raise NotFound(f"There is no collection {name!r} that you may change.")
+        self.collection_languages(scope, [name])
+        parts = {"description": description, "instruction": instruction}
+        wanted = {part: text for part, text in parts.items() if text is not None}
+        if wanted:
+            table = schema.collections
+            with self._database.writing() as connection:
+                connection.execute(update(table).where(table.c.name == name).values(**wanted))
 
     def delete_collection(self, name: str, scope: Scope) -> int:
         """Delete a collection with all its documents; returns how many there were.

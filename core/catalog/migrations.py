@@ -88,4 +88,9 @@ def _from_2(connection: Connection) -> None:
     connection.execute(insert(schema.meta).values(key=EPOCH, value=_new_epoch()))
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2}
+def _from_3(connection: Connection) -> None:
+    statement = "ALTER TABLE collections ADD COLUMN instruction TEXT NOT NULL DEFAULT ''"
+    connection.exec_driver_sql(statement)
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

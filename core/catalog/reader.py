@@ -7,7 +7,7 @@ and is filtered when asked. Thread-safe.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,7 @@ class CatalogReader:
                     row.description,
                     row.created_at,
                     reads.count_documents(connection, scope.narrowed([row.name])),
+                    row.instruction,
                 )
                 for row in reads.known_collections(connection)
                 if scope.collections is None or row.name in scope.collections
@@ -105,6 +106,13 @@ class CatalogReader:
                     f"Collections: {', '.join(sorted(seen)) or 'none yet'}.",
                 )
         return {name: seen[name] for name in sorted(set(names))}
+
+    def collection_instructions(self, names: Iterable[str]) -> dict[str, str]:
+        """name -> what counts as an answer in that collection; "" where nothing was said."""
+        wanted = set(names)
+        with self._database.reading() as connection:
+            known = reads.known_collections(connection)
+        return {row.name: str(row.instruction) for row in known if row.name in wanted}
 
     def metadata_fields(self, collections: Sequence[str]) -> set[str]:
         """The metadata fields that documents of these collections have or had."""

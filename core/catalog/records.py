@@ -83,6 +83,7 @@ class Collection:
     description: str
     created_at: float
     document_count: int = 0
+    instruction: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -47,6 +47,7 @@ collections = Table(
     Column("name", String, primary_key=True),
     Column("language", String, nullable=False),
     Column("description", Text, nullable=False, default=""),
+    Column("instruction", Text, nullable=False, server_default=""),
     Column("created_at", Float, nullable=False),
 )
 

@@ -129,15 +129,17 @@ class Engine:
         *,
         priority: Priority = Priority.INTERACTIVE,
         within_seconds: float | None = None,
+        given_up: Callable[[], bool] | None = None,
     ) -> Ticket:
         """Have `documents` (suffix included) scored behind `prefix`.
 
+        `given_up` ends the ticket's iteration while it waits: whoever takes it then cancels it.
         Raises Overloaded when too much waits already, ModelUnavailable when the engine has ended.
         """
         items = [Item(place, len(document)) for place, document in enumerate(documents)]
         now = self._clock()
         until = None if within_seconds is None else now + within_seconds
-        ticket = Ticket(prefix, documents, until, self._clock, self._too_late)
+        ticket = Ticket(prefix, documents, until, self._clock, self._too_late, given_up)
         with self._changed:
             if self.failure is not None or self._closing:
                 raise ModelUnavailable(self.failure or _CLOSED, "Restart the server.")

@@ -21,7 +21,12 @@ from longleaf.reranker.qwen3.plan import Limits
 if TYPE_CHECKING:
     from longleaf.reranker.qwen3.engine import Engine
     from longleaf.reranker.qwen3.graphs import Buckets
-    from longleaf.reranker.qwen3.reader import Qwen3Reranker, StoredIds, TextScorer
+    from longleaf.reranker.qwen3.reader import (
+        Qwen3Reranker,
+        StoredIds,
+        TextScorer,
+        WindowScore,
+    )
     from longleaf.reranker.qwen3.template import Template
 
 _log = structlog.get_logger(__name__)
@@ -47,6 +52,7 @@ class Qwen3Options:
     batch_tokens: int = 16_384
     waiting_tokens: int = 4_000_000
     deterministic: bool = False
+    window_score: WindowScore = "best"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def open_qwen3(
         waiting_tokens=options.waiting_tokens,
         matmul_flops_per_second=fitted.matmul_flops_per_second,
     )
-    scorer = TextScorer(template, engine)
+    scorer = TextScorer(template, engine, options.window_score)
     try:
         if check:
             require_sense(scorer, options.model)

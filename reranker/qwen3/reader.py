@@ -5,7 +5,8 @@ stage asks for. A document is as good as its best passage. Scores are logit diff
 tie where probabilities do; the probability is told beside them. Equal texts of one query are scored
 once. Ids that indexing has stored are used; what has none is tokenized here. It knows no GPU.
 
-A text longer than the model takes is read as overlapping windows; the best one's score counts.
+A text longer than the model takes is read as overlapping windows; the best one's score counts, or
+their mean where that is set.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from statistics import mean
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from longleaf.core.budget import GIVEN_UP
 from longleaf.core.types import ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
-from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY
+from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY, Priority
 
 if TYPE_CHECKING:
     from longleaf.core.budget import Budget
@@ -39,6 +42,10 @@ _WHY = {
 }
 
 
+WindowScore = Literal["best", "mean"]
+_OF_WINDOWS: dict[WindowScore, Callable[[Sequence[float]], float]] = {"best": max, "mean": mean}
+
+
 class StoredIds(Protocol):
     """Passages' token ids by passage id, as `stored.PassageTokenizer` makes them; what a template
     of this fingerprint has not made is left out."""
@@ -54,7 +61,7 @@ def probability(logit: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TextScore:
-    """A text's best window. `tokens_read` counts every token once; `windows` is 1 for most."""
+    """What a text's windows say together; most have one. `tokens_read` counts a token once."""
 
     place: int
     logit: float
@@ -69,9 +76,12 @@ def _never() -> bool:
 class TextScorer:
     """Scores texts for one query: windows, duplicates and the suffix are its affair."""
 
-    def __init__(self, template: Template, engine: Engine) -> None:
+    def __init__(
+        self, template: Template, engine: Engine, window_score: WindowScore = "best"
+    ) -> None:
         self.template = template
         self._engine = engine
+        self._of_windows = _OF_WINDOWS[window_score]
 
     @property
     def failure(self) -> str | None:
@@ -108,42 +118,46 @@ class TextScorer:
         *,
         is_over: Callable[[], bool] = _never,
         unscored: set[str] | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        given_up: Callable[[], bool] | None = None,
     ) -> Iterator[TextScore]:
         """Scores of `texts` (without suffix) as they come.
 
-        `is_over` is asked after each forward pass. Why texts have no score is added to `unscored`.
-        Raises Overloaded and ModelUnavailable as the engine does. Ending the iteration early gives
-        the rest back to the queue.
+        `is_over` is asked after each forward pass, `given_up` while they wait for one. Why texts
+        have no score is added to `unscored`. Raises Overloaded and ModelUnavailable as the engine
+        does. Ending the iteration early gives the rest back to the queue.
         """
         room = self.template.room(prefix)
         units: dict[bytes, int] = {}
         documents: list[TokenIds] = []
-        users: list[list[int]] = []  # unit -> places
-        waiting: list[int] = []  # place -> units still to come
+        users: list[list[int]] = []  # unit -> places, as often as they have it
+        waiting: list[int] = []  # place -> how many windows it has
         for place, text in enumerate(texts):
             spans = windows(len(text), room, min(WINDOW_OVERLAP_TOKENS, room // 4))
-            own: set[int] = set()
             for start, end in spans:
                 ids = np.concatenate([text[start:end], self.template.suffix])
                 unit = units.setdefault(ids.tobytes(), len(documents))
                 if unit == len(documents):
                     documents.append(ids)
                     users.append([])
-                own.add(unit)
-            for unit in own:
                 users[unit].append(place)
-            waiting.append(len(own))
-        counts = list(waiting)
-        best = [-math.inf] * len(texts)
-        ticket = self._engine.submit(prefix.ids, documents, within_seconds=within_seconds)
+            waiting.append(len(spans))
+        found: list[list[float]] = [[] for _ in texts]
+        ticket = self._engine.submit(
+            prefix.ids,
+            documents,
+            priority=priority,
+            within_seconds=within_seconds,
+            given_up=given_up,
+        )
         try:
             for scores in ticket.passes():
                 for unit, logit in scores:
                     for place in users[unit]:
-                        best[place] = max(best[place], logit)
-                        waiting[place] -= 1
-                        if waiting[place] == 0:
-                            yield TextScore(place, best[place], counts[place], len(texts[place]))
+                        found[place].append(logit)
+                        if len(found[place]) == waiting[place]:
+                            whole = self._of_windows(found[place])
+                            yield TextScore(place, whole, waiting[place], len(texts[place]))
                 if is_over():
                     return
         finally:
@@ -212,8 +226,10 @@ class Qwen3Reranker:
             prefix,
             texts,
             within,
-            is_over=lambda: budget.spent() == DEADLINE,
+            is_over=lambda: budget.spent() in (DEADLINE, GIVEN_UP),
             unscored=unscored,
+            priority=Priority.BULK if query.is_bulk else Priority.INTERACTIVE,
+            given_up=budget.given_up,
         )
         for scored in scores:
             number = owner[scored.place]

@@ -7,6 +7,7 @@ pass is under way waits for that pass, since its work is done already. It knows 
 
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
@@ -54,8 +55,12 @@ class Ticket:
         until: float | None,
         clock: Callable[[], float],
         on_late: Callable[[Ticket], None],
+        given_up: Callable[[], bool] | None = None,
     ) -> None:
-        """`on_late` is called once, by the taking thread, when `until` has passed on `clock`."""
+        """`on_late` is called once, by the taking thread, when `until` has passed on `clock`.
+
+        The iteration ends when `given_up` says so, also while the request waits for its turn.
+        """
         self.prefix = prefix
         self.documents = documents
         self.cancelled = False
@@ -63,6 +68,7 @@ class Ticket:
         self._until = until
         self._clock = clock
         self._on_late = on_late
+        self._given_up = given_up
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
 
     def __iter__(self) -> Iterator[Score]:
@@ -86,11 +92,13 @@ class Ticket:
         self._results.put(result)
 
     def _next(self) -> Result:
-        while self._until is not None:
-            left = self._until - self._clock()
+        while self._until is not None or self._given_up is not None:
+            left = math.inf if self._until is None else self._until - self._clock()
             try:
                 return self._results.get(timeout=min(max(left, 0.0), _LOOK_SECONDS))
             except queue.Empty:
+                if self._given_up is not None and self._given_up():
+                    return None
                 if left <= 0:
                     self._until = None
                     self._on_late(self)

@@ -141,7 +141,14 @@ def test_strict_indexing_fails_when_a_file_is_rejected(home: Path, documents: Pa
 def test_collections_and_documents_can_be_managed(home: Path, documents: Path) -> None:
     longleaf(home, "collections", "create", "other", "--language", "german")
     longleaf(home, "index", str(documents / "roof.md"), "--collection", "other")
+    said = longleaf(home, "collections", "describe", "other", "--instruction", "Find [b] clauses")
+    assert "Find [b] clauses" in said
+    described = longleaf(
+        home, "collections", "describe", "other", "--description", "Leases", "--json"
+    )
+    assert json.loads(described)["instruction"] == "Find [b] clauses"
     listed = json.loads(longleaf(home, "collections", "list", "--json"))
+    assert {each["name"]: each["description"] for each in listed}["other"] == "Leases"
     assert {each["name"]: each["language"] for each in listed}["other"] == "german"
     [document] = json.loads(longleaf(home, "documents", "list", "--collection", "other", "--json"))
     shown = json.loads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from tests.api.conftest import TEXTS, Client
@@ -10,6 +11,8 @@ from tests.api.conftest import TEXTS, Client
 from longleaf.api.http.search import answer_search
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
+from longleaf.core.types import Scope
+from longleaf.reranker.instructions import PRESETS
 
 PATENT = "which licence ends my patent grant if I sue?"
 
@@ -132,3 +135,24 @@ def test_a_broken_body_is_a_problem(client: Client) -> None:
         response = client.post("/v1/search", content=body, headers=headers)
         assert response.status_code in (400, 422), body[:20]
         assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_an_instruction_reaches_an_embedder_in_words(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder, asked = runtime.engine.embedder, []
+    real = embedder.embed_query
+
+    def heard(text: str, instruction: str | None = None) -> Any:
+        asked.append(instruction)
+        return real(text)
+
+    monkeypatch.setattr(embedder, "embed_query", heard, raising=False)
+    monkeypatch.setattr(embedder, "takes_instruction", True, raising=False)
+    client.search("rent", rerank={"instruction": "statutes"})
+    client.search("rent", rerank={"instruction": "Find dissents"})
+    runtime.catalog.describe_collection("scratch", Scope.all(), instruction="legal-cases")
+    client.search("rent", collections=["scratch"])
+    runtime.catalog.describe_collection("scratch", Scope.all(), instruction="")
+    client.search("rent", collections=["scratch"])
+    assert asked == [PRESETS["statutes"], "Find dissents", PRESETS["legal-cases"], None]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +151,95 @@ def test_the_queue_is_counted_for_prometheus(asking: Client) -> None:
     assert after["busy_seconds_total"] > before["busy_seconds_total"]
     assert after["waiting_tokens"] == 0 and after["refused_total"] == 0
     assert {"queue_seconds_total", "out_of_memory_total", "utilisation"} <= after.keys()
+
+
+def test_a_collections_instruction_holds_where_the_search_gives_none(
+    asking: Client, reading: Runtime
+) -> None:
+    def scores(**more: Any) -> dict[str, float]:
+        found = asking.search("who pays the rent?", **more)
+        assert not any("what counts as an answer" in each for each in found["warnings"])
+        return {hit["key"]: hit["reading"]["score"] for hit in found["hits"]}
+
+    usual, clauses = scores(), scores(rerank={"instruction": "contract-clauses"})
+    changed = asking.request(
+        "PATCH", "/v1/collections/law", json={"instruction": "contract-clauses"}
+    )
+    assert changed.status_code == 200 and changed.json()["instruction"] == "contract-clauses"
+    try:
+        assert scores() == pytest.approx(clauses) != pytest.approx(usual)
+        assert scores(rerank={"instruction": "web"}) == pytest.approx(usual)
+        made = {"name": "other", "instruction": "statutes"}
+        assert asking.post("/v1/collections", json=made).json()["instruction"] == "statutes"
+        both = asking.search("who pays the rent?")
+        assert any("what counts as an answer" in each for each in both["warnings"])
+        by_key = {hit["key"]: hit["reading"]["score"] for hit in both["hits"]}
+        assert by_key == pytest.approx(usual)
+        assert scores(collections=["law"]) == pytest.approx(clauses)
+    finally:
+        asking.request("PATCH", "/v1/collections/law", json={"instruction": ""})
+        asking.request("DELETE", "/v1/collections/other")
+    assert asking.request("PATCH", "/v1/collections/none", json={}).status_code == 404
+    wrong = asking.request("PATCH", "/v1/collections/law", json={"language": "german"})
+    assert wrong.status_code == 422, "a language is for good"
+
+
+def test_a_client_that_leaves_ends_its_reading(
+    reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(reading)
+    real, entered, opened = engine.scorer.score, threading.Event(), threading.Event()
+
+    def held(*given: Any, **options: Any) -> Any:
+        entered.set()
+        assert opened.wait(60)
+        return real(*given, **options)
+
+    monkeypatch.setattr(engine.scorer, "score", held)
+    read_before = engine.stats.documents
+    with served(create_app(reading)) as port:
+        stays = socket.create_connection(("127.0.0.1", port))
+        stays.sendall(_GET)
+        assert entered.wait(60)
+        leaves = socket.create_connection(("127.0.0.1", port))
+        leaves.sendall(_GET)
+        wait_for(lambda: engine.waiting()[0] == 2)  # one under way, one behind it
+        leaves.close()
+        waiting = engine._waiting[-1]
+        wait_for(lambda: waiting.ticket.cancelled)
+        opened.set()
+        said = stays.makefile("rb").read()
+        stays.close()
+    answer = json.loads(said.split(b"\r\n\r\n", 1)[1])
+    assert answer["reranked_count"] == answer["found_count"] > 3
+    read = sum(len(hit["passages"]) for hit in answer["hits"])
+    assert engine.stats.documents - read_before == read, "nothing of the other one was read"
+
+
+_GET = b"GET /v1/search?q=rent HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it does not come about"
+        time.sleep(0.01)
+
+
+@contextmanager
+def served(app: Any) -> Iterator[int]:
+    """The app behind a real server on a free port."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_stored_token_ids_are_read_instead_of_the_text(

@@ -98,7 +98,7 @@ def put(catalog: Catalog, collection: str, key: str, document: Document, **more:
 
 def fill(home: Path) -> None:
     catalog = Catalog(home)
-    catalog.create_collection("law", "german", "Gesetze")
+    catalog.create_collection("law", "german", "Gesetze", "statutes")
     catalog.create_collection("science", "english", "")
     text = "The tenant shall pay 𝔸 rent.\n" * 300
     layout = Layout(

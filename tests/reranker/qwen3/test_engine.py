@@ -136,6 +136,31 @@ def test_people_go_before_bulk_and_nobody_waits_for_a_long_list(
     assert finished.index("short") < finished.index("long") < finished.index("bulk")
 
 
+def test_whoever_leaves_while_waiting_gets_no_more_and_costs_no_more(
+    pair: Any, engines: list[Engine]
+) -> None:
+    gate = Gate()
+    scorer = Watched(pair[1], gate)
+    engine = Engine(scorer, Limits(60, 1_000), FREE)
+    engines.append(engine)
+    first = engine.submit(*_request(1, 10, 20))
+    gate.entered.wait()
+    left = threading.Event()
+    ticket = engine.submit(*_request(2, 10, *[41] * 12), given_up=left.is_set)
+    taken: list[Any] = []
+    thread = threading.Thread(target=lambda: taken.extend(ticket))
+    thread.start()
+    left.set()
+    thread.join()  # although the pass before it still runs
+    assert taken == []
+    ticket.cancel()
+    last = engine.submit(*_request(3, 10, 20))
+    gate.opened.set()
+    assert len(list(first)) == len(list(last)) == 1
+    assert not any(41 in batch for batch in scorer.batches)
+    assert engine.waiting() == (0, 0)
+
+
 class VirtualTime:
     def __init__(self) -> None:
         self.now = 0.0

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from tests.reranker.qwen3.models import train  # noqa: E402
 
-from longleaf.core.budget import Budget  # noqa: E402
+from longleaf.core.budget import GIVEN_UP, Budget  # noqa: E402
 from longleaf.core.errors import ConfigError, InvalidRequest, ModelUnavailable  # noqa: E402
 from longleaf.core.protocols import ReaderQuery  # noqa: E402
 from longleaf.core.types import PassageText, ReadingInput  # noqa: E402
@@ -25,8 +25,14 @@ from longleaf.reranker.qwen3.engine import Engine  # noqa: E402
 from longleaf.reranker.qwen3.graphs import Buckets  # noqa: E402
 from longleaf.reranker.qwen3.load import Loaded, Qwen3Options, _limits, open_qwen3  # noqa: E402
 from longleaf.reranker.qwen3.plan import CostModel  # noqa: E402
-from longleaf.reranker.qwen3.reader import Qwen3Reranker, TextScorer, probability  # noqa: E402
-from longleaf.reranker.qwen3.template import document_parts  # noqa: E402
+from longleaf.reranker.qwen3.reader import (  # noqa: E402
+    WINDOW_OVERLAP_TOKENS,
+    Qwen3Reranker,
+    TextScorer,
+    probability,
+)
+from longleaf.reranker.qwen3.template import document_parts, windows  # noqa: E402
+from longleaf.reranker.qwen3.tickets import Priority  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +141,25 @@ def test_a_long_text_is_read_in_windows_and_the_best_one_counts(loaded: Loaded) 
     text = np.concatenate([filler[: 2 * room], answer, filler[: room // 2]])
     [found] = scorer.score(prefix, [text])
     assert found.windows > 2 and found.tokens_read == len(text)
-    from longleaf.reranker.qwen3.reader import WINDOW_OVERLAP_TOKENS
-    from longleaf.reranker.qwen3.template import windows
-
     spans = windows(len(text), room, min(WINDOW_OVERLAP_TOKENS, room // 4))
     each = list(scorer.score(prefix, [text[start:end] for start, end in spans]))
     assert found.logit == pytest.approx(max(one.logit for one in each), abs=1e-4)
+
+
+def test_windows_may_count_by_their_mean(loaded: Loaded) -> None:
+    by_mean = TextScorer(loaded.scorer.template, loaded.engine, "mean")
+    prefix = by_mean.template.prefix(instruction_text(None), PROBES[1].query)
+    text = by_mean.template.document("", PROBES[1].relevant + " the tenant pays rent and" * 400)
+    room = by_mean.template.room(prefix)
+    spans = windows(len(text), room, min(WINDOW_OVERLAP_TOKENS, room // 4))
+    parts = [text[begin:end] for begin, end in spans]
+    each = [one.logit for one in loaded.scorer.score(prefix, parts)]
+    [found] = by_mean.score(prefix, [text])
+    [best] = loaded.scorer.score(prefix, [text])
+    assert len(each) == found.windows > 2
+    assert found.logit == pytest.approx(sum(each) / len(each), abs=1e-4)
+    assert best.logit == pytest.approx(max(each), abs=1e-4)
+    assert best.logit > found.logit
 
 
 def test_a_reading_says_in_how_many_windows_it_was_read(loaded: Loaded) -> None:
@@ -182,6 +201,27 @@ def test_stored_ids_give_the_same_scores_as_the_text(loaded: Loaded) -> None:
     by_ids = {r.rank: r for r in fast.read(query("who pays?"), inputs, Budget())}
     for rank, reading in by_text.items():
         assert by_ids[rank].score == pytest.approx(reading.score, abs=1e-5)
+
+
+def test_bulk_and_whoever_left_are_told_to_the_engine(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = loaded.engine.submit
+
+    def submit(*given: Any, **options: Any) -> Any:
+        asked.append(options)
+        return real(*given, **options)
+
+    monkeypatch.setattr(loaded.engine, "submit", submit)
+    inputs = [candidate(n, PROBES[n % 4].relevant) for n in range(1, 4)]
+    bulk = ReaderQuery("who pays?", None, None, is_bulk=True)
+    assert len(list(loaded.reranker.read(bulk, inputs, Budget()))) == 3
+    list(loaded.reranker.read(query("who pays?"), inputs, Budget()))
+    assert [each["priority"] for each in asked] == [Priority.BULK, Priority.INTERACTIVE]
+    gone = Budget(given_up=lambda: True)
+    assert list(loaded.reranker.read(bulk, inputs, gone)) == []
+    assert gone.spent() == GIVEN_UP
 
 
 def test_a_query_that_leaves_no_room_is_refused(loaded: Loaded) -> None:
