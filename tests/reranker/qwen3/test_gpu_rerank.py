@@ -36,6 +36,8 @@ def test_every_part_runs_and_a_second_run_goes_on(
     cells = told["cells"].values()
     assert {cell["part"] for cell in cells} == set(script.PARTS)
     assert all(cell["p50_ms"] > 0 and cell["floor_ms"] > 0 for cell in cells)
+    grid = {(c["documents"], c["tokens"]) for c in cells if c["part"] == "long"}
+    assert grid == {(documents, tokens) for documents in (2, 4) for tokens in (32, 64)} | {(1, 128)}
     arms = {cell["arm"].partition("/")[0] for cell in cells}
     assert arms == {"ours", "transformers sorted", "model card", "CrossEncoder"}
     # All arms score the same pairs: timing something else would be no comparison.
