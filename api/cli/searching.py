@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from longleaf.core.config import Settings
 
 _EXCERPT_CHARS = 700
+_VERSIONS_NAMED = 3
 _PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
 
 
@@ -155,9 +156,12 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
                 markup=False,
             )
             out.print(_excerpt(passage))
-        if hit["versions"]:
-            keys = ", ".join(version["key"] for version in hit["versions"])
-            out.print(f"    + {len(hit['versions'])} of nearly the same text: {keys}", markup=False)
+        if versions := hit["versions"]:
+            keys = ", ".join(version["key"] for version in versions[:_VERSIONS_NAMED])
+            more = len(versions) - _VERSIONS_NAMED
+            rest = f" and {more} more" if more > 0 else ""
+            said = f"    + {len(versions)} of nearly the same text: {keys}{rest}"
+            out.print(said, markup=False)
         out.print()
     if not answer["hits"]:
         out.print("Nothing found.")

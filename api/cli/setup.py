@@ -98,7 +98,9 @@ def demo(
         runtime.follower.catch_up()
         for asked in query or DEMO_QUERIES:
             out.rule(f"[bold]{asked}", align="left")
-            print_answer(answer_search(runtime, {"query": asked, "limit": 3}), passage_count=2)
+            # One licence is in many packages: shown once, with where else it is.
+            body = {"query": asked, "limit": 3, "collapse": True}
+            print_answer(answer_search(runtime, body), passage_count=2)
     finally:
         runtime.close()
     out.print("\nNow: make serve, and open the page it names. Your own: make demo DOCS=folder")

@@ -119,7 +119,12 @@ def test_the_command_line_names_them(
     runtime: Runtime, charters: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = {"query": QUERY, "collections": ["charters"], "collapse": True, "limit": 2}
-    print_answer(answer_search(runtime, body))
+    answer = answer_search(runtime, body)
+    print_answer(answer)
     printed = capsys.readouterr().out
     assert "+ 2 of nearly the same text:" in printed
     assert all(key in printed for key in charters)
+    answer["hits"][0]["versions"] *= 20
+    print_answer(answer)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "+ 40 of nearly the same text:" in printed and " and 37 more " in printed
