@@ -84,6 +84,7 @@ def reindex(
             generation, changed = live.generation, False
             if targets.made_by(live.generation, embedder, chunker):
                 catalog.generations.give_up_building()
+                targets.remember(catalog, models, live)
             else:
                 generation, changed = (
                     catalog.generations.begin(

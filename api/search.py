@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -143,7 +144,10 @@ class SearchEngine:
         settings: RetrievalSettings,
         deadline_ms: float | None = None,
         seen_seq: Callable[[], int] = lambda: 0,
+        slots: AbstractContextManager[Any] | None = None,
     ) -> None:
+        """`slots` is held while the query is embedded and candidates are found, not while they are
+        read: more may wait for a reranker's queue than should compute at once."""
         self.catalog = catalog
         self.generation = generation
         self.index = index
@@ -152,6 +156,7 @@ class SearchEngine:
         self.settings = settings
         self.deadline_ms = deadline_ms
         self._seen_seq = seen_seq
+        self._slots = slots or nullcontext()
 
     def search(self, request: SearchRequest) -> SearchAnswer:
         """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong."""
@@ -219,24 +224,25 @@ class SearchEngine:
         if not languages:
             return _nothing(parsed, timings)
 
-        started = time.perf_counter()
-        vectors = self._embed(parsed.text, request.instruction)
-        timings["embed"] = _lap(started)
         looked_up = _LookedUp(self.catalog)
-        retrieval = retrieve(
-            RetrievalQuery(
-                text=parsed.text,
-                vector=vectors.dense if vectors else None,
-                phrases=parsed.phrases,
-                excluded=parsed.excluded,
-                where=parsed.where,
-                scope=request.scope,
-                collections=languages,
-            ),
-            self.index,
-            looked_up,
-            self._settings(request),
-        )
+        with self._slots:
+            started = time.perf_counter()
+            vectors = self._embed(parsed.text, request.instruction)
+            timings["embed"] = _lap(started)
+            retrieval = retrieve(
+                RetrievalQuery(
+                    text=parsed.text,
+                    vector=vectors.dense if vectors else None,
+                    phrases=parsed.phrases,
+                    excluded=parsed.excluded,
+                    where=parsed.where,
+                    scope=request.scope,
+                    collections=languages,
+                ),
+                self.index,
+                looked_up,
+                self._settings(request),
+            )
         timings |= retrieval.timings_ms
 
         candidates, heads, passages, reading, read_timings = self.read(
@@ -340,8 +346,9 @@ class SearchEngine:
         self, request: SearchRequest, collections: Mapping[str, str]
     ) -> tuple[SearchRequest, list[str]]:
         """The request with its collections' instruction where it has none, and what to say."""
+        reranker = self.reranker if request.rerank else None
         taken = self.embedder.takes_instruction or (
-            self.reranker is not None and self.reranker.takes_instruction
+            reranker is not None and reranker.takes_instruction
         )
         if request.instruction is not None or not taken or not collections:
             return request, []

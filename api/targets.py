@@ -188,9 +188,7 @@ def enter(catalog: Catalog, models: Models) -> Target:
         return Target(generation, chunker, embedder)
     live = opened[0]
     if made_by(live.generation, embedder, chunker):
-        if _FILES not in live.settings and (stated := models.stored_form()) != live.settings:
-            # of a Longleaf that did not keep all of it
-            catalog.generations.keep_settings(live.generation, {**stated, **live.settings})
+        remember(catalog, models, live)
         return Target(live.generation, chunker, embedder)
     if any(made_by(each.generation, embedder, chunker) for each in opened[1:]):
         return models.of(live)
@@ -201,6 +199,16 @@ def enter(catalog: Catalog, models: Models) -> Target:
             + _changed(live.generation, embedder, chunker)
         ]
     )
+
+
+def remember(catalog: Catalog, models: Models, live: OpenGeneration) -> None:
+    """Keep with a generation what its models are called now: they make its vectors still."""
+    stated = models.stored_form()
+    wanted = {**stated, **live.settings}
+    if _FILES in stated:
+        wanted[_FILES] = stated[_FILES]
+    if wanted != live.settings:
+        catalog.generations.keep_settings(live.generation, wanted)
 
 
 def _refuse_without_loading(models: Models, opened: Sequence[OpenGeneration]) -> None:

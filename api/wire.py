@@ -258,6 +258,7 @@ def open_side(
             retrieval_settings(settings),
             settings.reranker.deadline_ms,
             seen_seq=lambda: follower.applied_seq,
+            slots=threading.BoundedSemaphore(settings.server.workers),
         )
     except BaseException:
         index.close()

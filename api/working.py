@@ -67,7 +67,9 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
                 stopping.wait(5.0)
                 continue
             if job is None:
-                reader_ids.catch_up(stopping)
+                # A batch at a time, so that a job which comes meanwhile does not wait for all.
+                if reader_ids.catch_up():
+                    continue
                 if until_idle:
                     break
                 stopping.wait(POLL_SECONDS)
@@ -92,7 +94,7 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
 
 
 class _ReaderIds:
-    """Token ids for the second stage, made when there is no job; nothing waits for them."""
+    """Token ids for the second stage, made when there is no job."""
 
     def __init__(self, settings: RerankerSettings, catalog: Catalog) -> None:
         self._settings = settings
@@ -101,19 +103,24 @@ class _ReaderIds:
         self._is_open = False
         self._again_at = 0.0
 
-    def catch_up(self, stopping: threading.Event) -> None:
-        """Without any to make it costs one look."""
+    def catch_up(self) -> bool:
+        """Make some; returns whether there may be more. Without any it costs one look."""
         if time.monotonic() < self._again_at:
-            return
+            return False
         try:
             if not self._is_open:
                 self._tokenizer = reading.open_passage_tokenizer(self._settings, self._catalog)
                 self._is_open = True
-            if self._tokenizer is not None and (made := self._tokenizer.fill(stopping.is_set)):
+            if self._tokenizer is None:
+                return False
+            made, has_more = self._tokenizer.fill_some()
+            if made:
                 _log.info("reader_ids.stored", passages=made)
+            return has_more
         except LongleafError as error:
             _log.warning("reader_ids.not_stored", reason=str(error))
             self._again_at = time.monotonic() + _STEADY_SECONDS
+            return False
 
 
 class WorkerProcess:

@@ -328,7 +328,8 @@ class Reading:
     `tokens_read` of `tokens_total` document tokens reached the model; `truncated_tokens` were
     meant to and did not fit. `probability` is the score as the model's makers mean it, 0 to 1, for
     models that have such a thing; the order follows `score`, which ties less. `windows` is in how
-    many overlapping pieces the longest passage was read; the best piece's score counts.
+    many overlapping pieces the longest passage was read; the best piece's score counts, or
+    the mean of all (`reranker.window_score`).
     """
 
     rank: int

@@ -42,7 +42,8 @@ _DECIDING_FILES = (
     "vocab.txt",
 )
 
-_PROMPT_NAMES = ("document", "passage", "corpus", "query")
+_PROMPT_NAMES = (("document", "passage", "corpus"), ("query",))
+"""Of documents and of queries: the first that a model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,9 @@ def quiet_loading() -> Iterator[None]:
 def stated_files(name_or_path: str) -> str | None:
     """Names what a model's vectors depend on in its files, told without loading it.
 
-    Two names that differ make vectors that differ: weights, tokenizer, configuration, prompts. None
-    for a hub id, which may have to be downloaded first. Raises as `resolve_model`.
+    Under one name they are the same vectors; under another they are others, unless only a prompt
+    changed that this version of sentence-transformers does not take. None for a hub id, which may
+    have to be downloaded first. Raises as `resolve_model`.
     """
     if name_or_path != BUNDLED and not Path(name_or_path).expanduser().is_dir():
         return None
@@ -146,14 +148,17 @@ def _stated_prompts(folder: Path) -> str:
     try:
         told = json.loads((folder / "config_sentence_transformers.json").read_text("utf-8"))
         prompts, default = told.get("prompts") or {}, told.get("default_prompt_name")
-        chosen = {name: prompts.get(name) or "" for name in (*_PROMPT_NAMES, default)}
+        chosen = [
+            next((prompts[name] for name in (*names, default) if prompts.get(name)), "")
+            for names in _PROMPT_NAMES
+        ]
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelUnavailable(
             f"config_sentence_transformers.json in {folder} cannot be read: {error}.", _FOLDER_HINT
         ) from error
-    return json.dumps({name: text for name, text in chosen.items() if text}, sort_keys=True)
+    return json.dumps(chosen) if any(chosen) else ""
 
 
 def file_sha256(path: Path) -> str:

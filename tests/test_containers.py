@@ -66,7 +66,9 @@ def _service() -> dict[str, Any]:
 
 
 def _paths() -> set[str]:
-    runtime = cast(Runtime, SimpleNamespace(settings=Settings()))
+    runtime = cast(
+        Runtime, SimpleNamespace(settings=Settings(), engine=SimpleNamespace(reranker=None))
+    )
     return set(create_app(runtime).openapi()["paths"])
 
 

@@ -87,7 +87,9 @@ _OPENAPI: dict[str, Any] = {}
 def openapi() -> dict[str, Any]:
     """The app's own description; it needs of the runtime nothing but the settings."""
     if not _OPENAPI:
-        runtime = cast(Runtime, SimpleNamespace(settings=Settings()))
+        runtime = cast(
+            Runtime, SimpleNamespace(settings=Settings(), engine=SimpleNamespace(reranker=None))
+        )
         _OPENAPI.update(create_app(runtime).openapi())
     return _OPENAPI
 

@@ -40,6 +40,10 @@ def search(
     deadline_ms: Annotated[
         float | None, typer.Option(min=0.001, help="Time to read in, milliseconds.")
     ] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help="What counts as an answer, for models that take it: words, or a preset."),
+    ] = None,
     passages: Annotated[int, typer.Option(min=1, help="Passages to print of each.")] = 1,
     collapse: Annotated[
         bool, typer.Option("--collapse", help="Show versions of the same text once.")
@@ -64,7 +68,11 @@ def search(
         "filter": tree,
         "limit": limit,
         "offset": offset,
-        "rerank": {"enabled": rerank, "deadline_ms": deadline_ms} if rerank else False,
+        "rerank": {
+            "enabled": rerank,
+            "deadline_ms": deadline_ms if rerank else None,
+            "instruction": instruction,
+        },
         "collapse": collapse,
     }
     answer = ask(load_settings({"home": home}).settings, body)

@@ -65,7 +65,7 @@ async def _respond(service: Service, request: Request, body: SearchBody) -> Resp
     def work(given_up: GivenUp) -> Response:
         return PlainJSON(view(*search(service, body, given_up)))
 
-    return await service.search(request, work)
+    return await service.search(request, work, is_bulk=body.rerank.priority == "bulk")
 
 
 def search(
@@ -110,7 +110,10 @@ def body_of(link: PageLink) -> SearchBody:
         filter=tree,
         limit=link.limit,
         offset=link.offset,
-        rerank=RerankOptions(enabled=link.rerank),
+        rerank=RerankOptions(
+            enabled=link.rerank,
+            instruction=link.instruction if isinstance(link, SearchLink) else None,
+        ),
         collapse=link.collapse,
     )
 

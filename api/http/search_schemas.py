@@ -143,6 +143,9 @@ class SearchLink(PageLink):
     collapse: bool = Field(
         False, description="Put documents of nearly the same text behind the best of them."
     )
+    instruction: str | None = Field(
+        None, max_length=2000, description="What counts as an answer, for models that take it."
+    )
 
 
 class FirstStage(BaseModel):
@@ -163,9 +166,7 @@ class ReadingView(BaseModel):
     probability: float | None = Field(
         description="The score as the model's makers mean it, 0 to 1; null where it has no such."
     )
-    windows: int = Field(
-        description="Pieces in which the longest passage was read, whose best one counts; 1: whole."
-    )
+    windows: int = Field(description="Pieces in which the longest passage was read; 1: whole.")
 
 
 class PassageScores(BaseModel):

@@ -3,7 +3,8 @@
 Nothing here or in a route calls the catalog, the engine or the indexer on the event loop: searches,
 reads and writes each have a lane of their own, so a full search queue delays neither a document
 page nor `/readyz`, and a long upload delays no search. It knows no web framework beyond handing
-itself to routes. Trade-off: who is beyond the end of a lane waits, without a limit on the line.
+itself to routes. Bulk searches have a lane beside the others'. Trade-off: who is beyond the end of
+a lane waits, and only a line of hundreds is refused.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from fastapi import Depends, HTTPException, Request
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.wire import Runtime
 from longleaf.api.working import WorkerProcess
+from longleaf.core.errors import Overloaded
+from longleaf.core.protocols import QueuedReranker
 from longleaf.core.types import Scope
 
 T = TypeVar("T")
 GivenUp = Callable[[], bool]
 
 _READ_THREADS = 4
+_QUEUED_SEARCHES = 64
+"""Threads that wait for a reranker with a queue of its own."""
+_MOST_WAITING = 256
+"""Searches in line for a thread, beyond which one more is refused."""
 _LOOK_SECONDS = 0.25
 _CLIENT_LEFT = 499  # as nginx calls it; nobody reads it but the log
 _UPLOAD_THREADS = 2
@@ -39,17 +46,30 @@ class Service:
         self.worker = worker
         self.metrics = Metrics()
         self.scope = Scope.all()
-        self._searches = CapacityLimiter(runtime.settings.server.workers)
+        workers = runtime.settings.server.workers
+        if isinstance(runtime.engine.reranker, QueuedReranker):
+            # These wait in the reranker's queue, which knows turns and batches; its limit holds,
+            # and `SearchEngine` has the other stages done by no more than `workers` at once.
+            workers = _QUEUED_SEARCHES
+        self._searches = CapacityLimiter(workers)
+        self._bulk = CapacityLimiter(max(1, workers // 2))
         self._reads = CapacityLimiter(_READ_THREADS)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
 
-    async def search(self, request: Request, call: Callable[[GivenUp], T]) -> T:
-        """Run `call` in one of `server.workers` threads; wait in line when all are busy.
+    async def search(
+        self, request: Request, call: Callable[[GivenUp], T], *, is_bulk: bool = False
+    ) -> T:
+        """Run `call` in a thread of the searches' or the bulk lane; wait when all are busy.
 
         `call` gets what says whether the client has left, and may then end as it likes. Raises
-        HTTPException for a client that left while it waited in line.
+        Overloaded when too many wait, HTTPException for a client that left while it did.
         """
+        lane = self._bulk if is_bulk else self._searches
+        if lane.statistics().tasks_waiting >= _MOST_WAITING:
+            raise Overloaded(
+                f"{_MOST_WAITING} searches wait already.", "Try again later.", retry_after_seconds=1
+            )
         has_left = threading.Event()
 
         def unless_gone() -> T:
@@ -59,7 +79,7 @@ class Service:
 
         watching = asyncio.create_task(_watch(request, has_left))
         try:
-            return await to_thread.run_sync(unless_gone, limiter=self._searches)
+            return await to_thread.run_sync(unless_gone, limiter=lane)
         finally:
             watching.cancel()
 

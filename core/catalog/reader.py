@@ -212,6 +212,11 @@ class CatalogReader:
         with self._database.reading() as connection:
             return reader_ids.stored(connection, tokenizer, passage_ids)
 
+    def newest_passage_id(self) -> int:
+        """The highest id of a passage; 0 where there is none. Ids only grow."""
+        with self._database.reading() as connection:
+            return reader_ids.newest(connection)
+
     def lacking_reader_ids(
         self, tokenizer: str, after_id: int, limit: int
     ) -> tuple[TitledText, ...]:

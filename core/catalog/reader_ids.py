@@ -38,6 +38,11 @@ class TitledText:
     text: str
 
 
+def newest(connection: Connection) -> int:
+    """The highest passage id, 0 where there is none."""
+    return int(connection.execute(select(func.max(passages.c.id))).scalar() or 0)
+
+
 def lacking(
     connection: Connection, tokenizer: str, after_id: int, limit: int
 ) -> tuple[TitledText, ...]:

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
 
+_TOLERANCE = 0.05
+"""Of values of about 1 in 16-bit numbers, whose last place is worth 0.008."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
@@ -58,7 +61,40 @@ def choose_attention(device: str, dtype: str = "bfloat16") -> Attention:
     call = _bundled_flash()
     if call is None:
         return EagerAttention("this torch bundles no attention for packed sequences")
-    return FlashAttention(call)
+    return _if_it_runs(FlashAttention(call), device, dtype)
+
+
+def _if_it_runs(attention: Attention, device: str, dtype: str) -> Attention:
+    """`attention` where it gives the plain version's numbers on this device, else that version.
+
+    An operator that torch has may still refuse a device (flash attention: GPUs before Ampere).
+    """
+    import torch
+
+    plain = EagerAttention("the plain version")
+    make = torch.Generator(device="cpu").manual_seed(0)
+
+    def some(rows: int, heads: int) -> torch.Tensor:
+        return torch.randn(rows, heads, 128, generator=make).to(device, getattr(torch, dtype))
+
+    bounds = torch.tensor([0, 3, 8], dtype=torch.int32, device=device)
+    last = torch.tensor([0, 1, 2], dtype=torch.int32, device=device)
+    both = Sequences(bounds, bounds, (0, 3, 8), (0, 3, 8), 5, 5)
+    ends = Sequences(last, bounds, (0, 1, 2), (0, 3, 8), 1, 5)
+    q, k, v = some(8, 4), some(8, 2), some(8, 2)
+    try:
+        pairs = [
+            (attention.packed(q, k, v, both), plain.packed(q, k, v, both)),
+            (attention.last_only(q[:2], k, v, ends), plain.last_only(q[:2], k, v, ends)),
+            (attention.alone(q, k, v), plain.alone(q, k, v)),
+        ]
+        worst = max(float((one - other).abs().max()) for one, other in pairs)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return EagerAttention(f"{attention.reason} does not run here: {first}")
+    if worst > _TOLERANCE:
+        return EagerAttention(f"{attention.reason} gives other numbers here (by {worst:.2g})")
+    return attention
 
 
 class EagerAttention:

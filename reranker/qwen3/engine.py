@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,9 @@ class Engine:
             if self.failure is not None or self._closing:
                 raise ModelUnavailable(self.failure or _CLOSED, "Restart the server.")
             tokens = sum(item.tokens for item in items)
-            queued = sum(waiting.tokens for waiting in self._waiting)
+            # What comes after this one in turn does not keep it out.
+            before = [each for each in self._waiting if each.priority <= priority]
+            queued = sum(each.tokens for each in before)
             if queued and queued + tokens > self._waiting_tokens:
                 self.stats.refused += 1
                 raise Overloaded(
@@ -286,9 +289,11 @@ class Engine:
         import torch
 
         started = self._clock()
-        try:
+        logits: list[float] | None = None
+        with suppress(torch.OutOfMemoryError):
             logits = self._forward(chosen)
-        except torch.OutOfMemoryError:
+        # Out here nothing holds the failed pass's tensors any more.
+        if logits is None:
             self._after_out_of_memory(chosen)
             return
         elapsed = self._clock() - started
@@ -326,7 +331,8 @@ class Engine:
             self.stats.out_of_memory += 1
             single = len(chosen.parts) == 1 and len(chosen.parts[0][1].items) == 1
             if not single:
-                self.limits = self.limits.halved()
+                self.limits = self.limits.halved(chosen.tokens)
+                self._pack_again()
             for waiting, batch in chosen.parts:
                 waiting.under_way -= 1
                 if single:
@@ -337,6 +343,15 @@ class Engine:
                     waiting.batches.extendleft(reversed(list(smaller)))
                 self._settle(waiting)
         _log.warning("qwen3.out_of_memory", batch_tokens=self.limits.batch_tokens)
+
+    def _pack_again(self) -> None:
+        """Batches that wait were packed under larger limits: each would fail in its turn."""
+        for waiting in self._waiting:
+            room = self.limits.batch_tokens - waiting.prefix_tokens
+            if any(len(batch.items) > 1 and batch.tokens > room for batch in waiting.batches):
+                items = [item for batch in waiting.batches for item in batch.items]
+                packed = plan.pack_in_order(items, waiting.prefix_tokens, self.limits)
+                waiting.batches = deque(packed)
 
     def _count(self, chosen: _Chosen, started: float, elapsed: float) -> None:
         stats = self.stats

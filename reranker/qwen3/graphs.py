@@ -229,8 +229,9 @@ class GraphedScorer:
             except torch.OutOfMemoryError:
                 if not self._graphs:
                     raise
-                self.release()
-                return self._eager(batch, alone, switches)
+            # Out here nothing holds the failed pass's tensors any more.
+            self.release()
+            return self._eager(batch, alone, switches)
 
     def warm(self, packed: Packed) -> None:
         """Capture this batch's graph now, so that no request waits for it."""

@@ -126,6 +126,11 @@ def open_qwen3(
             f"{folder.name} is in the GPU's memory, but beside it there is no room to read.",
             f"Set {SETTING} to a smaller Qwen3-Reranker, or free the GPU.",
         ) from error
+    except RuntimeError as error:
+        raise ModelUnavailable(
+            f"{folder.name} does not run on {device}: {error}",
+            "Set reranker.kind to late, or read on another device.",
+        ) from error
     engine = Engine(
         model,
         fitted.limits,
@@ -177,9 +182,12 @@ def _limits(options: Qwen3Options, device: str, buckets: Buckets) -> Limits:
         return Limits(batch_tokens=options.batch_tokens)
     if device == "cpu":
         return Limits(batch_tokens=options.batch_tokens, batch_items=1)
+    plain = Limits()
     return Limits(
         batch_tokens=min(options.batch_tokens, buckets.rows[-1]),
         batch_items=buckets.sequences[-1] // 2,  # each may bring a prefix of its own
+        # Behind a longer prefix a text may have more keys than any padded batch.
+        alone_prefix_tokens=buckets.longest[-1] - plain.alone_tokens,
     )
 
 

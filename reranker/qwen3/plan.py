@@ -42,15 +42,26 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`batch_tokens`: most tokens of a batch, the prefix included. `alone_tokens`: a document of so
-    many tokens runs by itself. `batch_items`: most documents of a batch."""
+    many tokens runs by itself, and so does each behind a prefix of `alone_prefix_tokens` (None:
+    never). `batch_items`: most documents of a batch."""
 
     batch_tokens: int = 16_384
     alone_tokens: int = 4_096
     batch_items: int = 512
+    alone_prefix_tokens: int | None = None
 
-    def halved(self) -> Limits:
-        """After running out of memory: half the tokens at once, never less than one document."""
-        return replace(self, batch_tokens=max(self.batch_tokens // 2, 1))
+    def halved(self, failed_tokens: int | None = None) -> Limits:
+        """After running out of memory: half of what did not fit, never less than one document.
+
+        A batch that was packed under an older, larger limit does not lower this one again.
+        """
+        half = (self.batch_tokens if failed_tokens is None else failed_tokens) // 2
+        return replace(self, batch_tokens=max(min(self.batch_tokens, half), 1))
+
+    def is_alone(self, item: Item, prefix_tokens: int) -> bool:
+        """Whether a document runs by itself."""
+        most = self.alone_prefix_tokens
+        return item.tokens >= self.alone_tokens or (most is not None and prefix_tokens >= most)
 
 
 def pack(items: Sequence[Item], prefix_tokens: int, limits: Limits) -> list[Batch]:
@@ -58,8 +69,8 @@ def pack(items: Sequence[Item], prefix_tokens: int, limits: Limits) -> list[Batc
 
     A batch holds at most `limits.batch_tokens`, unless a single document has more.
     """
-    alone = sorted((i for i in items if i.tokens >= limits.alone_tokens), key=_longest_first)
-    others = sorted((i for i in items if i.tokens < limits.alone_tokens), key=_longest_first)
+    alone = sorted((i for i in items if limits.is_alone(i, prefix_tokens)), key=_longest_first)
+    others = sorted((i for i in items if not limits.is_alone(i, prefix_tokens)), key=_longest_first)
     return [Batch((item,), alone=True) for item in alone] + list(
         _fill(others, prefix_tokens, limits)
     )
@@ -69,7 +80,7 @@ def pack_in_order(items: Sequence[Item], prefix_tokens: int, limits: Limits) -> 
     """The same for a deadline: nothing is read before what stands before it."""
     run: list[Item] = []
     for item in items:
-        if item.tokens >= limits.alone_tokens:
+        if limits.is_alone(item, prefix_tokens):
             yield from _fill(run, prefix_tokens, limits)
             run = []
             yield Batch((item,), alone=True)

@@ -12,6 +12,7 @@ their mean where that is set.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -189,6 +190,7 @@ class Qwen3Reranker:
         self._stored = stored
         self._default_instruction = default_instruction
         self._tokenize_seconds = 0.0
+        self._counting = threading.Lock()
 
     @property
     def failure(self) -> str | None:
@@ -208,14 +210,15 @@ class Qwen3Reranker:
     ) -> Iterator[Reading]:
         """See core.protocols.Reranker."""
         instruction = instruction_text(query.instruction or self._default_instruction)
+        started = time.perf_counter()
         prefix = self._scorer.template.prefix(instruction, query.text)
         inputs = _affordable(inputs, budget)
         if not inputs:
             return
         flat = [(item, passage) for item in inputs for passage in item.passages]
-        started = time.perf_counter()
         texts = self._ids(flat)
-        self._tokenize_seconds += time.perf_counter() - started
+        with self._counting:
+            self._tokenize_seconds += time.perf_counter() - started
         owner = [n for n, item in enumerate(inputs) for _ in item.passages]
         found: list[dict[int, float]] = [{} for _ in inputs]
         pieces = [1] * len(inputs)

@@ -213,6 +213,22 @@ def test_what_stays_the_same_in_a_models_folder_is_not_refused(
         wire.open_write_side(settings)
 
 
+def test_a_prompt_that_is_not_taken_costs_a_reindex_that_embeds_nothing(
+    home: Path, catalog: Catalog, tiny_model: Path
+) -> None:
+    settings = settings_of(home, embedder__model=str(tiny_model))
+    file = tiny_model / "config_sentence_transformers.json"
+    told = json.loads(file.read_text())
+    file.write_text(json.dumps({**told, "prompts": {"query": told["prompts"]["query"]}}))
+    reindexing.reindex(settings)
+    prompts = {"query": told["prompts"]["query"], "passage": "not taken: "}
+    file.write_text(json.dumps({**told, "prompts": prompts}))
+    assert "files" in _refused(home, settings)
+    done = reindexing.reindex(settings)
+    assert not done.changed and done.embedded == 0
+    wire.open_write_side(settings).close()
+
+
 def test_a_folder_of_an_older_longleaf_learns_its_models_files(
     home: Path, catalog: Catalog
 ) -> None:

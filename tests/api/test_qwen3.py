@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.api.conftest import TEXTS, Client
 from tests.reranker.qwen3.models import train
@@ -214,6 +215,44 @@ def test_a_client_that_leaves_ends_its_reading(
     assert answer["reranked_count"] == answer["found_count"] > 3
     read = sum(len(hit["passages"]) for hit in answer["hits"])
     assert engine.stats.documents - read_before == read, "nothing of the other one was read"
+
+
+def test_interactive_searches_reach_the_queue_past_any_number_of_bulk_ones(
+    reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(reading)
+    real, opened, order = engine.scorer.score, threading.Event(), []
+
+    def held(*given: Any, **options: Any) -> Any:
+        assert opened.wait(60)
+        return real(*given, **options)
+
+    monkeypatch.setattr(engine.scorer, "score", held)
+    bulk = {"query": "rent", "rerank": {"priority": "bulk"}}
+    threads = []
+    with served(create_app(reading)) as port:
+
+        def ask(body: dict[str, Any], name: str) -> None:
+            answer = httpx.post(f"http://127.0.0.1:{port}/v1/search", json=body, timeout=120)
+            assert answer.status_code == 200 and answer.json()["reranked_count"] > 3
+            order.append(name)
+
+        def start(body: dict[str, Any], name: str, count: int) -> None:
+            for _ in range(count):
+                threads.append(threading.Thread(target=ask, args=(body, name)))
+                threads[-1].start()
+
+        start(bulk, "bulk", 8)
+        wait_for(lambda: engine.waiting()[0] == 8)
+        start({"query": "rent"}, "interactive", 12)
+        wait_for(lambda: engine.waiting()[0] == 20)
+        opened.set()
+        for thread in threads:
+            thread.join()
+    # At most the bulk ones whose pass was under way, or that shared one, came before.
+    last_interactive = len(order) - 1 - order[::-1].index("interactive")
+    assert order[: last_interactive + 1].count("bulk") <= 4, order
+    assert len(order) == 20
 
 
 _GET = b"GET /v1/search?q=rent HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"

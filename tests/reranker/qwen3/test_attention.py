@@ -11,7 +11,12 @@ from tests.reranker.qwen3.tensors import KernelLikeAttention, exact_attention, s
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from longleaf.reranker.qwen3 import attention
-from longleaf.reranker.qwen3.attention import EagerAttention, FlashAttention, choose_attention
+from longleaf.reranker.qwen3.attention import (
+    EagerAttention,
+    FlashAttention,
+    _if_it_runs,
+    choose_attention,
+)
 
 HEADS = {"GQA 2": (4, 2), "GQA 4": (8, 2), "no GQA": (3, 3)}
 
@@ -199,3 +204,24 @@ def test_the_cpu_is_attended_one_by_one_and_says_so() -> None:
     chosen = choose_attention("cpu")
     assert isinstance(chosen, EagerAttention)
     assert chosen.reason == "torch's own kernels on cpu"
+
+
+def test_a_kernel_is_tried_before_it_is_believed() -> None:
+    class TooOld(EagerAttention):
+        def packed(self, *_: Any) -> torch.Tensor:
+            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.\nmore")
+
+    class Wrong(EagerAttention):
+        def last_only(self, q: torch.Tensor, *others: Any) -> torch.Tensor:
+            return super().last_only(q, *others) + 1.0
+
+    right = EagerAttention("a kernel")
+    assert _if_it_runs(right, "cpu", "float32") is right
+    assert _if_it_runs(right, "cpu", "bfloat16") is right
+    old = _if_it_runs(TooOld("flash"), "cpu", "float32")
+    assert type(old) is EagerAttention
+    assert old.reason == (
+        "flash does not run here: FlashAttention only supports Ampere GPUs or newer."
+    )
+    wrong = _if_it_runs(Wrong("flash"), "cpu", "float32")
+    assert type(wrong) is EagerAttention and "other numbers here (by 1)" in wrong.reason

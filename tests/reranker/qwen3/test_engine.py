@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -235,6 +236,64 @@ def test_out_of_memory_halves_the_batches_and_goes_on(pair: Any, engines: list[E
     expected = reference(model, prefix, documents, YES, NO)
     assert all(abs(found[place] - expected[place]) < 1e-4 for place in range(10))
     assert engine.failure is None and engine.stats.out_of_memory >= 1
+
+
+def test_batches_that_wait_do_not_halve_the_batches_again(pair: Any, engines: list[Engine]) -> None:
+    gate = Gate()
+
+    def fits_half(lengths: list[int]) -> None:
+        gate(lengths)
+        if sum(lengths) > 450:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine = Engine(Watched(pair[1], fits_half), Limits(800, 5_000), FREE)
+    engines.append(engine)
+    first = engine.submit(*_request(1, 10, 20))
+    gate.entered.wait()
+    tickets = [engine.submit(*_request(seed, 10, *[40] * 60)) for seed in (2, 3, 4)]
+    gate.opened.set()
+    assert [len(list(ticket)) for ticket in (first, *tickets)] == [1, 60, 60, 60]
+    # What is packed as 800 or less does not fit above 450: halved once, and not for each batch.
+    assert 350 <= engine.limits.batch_tokens <= 400
+    assert engine.stats.out_of_memory == 1
+
+
+def test_the_failed_pass_is_let_go_of_before_anything_is_tried_again(
+    pair: Any, engines: list[Engine]
+) -> None:
+    class Large:
+        pass
+
+    held: list[weakref.ref[Large]] = []
+
+    def once(lengths: list[int]) -> None:
+        assert not any(each() for each in held), "the failed pass is still in memory"
+        if not held:
+            large = Large()
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine = Engine(Watched(pair[1], once), Limits(800, 5_000), FREE)
+    engines.append(engine)
+    ticket = engine.submit(*_request(2, 10, *[40] * 4))
+    assert len(list(ticket)) == 4 and engine.failure is None
+
+
+def test_bulk_that_waits_keeps_no_one_out(pair: Any, engines: list[Engine]) -> None:
+    gate = Gate()
+    engine = Engine(Watched(pair[1], gate), Limits(60, 1_000), FREE, waiting_tokens=300)
+    engines.append(engine)
+    tickets = [engine.submit(*_request(1, 10, 20))]
+    gate.entered.wait()
+    tickets.append(engine.submit(*_request(2, 10, *[40] * 7), priority=Priority.BULK))
+    with pytest.raises(Overloaded):
+        engine.submit(*_request(3, 10, 40), priority=Priority.BULK)
+    tickets.append(engine.submit(*_request(4, 10, *[40] * 7)))
+    with pytest.raises(Overloaded):
+        engine.submit(*_request(5, 10, 40))
+    assert engine.stats.refused == 2
+    gate.opened.set()
+    assert [len(list(ticket)) for ticket in tickets] == [1, 7, 7]
 
 
 def test_a_dead_device_ends_the_engine_and_everybody_hears_it(

@@ -72,6 +72,22 @@ def test_targets_are_judged(script: Any) -> None:
     cell = {
         "part": "passages", "model": "0.6B", "documents": 100, "tokens": 128, "spread": "fixed",
         "arm": "ours/graphs", "p50_ms": 27.0, "items_per_second": 3700.0, "utilisation": 0.57,
+        "tokens_per_second": 474_000.0,
     }  # fmt: skip
-    assert "OK 0.6B 100x128: 27.0 of 28.0 ms" in script.summary({"cells": {"x": cell}})
-    assert "FAIL 0.6B" in script.summary({"cells": {"x": cell | {"p50_ms": 29.0}}})
+
+    def told(*cells: Any) -> str:
+        summary: str = script.summary({"cells": dict(enumerate(cells))})
+        return summary
+
+    assert "OK 0.6B 100x128: 27.0 ms, 28.0 ms asked for" in told(cell)
+    assert "FAIL 0.6B 100x128: 29.0 ms" in told(cell | {"p50_ms": 29.0})
+    own = cell | {"arm": "ours/texts", "p50_ms": 30.0}
+    rivals = [
+        cell | {"arm": f"CrossEncoder/texts/{batch}", "p50_ms": ms}
+        for batch, ms in ((8, 150.0), (32, 126.0))
+    ]
+    assert "OK 0.6B 100x128: 4.20 times CrossEncoder, 4.0 asked for" in told(own, *rivals)
+    assert "FAIL 0.6B 100x128: 3.50 times" in told(own | {"p50_ms": 36.0}, *rivals)
+    large = cell | {"model": "8B", "utilisation": 0.5}
+    assert "FAIL 8B 100x128: 2.00 of the floor, 1.7 asked for" in told(large)
+    assert "OK 8B 100x128: 1.60 of the floor" in told(large | {"utilisation": 0.625})

@@ -8,6 +8,7 @@ leaves undefined.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -291,10 +292,14 @@ def test_out_of_memory_costs_graphs_before_it_costs_a_batch(
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     long, failing = packed_of([(5, [200])]), [True, False]
+    held: list[weakref.ref[torch.Tensor]] = []
 
     def once(*given: Any, **options: Any) -> torch.Tensor:
         if failing.pop(0):
+            activations = torch.zeros(3)
+            held.append(weakref.ref(activations))
             raise torch.OutOfMemoryError("full")
+        assert held[0]() is None, "what did not fit is still there"
         return Qwen3Scorer.score(scorer, *given, **options)
 
     monkeypatch.setattr(scorer, "score", once)

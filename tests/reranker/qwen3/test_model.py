@@ -73,7 +73,7 @@ def test_two_queries_share_a_batch(pair: Any) -> None:
 
 def test_order_and_company_change_nothing(pair: Any) -> None:
     _, scorer = pair
-    prefix, *documents = random_ids(5, 12, *([30, 7, 55] * 12))
+    prefix, *documents = random_ids(5, 12, *([30, 7, 55, 16, 90] * 20))  # 100 documents
     together = scores(scorer, [(prefix, documents)])
     order = np.random.default_rng(6).permutation(len(documents))
     shuffled = scores(scorer, [(prefix, [documents[n] for n in order])])

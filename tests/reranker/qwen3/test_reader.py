@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -241,6 +242,32 @@ def test_models_that_cannot_be_had_name_the_setting(tmp_path: Path) -> None:
             open_qwen3(Qwen3Options(model, allow_cpu=True))
     with pytest.raises(ModelUnavailable, match=r"tokenizer\.json"):
         open_qwen3(Qwen3Options(str(tmp_path), allow_cpu=True))
+
+
+def test_more_positions_than_the_model_has_are_refused(folder: Path, tmp_path: Path) -> None:
+    short = shutil.copytree(folder, tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    config["max_position_embeddings"] = 1_000
+    (short / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="The model has 1,000 positions"):
+        open_qwen3(Qwen3Options(str(short), allow_cpu=True, max_pair_tokens=1_001))
+
+
+def test_a_device_that_cannot_run_it_is_told_as_such(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr("longleaf.reranker.qwen3.fit.fit", refuses)
+    with pytest.raises(ModelUnavailable, match=r"does not run on cpu: no kernel image"):
+        open_qwen3(Qwen3Options(str(folder), allow_cpu=True, max_pair_tokens=512))
+
+
+def test_a_probability_is_the_softmax_over_yes_and_no() -> None:
+    for yes, no in ((1.5, -0.25), (-30.0, 12.0), (4.0, 4.0)):
+        pair = torch.tensor([yes, no], dtype=torch.float64)
+        assert probability(yes - no) == pytest.approx(float(pair.softmax(0)[0]), rel=1e-12)
 
 
 def test_a_probability_is_right_at_both_ends() -> None:

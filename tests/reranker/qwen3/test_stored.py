@@ -42,10 +42,13 @@ def test_stored_ids_behind_the_title_are_the_documents_ids(
         made = content(text, title=title, width=60)
         catalog.commit(generation, [replace(write(key, text), digest=made.digest, content=made)])
         total += len(made.passages)
-    assert tokenizer.fill(lambda: True) == 4
+    assert tokenizer.fill_some() == (4, True)
     assert tokenizer.fill() == total - 4 and tokenizer.fill() == 0
     again = PassageTokenizer(template, catalog)
     assert again.fill() == 0, "another process finds them"
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "lacking_reader_ids", lambda *_: pytest.fail("looked again"))
+        assert again.fill_some() == tokenizer.fill_some() == (0, False)
     for head in catalog.documents(EVERYONE):
         passages = catalog.passages(head, generation)
         found = catalog.reader_ids(template.fingerprint, [each.passage_id for each in passages])

@@ -13,6 +13,7 @@ from tests.reranker.qwen3.models import qwen_tokenizer
 
 from longleaf.core.errors import InvalidRequest, ModelUnavailable
 from longleaf.reranker.instructions import DEFAULT, PRESETS, instruction_text
+from longleaf.reranker.qwen3.reader import TextScorer
 from longleaf.reranker.qwen3.template import (
     HEAD,
     TAIL,
@@ -21,9 +22,11 @@ from longleaf.reranker.qwen3.template import (
     whole_prompt,
     windows,
 )
+from longleaf.reranker.qwen3.tickets import Ticket
 
 TOKENIZER = qwen_tokenizer()
 TEMPLATE = Template(TOKENIZER, 32_768)
+SHORT = Template(TOKENIZER, 768)
 CONTROL = [TOKENIZER.token_to_id(each) for each in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
 THOUGHT = [TOKENIZER.token_to_id(each) for each in ("<think>", "</think>")]
 
@@ -144,8 +147,39 @@ def test_windows_cover_all_and_none_is_too_long(length: int, room: int, overlap:
         assert all(end - start == room for start, end in spans)
 
 
-@given(text=plain, cut=st.integers(0, 200))
-def test_the_suffix_survives_any_cut(text: str, cut: int) -> None:
-    ids = TEMPLATE.document("A title", text)[:cut]
-    whole = np.concatenate([TEMPLATE.prefix("a", "b").ids, ids, TEMPLATE.suffix])
-    assert whole[-len(TEMPLATE.suffix) :].tolist() == TEMPLATE.suffix.tolist()
+class Recorded:
+    """An engine that keeps what it is given, and gives nothing."""
+
+    def submit(self, prefix: Any, documents: Any, **_: Any) -> Ticket:
+        self.prefix, self.documents = prefix, documents
+        ticket = Ticket(prefix, documents, None, lambda: 0.0, lambda _: None)
+        ticket.put(None)
+        return ticket
+
+
+@given(texts=st.lists(st.tuples(plain, st.integers(0, 40)), min_size=1, max_size=4), query=plain)
+def test_nothing_of_a_text_is_lost_and_every_window_has_the_suffix(
+    texts: list[tuple[str, int]], query: str
+) -> None:
+    template = SHORT
+    engine: Any = Recorded()
+    prefix = template.prefix("a", query[:100])
+    documents = [template.document("A title", text * times) for text, times in texts]
+    assert list(TextScorer(template, engine).score(prefix, documents)) == []
+    suffix = template.suffix
+    assert engine.prefix is prefix.ids
+    for given_ids in engine.documents:
+        assert len(prefix) + len(given_ids) <= 768
+        assert given_ids[-len(suffix) :].tolist() == suffix.tolist()
+    bodies = [each[: len(each) - len(suffix)].tolist() for each in engine.documents]
+    room = template.room(prefix)
+    for ids in documents:
+        if len(ids) <= room:
+            assert ids.tolist() in bodies
+            continue
+        covered = np.zeros(len(ids), bool)
+        for body in bodies:
+            for start in range(len(ids) - len(body) + 1):
+                if ids[start : start + len(body)].tolist() == body:
+                    covered[start : start + len(body)] = True
+        assert covered.all()
