@@ -1,10 +1,11 @@
 """Mails: what one says, and each of its attachments as a document of its own.
 
 `mail_eml` and `mail_msg` make a `Mail` of the two formats; here it becomes a `Document` whose text
-begins with the header lines, and its attachments go to the parsers of their types with the same
-context. An attachment that cannot be read is a `Rejection` with its name and never fails the mail.
-Mails inside mails are read to a depth of 4. A part is named as the user knows it, inside attached
-mails by its path ("Fwd.eml!/contract.pdf"); a second one of the same name gets a number.
+begins with the header lines (`mail_body` reads the rest), and its attachments go to the parsers of
+their types with the same context. An attachment that cannot be read is a `Rejection` with its name
+and never fails the mail. Mails inside mails are read to a depth of 4. A part is named as the user
+knows it, inside attached mails by its path ("Fwd.eml!/contract.pdf"); a second one of the same name
+gets a number.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from pathlib import PurePath
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
-from longleaf.core.types import Document, MetaValue, Rejection, Section
+from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import clean, refuse_empty
-from longleaf.indexer.parsers.html import HtmlParser
+from longleaf.indexer.parsers.mail_body import BodyPart, read_body
 from longleaf.indexer.parsers.sections import shorten, title_from
 
 MAX_DEPTH = 4
 MAX_PARTS = 1_000
 PART_MARK = "!/"
 _NAME_CHARS = 200
-_BLANK_BODY_CHARS = 20  # "See attachment" in plain text beside a page of HTML says less than it
 
 _SHOWN = ("from", "to", "cc", "date", "subject")
 _TNEF = ("application/ms-tnef", "application/vnd.ms-tnef")
@@ -54,15 +54,13 @@ class Attachment:
 class Mail:
     """One mail in either format. `headers` holds readable values by lower-case name.
 
-    `date` is ISO 8601, "" where there is none that can be read. `html` is read where `plain` says
-    nothing; `other` (bytes, name) where both do, such as RTF. `sealed` says what is encrypted.
+    `date` is ISO 8601, "" where there is none that can be read. `body` holds its texts in order.
+    `sealed` says what is encrypted.
     """
 
     headers: dict[str, str]
     date: str = ""
-    plain: str = ""
-    html: str = ""
-    other: tuple[bytes, str] | None = None
+    body: tuple[BodyPart, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     inline_images: int = 0
     sealed: str = ""
@@ -96,26 +94,26 @@ def mail_documents(
 def _documents(
     mail: Mail, name: str, part: str, depth: int, progress: _Progress
 ) -> Iterator[Document | Rejection]:
-    body, sections, notes = _body(mail, name, progress.context)
+    body = read_body(mail.body, name, progress.context)
     header = "\n".join(
         f"{label.capitalize()}: {mail.headers[label]}"
         for label in _SHOWN
         if mail.headers.get(label)
     )
-    text = f"{header}\n\n{body}".strip()
+    text = f"{header}\n\n{body.text}".strip()
     subject = mail.headers.get("subject", "")
     if text:
         moved = len(header) + 2 if header else 0
         yield Document(
             text=text,
-            title=shorten(subject) or title_from(body or text, name),
+            title=shorten(subject) or title_from(body.text or text, name),
             sections=tuple(
                 replace(each, start_char=each.start_char + moved, end_char=each.end_char + moved)
-                for each in sections
+                for each in body.sections
             ),
             metadata=_metadata(mail),
             part=part or None,
-            warnings=(*mail.warnings, *notes),
+            warnings=(*mail.warnings, *_notes(mail, body.text), *body.warnings),
         )
     elif not mail.attachments:
         raise NoTextFound(f"{name} is a mail without header lines, text or attachments.")
@@ -140,48 +138,23 @@ def _metadata(mail: Mail) -> dict[str, MetaValue]:
     return found
 
 
-# --- what a mail says ----------------------------------------------------------------------------
-
-
-def _body(
-    mail: Mail, name: str, context: ParseContext
-) -> tuple[str, tuple[Section, ...], tuple[str, ...]]:
-    """(text, sections, notes) of the mail itself."""
-    notes = []
+def _notes(mail: Mail, text: str) -> Iterator[str]:
+    """What of the mail itself is not in its text."""
     if mail.inline_images:
-        notes.append(f"{mail.inline_images} pictures in its text were not read")
+        yield f"{mail.inline_images} pictures in its text were not read"
     if mail.sealed:
-        notes.append(mail.sealed)
-    plain = mail.plain.strip()
-    if "-----BEGIN PGP MESSAGE-----" in plain:
-        notes.append("its text is encrypted (PGP)")
-    if len(plain) >= _BLANK_BODY_CHARS or not (mail.html or mail.other):
-        return plain, (), tuple(notes)
-    try:
-        # A byte order mark outweighs whatever the page declares: the mail has decoded it already.
-        if mail.html:
-            page = next(HtmlParser().parse(mail.html.encode("utf-8-sig"), name))
-        else:
-            assert mail.other is not None
-            page = next(_read(mail.other[0], mail.other[1], context))
-    except (Rejected, NoTextFound, StopIteration) as failure:
-        if not mail.html:
-            notes.append(f"its text cannot be read: {failure}")
-        return plain, (), tuple(notes)
-    if isinstance(page, Rejection):
-        return plain, (), (*notes, f"its text cannot be read: {page.detail}")
-    if len(page.text) <= len(plain):
-        return plain, (), tuple(notes)
-    return page.text, page.sections, (*notes, *page.warnings)
+        yield mail.sealed
+    if "-----BEGIN PGP MESSAGE-----" in text:
+        yield "its text is encrypted (PGP)"
+
+
+# --- attachments ---------------------------------------------------------------------------------
 
 
 def _read(data: bytes, name: str, context: ParseContext) -> Iterator[Document | Rejection]:
     from longleaf.indexer.parsers import parser_for  # it imports this module
 
     return parser_for(name, data).parse(data, name, context)
-
-
-# --- attachments ---------------------------------------------------------------------------------
 
 
 def _file_name(attachment: Attachment) -> str:

@@ -2,7 +2,7 @@
 
 olefile opens the container; properties are read here from the streams that are named after them.
 python-oxmsg was tried: it reads no attached mails and no RTF bodies and raises on text in another
-code page. Bodies: plain text, else HTML, else RTF, which goes to RTF's own parser. Reading more
+code page. Bodies: plain text and HTML as alternatives, else RTF. Reading more
 bytes than twice the file (streams that share their sectors) ends it.
 """
 
@@ -18,6 +18,7 @@ from longleaf.indexer.parsers.blocks import one_line
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.encodings import codec_named
 from longleaf.indexer.parsers.mail import MAX_DEPTH, Attachment, Mail
+from longleaf.indexer.parsers.mail_body import BodyPart, Choice, Words
 from longleaf.indexer.parsers.mail_kind import PROPERTIES
 from longleaf.indexer.parsers.mail_rtf import decompress_rtf
 
@@ -187,14 +188,20 @@ def _mail(storage: _Storage, depth: int) -> Mail:
     return Mail(
         headers={label: value for label, value in headers.items() if value},
         date=date,
-        plain=plain,
-        html=html,
-        other=(rtf, "body.rtf") if rtf else None,
+        body=_body(plain, html, rtf),
         attachments=tuple(attachments),
         inline_images=images,
         sealed="its content is encrypted (S/MIME)" if sealed else "",
         warnings=tuple(warnings),
     )
+
+
+def _body(plain: str, html: str, rtf: bytes) -> tuple[BodyPart, ...]:
+    """Outlook keeps one text in several forms, each made of the other."""
+    if rtf:
+        return (Words(other=rtf, name="body.rtf"),)
+    sides = [(each,) for each in (Words(plain=plain), Words(html=html)) if each.plain or each.html]
+    return (Choice(tuple(sides)),) if sides else ()
 
 
 def _person(name: str, smtp: str, address: str) -> str:

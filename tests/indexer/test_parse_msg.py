@@ -97,6 +97,15 @@ def test_html_and_rtf_are_read_where_there_is_no_plain_text() -> None:
     assert isinstance(document, Document) and "unpacked" in document.warnings[0]
 
 
+def test_a_stub_in_plain_text_gives_way_to_html() -> None:
+    page = " ".join(f"word{n}" for n in range(60))
+    (document,) = read(MAIL | {"__substg1.0_10130102": f"<p>{page}</p>".encode()})
+    assert isinstance(document, Document) and document.text.endswith(f"\n\n{page}")
+    assert document.warnings == (
+        "its plain text was left out for its HTML text, which lacks 5 of 5 words",
+    )
+
+
 def _packed(rtf: bytes) -> bytes:
     """Compressed RTF that compresses nothing: eight literals a run."""
     runs = b"".join(b"\0" + rtf[at : at + 8] for at in range(0, len(rtf), 8))
