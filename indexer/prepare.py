@@ -27,7 +27,9 @@ from longleaf.core.types import (
     Rejection,
 )
 from longleaf.indexer.metadata import complete
-from longleaf.indexer.sidecars import NO_SIDECAR, Sidecar
+from longleaf.indexer.parsers.decode import clean
+from longleaf.indexer.parsers.sections import shorten
+from longleaf.indexer.sidecars import MAX_TITLE_CHARS, NO_SIDECAR, Sidecar
 from longleaf.indexer.signature import signature_of
 
 if TYPE_CHECKING:
@@ -38,10 +40,29 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a caller says of all documents of a run: access groups and extra metadata."""
+    """What a caller says of all documents of a run: access groups and extra metadata.
+
+    A `title` among the metadata is no field: it names the files of the run.
+    """
 
     groups: tuple[str, ...] = ()
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The title that the caller gives, "" for none."""
+        stated = next((v for name, v in self.metadata.items() if _is_title(name)), "")
+        line = "; ".join(stated) if isinstance(stated, tuple) else str(stated)
+        return shorten(clean(line).text, MAX_TITLE_CHARS)
+
+    @property
+    def fields(self) -> Mapping[str, MetaValue]:
+        """The metadata but the title."""
+        return {name: value for name, value in self.metadata.items() if not _is_title(name)}
+
+
+def _is_title(name: str) -> bool:
+    return name.lower() == "title"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +112,7 @@ def prepare_file(
     already holds that content's vectors. Never raises for anything the file contains.
     """
     seen_keys: set[str] = set()
+    title, flags = labels.title or sidecar.title, labels.fields
     try:
         for item in opened:
             if isinstance(item, Rejection):
@@ -106,8 +128,8 @@ def prepare_file(
             mismatch = functools.partial(
                 mismatch_warning, bm25_language=bm25_language, model_languages=model_languages
             )
-            document = _described(item, sidecar)
-            metadata = complete(document, sidecar=sidecar.metadata, flags=labels.metadata)
+            document = _described(item, title, sidecar.warnings)
+            metadata = complete(document, sidecar=sidecar.metadata, flags=flags)
             yield _prepare(
                 document, metadata, document_key, opened.media_type, chunker, mismatch, known
             )
@@ -129,13 +151,13 @@ def _key_of(document: Document, file_key: str) -> str:
     return file_key if document.part is None else f"{file_key}{PART_MARK}{document.part}"
 
 
-def _described(document: Document, sidecar: Sidecar) -> Document:
-    """With what the sidecar says; its title is that of the file, not of a document inside it."""
+def _described(document: Document, title: str, warnings: tuple[str, ...]) -> Document:
+    """With the title that flags or a sidecar give the file; a document inside it keeps its own."""
     is_the_file = document.key is None and document.part is None
     return replace(
         document,
-        title=sidecar.title if sidecar.title and is_the_file else document.title,
-        warnings=(*document.warnings, *sidecar.warnings),
+        title=title if title and is_the_file else document.title,
+        warnings=(*document.warnings, *warnings),
     )
 
 

@@ -35,7 +35,7 @@ from longleaf.indexer.sources import SourceFile, printable, read_bytes
 MAX_SIDECAR_BYTES = 1_048_576
 _MAX_FIELDS = 200
 _MAX_VALUE_CHARS = 10_000
-_MAX_TITLE_CHARS = 500
+MAX_TITLE_CHARS = 500
 _MAX_FOLDERS = 256
 _MAX_LEVELS = 32
 _MAX_INT = 2**63 - 1  # SQLite's largest
@@ -276,7 +276,7 @@ def _settable(
         if label.lower() in _NOT_SETTABLE:
             forbidden.append(label)
         elif label.lower() == "title":
-            title = shorten(clean(value).text, _MAX_TITLE_CHARS) if isinstance(value, str) else ""
+            title = shorten(clean(value).text, MAX_TITLE_CHARS) if isinstance(value, str) else ""
         elif (stored := _storable(value)) is None or not label or len(fields) >= _MAX_FIELDS:
             if value is not None:
                 left_out.append(label[:40])
