@@ -173,6 +173,7 @@ class Upkeep:
         erasure = runtime.catalog.erasure
         if now - self._settled_at > _SETTLE_SECONDS:
             erasure.settle()
+            runtime.catalog.forget_unused_pages()
             self._settled_at = now
         seconds = wire.erase_seconds(runtime.settings)
         if seconds is None or now < self._scrub_at:

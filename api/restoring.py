@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from longleaf.api import reindexing
 from longleaf.api.backup import FileEntry, Manifest, Progress, read_manifest
 from longleaf.api.running import find_server
-from longleaf.core.catalog import Catalog, orphans, schema, snapshot
+from longleaf.core.catalog import Catalog, hold, orphans, schema, snapshot
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.catalog.snapshot import DATABASE, ORIGINALS, SEGMENTS, blob_path
 from longleaf.core.catalog.verify import verify_file
@@ -30,7 +31,7 @@ from longleaf.core.errors import CatalogBroken, Conflict, NoSpace
 from longleaf.core.types import Scope
 
 _PARTS = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ORIGINALS, SEGMENTS, "index")
-_HARMLESS = {CONFIG_FILE_NAME, "server.json", "lost+found"}
+_HARMLESS = {CONFIG_FILE_NAME, "server.json", "lost+found", hold.LOCK, reindexing.LOCK}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from longleaf.core.catalog import Catalog, Source
 from longleaf.core.config import IndexerSettings
-from longleaf.core.errors import Rejected, RejectReason
+from longleaf.core.errors import Conflict, Rejected, RejectReason
 from longleaf.core.protocols import FileReader
 from longleaf.core.types import Outcome
 from longleaf.indexer.prepare import FileFailure, Labels
@@ -30,7 +30,7 @@ from longleaf.indexer.records import (
     ignore_passages,
     ignore_result,
 )
-from longleaf.indexer.run import Run
+from longleaf.indexer.run import WITHOUT, Run
 from longleaf.indexer.sidecars import Sidecars
 from longleaf.indexer.sources import SourceFile, path_of, read_bytes, walk
 
@@ -49,6 +49,8 @@ _MAY_PASS = frozenset(
     )
 )
 """Rejections that may end otherwise the next time: the file is tried again on every run."""
+
+DELETED_BEFORE = "Its documents were deleted here; longleaf index --again brings them back."
 
 _AHEAD_BYTES = 256 * 1024 * 1024
 """Bytes of files that are opened ahead, at most (one file may have more)."""
@@ -94,6 +96,7 @@ class Indexer:
         labels: Labels | None = None,
         prune: bool = False,
         missing_is_gone: bool = False,
+        again: bool = False,
         only: Sequence[Path] = (),
         on_result: OnResult = ignore_result,
         on_passages: OnPassages = ignore_passages,
@@ -101,11 +104,12 @@ class Indexer:
     ) -> Counter[Outcome]:
         """Bring a collection up to date with files and folders; returns how many ended how.
 
-        `prune` removes documents whose file lay under `roots` and no longer exists. A document
-        that was deleted by hand stays deleted while its file does not change. A root that is not
-        there is NotFound, or with `missing_is_gone` a folder whose files are all gone. `only`: the
-        paths below `roots` that may have changed. What `supervisor` raises ends the run; what was
-        reported stays.
+        `prune` removes documents whose file lay under `roots` and no longer exists. It removes none
+        of a root that is not there, or holds nothing at all: that is how a drive looks which is not
+        mounted; Conflict says so when all else is done. A root that is not there is NotFound at
+        once, unless `missing_is_gone`. A document that was deleted by hand stays deleted while its
+        file does not change; `again` reads every file anew. `only`: the paths below `roots` that
+        may have changed. What `supervisor` raises ends the run; what was reported stays.
         """
         there = [root for root in roots if root.exists()] if missing_is_gone else roots
         supervisor = supervisor or Unsupervised()
@@ -125,7 +129,7 @@ class Indexer:
             for source in walk(there, include, exclude, only):
                 seen.add(source.key)
                 supervisor.check()
-                ahead.add(source, known.get(source.key))
+                ahead.add(source, known.get(source.key), again=again)
             ahead.drain()
             run.finish()
         except BaseException:
@@ -133,11 +137,21 @@ class Indexer:
             run.abandon()
             raise
         if prune:
-            for key, gone in known.items():
-                if key not in seen and _is_gone(key, only or roots):
+            gone = [key for key in known if key not in seen and _is_gone(key, only or roots)]
+            doubtful = [root for root in roots if _may_be_unmounted(root.resolve(), only)]
+            kept = [key for key in gone if _is_below(key, doubtful)]
+            for key in gone:
+                if key not in kept:
                     supervisor.check()
-                    count = self.catalog.remove_source(gone)
+                    count = self.catalog.remove_source(known[key])
                     run.report(FileResult(key, Outcome.REMOVED, document_count=count))
+            if kept:
+                raise Conflict(
+                    f"{', '.join(map(str, doubtful))} is not there, or empty, and {len(kept):,} "
+                    "files came from it: none of their documents was removed.",
+                    "Is a drive not mounted? If it is meant to be empty, put any file into it; "
+                    "longleaf documents delete and longleaf collections delete remove documents.",
+                )
         return run.counts
 
     def index_bytes(
@@ -218,8 +232,9 @@ class _Ahead:
         self._supervisor = supervisor
         self._files: deque[FileUnderWay] = deque()
         self._most_files = 1 + max(1, getattr(indexer.reader, "workers", 1))
+        self._lacking = set(run.lacking)
 
-    def add(self, source: SourceFile, known: Source | None) -> None:
+    def add(self, source: SourceFile, known: Source | None, *, again: bool = False) -> None:
         """Open a file of the walk unless it is unchanged."""
         run, indexer = self._run, self._indexer
         if not source.problem and self._sidecars.is_sidecar(source.path):
@@ -231,7 +246,8 @@ class _Ahead:
         version = f"{run.ingest_version}:{described}" if described else run.ingest_version
         settled = (
             known is not None
-            and known.ingest_version == version
+            and not again
+            and self._is_as_read(known, version)
             and known.outcome is not Outcome.INTERRUPTED
             and known.reason not in _MAY_PASS
         )
@@ -257,6 +273,11 @@ class _Ahead:
             indexer._open(file, self._supervisor)
         self._files.append(file)
 
+    def _is_as_read(self, known: Source, version: str) -> bool:
+        """Whether the file would be read today as it was, with no program more than then."""
+        read_as, _, lacked = known.ingest_version.partition(WITHOUT)
+        return read_as == version and set(filter(None, lacked.split(","))) <= self._lacking
+
     def drain(self) -> None:
         """Take all that is open."""
         while self._files:
@@ -280,7 +301,31 @@ def _unchanged(known: Source) -> FileResult:
     """A file that was not read again; one that could not be taken still cannot."""
     failed = known.outcome in (Outcome.REJECTED, Outcome.NO_TEXT)
     outcome = known.outcome if failed else Outcome.UNCHANGED
-    return FileResult(known.key, outcome, known.reason, known.detail, known.document_count)
+    detail = known.detail
+    if not failed and known.document_count == 0:
+        detail = DELETED_BEFORE
+    return FileResult(known.key, outcome, known.reason, detail, known.document_count)
+
+
+def _is_below(key: str, roots: Sequence[Path]) -> bool:
+    path = path_of(key)
+    return any(path == root or root in path.parents for root in (r.resolve() for r in roots))
+
+
+def _may_be_unmounted(root: Path, only: Sequence[Path]) -> bool:
+    """Whether a root looks like a drive that is not there, and not like files that went.
+
+    A folder whose files were named as gone (`only`) may be empty after that.
+    """
+    if only and root not in {path.resolve() for path in only}:
+        return not root.exists()
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except NotADirectoryError:
+        return False
+    except OSError:
+        return True
 
 
 def _is_gone(key: str, roots: Sequence[Path]) -> bool:
@@ -289,7 +334,7 @@ def _is_gone(key: str, roots: Sequence[Path]) -> bool:
     One that the walk left out (a pattern, a folder that cannot be listed now) is not gone.
     """
     path = path_of(key)
-    if not any(path == root or root in path.parents for root in (r.resolve() for r in roots)):
+    if not _is_below(key, roots):
         return False
     try:
         os.lstat(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from longleaf.core.catalog import Generation, PutResult
+from longleaf.core.catalog.writes import UPLOAD_MARK
 from longleaf.core.ids import document_id
 from longleaf.core.protocols import Chunker, Embedder, OpenedFile
 from longleaf.core.types import Outcome
@@ -105,7 +106,7 @@ class FileUnderWay:
     @property
     def source_key(self) -> str:
         """The key under which the catalog remembers this file."""
-        return self.key if self.source is not None else f"upload:{self.key}"
+        return self.key if self.source is not None else f"{UPLOAD_MARK}{self.key}"
 
     @property
     def was_not_read(self) -> bool:

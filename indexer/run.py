@@ -64,6 +64,10 @@ class _Batch:
     chars: int = 0
 
 
+WITHOUT = "|without "
+"""In a source's version: programs that were not there when a file was read, and may be to blame for
+what it lacks. It is read again when one of them is there."""
+
 Contents = Mapping[tuple[str, int], ContentWrite]
 """(digest, generation id) -> what was made of it."""
 
@@ -85,6 +89,7 @@ class Run:
         stated = json.dumps([sorted(labels.groups), sorted(labels.metadata.items())])
         digest = hashlib.sha256(stated.encode()).hexdigest()[:12]
         self.ingest_version = f"{INGEST_VERSION}:{digest}"
+        self.lacking = tuple(sorted(getattr(indexer.reader, "lacking", ())))
         self._indexer = indexer
         self._collection = collection
         self._bm25_language = bm25_language
@@ -386,13 +391,16 @@ class Run:
 
     def _source(self, file: FileUnderWay) -> SourceWrite:
         outcome, reason, detail = file.ending()
+        version = file.ingest_version
+        if self.lacking and outcome is not Outcome.INDEXED:
+            version += WITHOUT + ",".join(self.lacking)
         return SourceWrite(
             self._collection,
             file.source_key,
             file.sha256 or None,
             file.size_bytes,
             file.mtime_ns,
-            file.ingest_version,
+            version,
             outcome,
             reason,
             detail,

@@ -44,8 +44,9 @@ HEARTBEAT_SECONDS = 2.0
 class FolderSpec:
     """Index files and folders.
 
-    `missing_is_gone`: a path that is not there any more is no error. `only`: what may have changed
-    below the paths (nothing: all of it).
+    `missing_is_gone`: a path that is not there any more is told at the end, not at the beginning.
+    `again`: files that did not change are read as well. `only`: what may have changed below the
+    paths (nothing: all of it).
     """
 
     paths: tuple[str, ...]
@@ -55,6 +56,7 @@ class FolderSpec:
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
     prune: bool = False
     missing_is_gone: bool = False
+    again: bool = False
     only: tuple[str, ...] = ()
 
     kind: ClassVar = "folder"
@@ -268,6 +270,8 @@ def do_job(
             return JobState.RUNNING
     if job.kind == UploadSpec.kind:
         indexer.catalog.drop_upload(str(job.spec["original"]))
+    with suppress(LongleafError):  # a busy or full disk: the next job's end does it
+        indexer.catalog.forget_unused_pages()
     return state
 
 
@@ -312,6 +316,7 @@ def _do(
         labels=labels,
         prune=spec.prune,
         missing_is_gone=spec.missing_is_gone,
+        again=spec.again,
         only=[Path(path) for path in spec.only],
         on_result=on_result,
         on_passages=on_passages,

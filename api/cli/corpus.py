@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from longleaf.api.wire import WriteSide
     from longleaf.core.catalog import Catalog
+    from longleaf.core.config import Settings
     from longleaf.core.types import Outcome
     from longleaf.indexer.build import FileResult
 
@@ -56,6 +57,9 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove documents whose file is gone.")
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Read every file anew, deleted documents' too.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 3 if any file was rejected.")
     ] = False,
@@ -87,6 +91,7 @@ def index(
         groups=tuple(group or ()),
         metadata=_metadata(meta or []),
         prune=prune,
+        again=again,
     )
     settings = load_settings({"home": home}).settings
     if background:
@@ -267,7 +272,8 @@ def delete_collection(
 
     if not yes:
         typer.confirm(f"Delete collection {name} and everything in it?", abort=True)
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    settings = load_settings({"home": home}).settings
+    catalog = wire.open_catalog(settings)
     try:
         count = catalog.delete_collection(name, Scope.all())
     finally:
@@ -276,6 +282,7 @@ def delete_collection(
         print_json({"deleted": name, "documents": count})
     else:
         console().print(f"Deleted {name} with {count:,} documents.")
+        _say_what_is_left(settings)
 
 
 @documents_app.command("list")
@@ -347,12 +354,30 @@ def delete_document(document_id: str, home: Home = None, as_json: AsJson = False
     from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
+    settings = load_settings({"home": home}).settings
+    catalog = wire.open_catalog(settings)
     try:
         catalog.delete_document(document_id, Scope.all())
     finally:
         catalog.close()
-    print_json({"deleted": document_id}) if as_json else console().print("Deleted.")
+    if as_json:
+        print_json({"deleted": document_id})
+        return
+    console().print("Deleted.")
+    _say_what_is_left(settings)
+
+
+def _say_what_is_left(settings: Settings) -> None:
+    """Where a deletion is not at its end yet, and who brings it there."""
+    from longleaf.api.running import find_server
+
+    minutes = settings.retriever.erase_minutes
+    serves = find_server(settings.home) is not None
+    if serves and minutes:
+        said = f"The server removes its last copies from the files within {minutes:g} minutes"
+    else:
+        said = "Copies of its words stay in the files of the index until a server runs"
+    console().print(f"{said}; at once: longleaf compact")
 
 
 def _existing(path: Path) -> str:

@@ -201,6 +201,12 @@ def watch(
         def done() -> None:
             follow(parts, as_json=True)
 
+        def problem(error: str) -> None:
+            if as_json:
+                print_json({"problem": error})
+            else:
+                console().print(f"Not done: {error}", style="yellow", markup=False)
+
         if not as_json:
             console().print(f"Following {folder} (ctrl-C stops).")
         watching.watch_folder(
@@ -211,6 +217,7 @@ def watch(
             stopping,
             on_result=report,
             on_round=done,
+            on_problem=problem,
             rescan_seconds=rescan_minutes * 60.0,
             polling=polling,
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from longleaf.api.doctor.report import REPAIR, Finding, fail, ok, warn
+from longleaf.api.doctor.report import DEEP_REPAIR, REPAIR, Finding, fail, ok, warn
 from longleaf.core.catalog import Catalog, orphans, repair
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.catalog.verify import Check, Verifier, verify_file
@@ -23,7 +23,7 @@ _FROM_BACKUP = (
     "Restore a backup (longleaf restore), or delete the document and index its file again."
 )
 _REMEDIES = {
-    f"{what} against their checksums": f"{REPAIR} makes them anew from the texts."
+    f"{what} against their checksums": f"{DEEP_REPAIR} makes them anew from the texts."
     for what in ("passages", "dense vectors", "token vectors")
 }
 
@@ -81,6 +81,18 @@ def left_behind(catalog: Catalog) -> tuple[Finding, orphans.Orphans]:
     named = ", ".join(f"{len(each):,} {name}" for name, each in kinds.items() if each)
     fact = f"{named} that nothing refers to ({found.bytes / 2**20:.1f} MiB)"
     return warn("orphans", fact, f"They only cost space. {REPAIR} removes them."), found
+
+
+def erasure(catalog: Catalog, seconds: float | None) -> Finding:
+    """Whether copies of what was deleted lie in the files longer than they should."""
+    since = catalog.erasure.unscrubbed_since()
+    if since is None:
+        return ok("erasure", "no copy of what was deleted is left in the files")
+    minutes = (time.time() - since) / 60.0
+    fact = f"copies of what was deleted may lie in the files since {minutes:,.0f} minutes"
+    if seconds is not None and minutes * 60.0 < 2 * seconds:
+        return ok("erasure", f"{fact}; a server removes them, or longleaf compact")
+    return warn("erasure", fact, "longleaf compact, or a server (retriever.erase_minutes).")
 
 
 def followers(catalog: Catalog) -> Iterator[Finding]:

@@ -128,6 +128,7 @@ class Examination:
             self._mended(f"removed {gone.count:,} orphans ({gone.bytes / 2**20:.1f} MiB)")
             finding, _ = data.left_behind(catalog)
         yield finding
+        yield data.erasure(catalog, wire.erase_seconds(self._settings))
         if self._wishes.repair:
             for name in filter(data.is_gone, repair.followers(catalog)):
                 catalog.forget_follower(name)

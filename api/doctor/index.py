@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from longleaf.api import wire
 from longleaf.api.doctor.compare import Comparison, compare
-from longleaf.api.doctor.report import REPAIR, Finding, fail, ok, warn
+from longleaf.api.doctor.report import DEEP_REPAIR, REPAIR, Finding, fail, ok, warn
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.config import Settings
@@ -194,7 +194,7 @@ def _content_verdict(stale: dict[int, str], passages: int) -> Finding:
         return ok("index content", f"what it says of all {passages:,} passages is the catalog's")
     details = tuple(f"document {number} {what}" for number, what in list(stale.items())[:_SHOWN])
     fact = f"{len(stale):,} documents are not stored as the catalog has them"
-    return fail("index content", fact, REPAIR, details=details)
+    return fail("index content", fact, DEEP_REPAIR, details=details)
 
 
 def _ask(server: str) -> Comparison:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 REPAIR = "longleaf doctor --repair"
+DEEP_REPAIR = "longleaf doctor --deep --repair"
+"""What only a look at everything has found, only such a look mends."""
 
 
 class Status(enum.StrEnum):

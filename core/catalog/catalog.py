@@ -22,6 +22,7 @@ from longleaf.core.catalog import (
     erasure,
     feed,
     generations,
+    jobs,
     pages,
     reader_ids,
     reads,
@@ -134,6 +135,7 @@ class Catalog(CatalogReader):
             found = select(schema.documents.c.id).where(schema.documents.c.collection == name)
             document_ids = [row.id for row in connection.execute(found)]
             self._delete(connection, document_ids)
+            jobs.forget_collection(connection, name)
             sources = schema.sources
             connection.execute(delete(sources).where(sources.c.collection == name))
             fields = schema.metadata_fields
@@ -321,15 +323,26 @@ class Catalog(CatalogReader):
         of how many. For the end of a run: until then it saves reading them again after a crash.
         """
         with self._database.writing() as connection:
-            return pages.forget_unused(connection)
+            forgotten = pages.forget_unused(connection)
+            if forgotten:
+                erasure.note_deletion(connection)
+            return forgotten
 
     def delete_document(self, public_id: str, scope: Scope) -> None:
-        """Delete one document. Raises NotFound when the scope may not see it."""
+        """Delete one document. Raises NotFound when the scope may not see it.
+
+        The copy of a file that held it beside others (a mail, a JSONL) goes as well: they stay.
+        """
         with self._database.writing() as connection:
             head = reads.document_head(connection, public_id, scope)
             if head is None:
                 raise no_document(public_id)
+            table = schema.documents
+            of_it = select(table.c.source_id).where(table.c.id == head.document_id)
+            source_id = connection.execute(of_it).scalar()
             self._delete(connection, [head.document_id])
+            if source_id is not None:
+                writes.forget_part(connection, int(source_id), head.original)
         self.erasure.settle()
 
     # --- sources -------------------------------------------------------------------------------

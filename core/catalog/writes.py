@@ -29,6 +29,9 @@ from longleaf.core.catalog.schema import (
 from longleaf.core.errors import NotFound
 from longleaf.core.types import Outcome
 
+UPLOAD_MARK = "upload:"
+"""How the key of a source begins that was no file of a folder."""
+
 
 class ContentGone(Exception):
     """A digest that the writer counted on has been erased meanwhile: prepare it again."""
@@ -171,6 +174,32 @@ def delete_documents(
     if entries:
         erasure.note_deletion(connection)
     return entries, sorted(originals)
+
+
+def forget_part(connection: Connection, source_id: int, original: str | None) -> None:
+    """A document of this file was deleted: what else the file is known by must not tell of it.
+
+    The original holds it, so the file's other documents let go of that; another file with the same
+    bytes keeps it. An upload without any document left is forgotten.
+    """
+    of_file = select(documents.c.id).where(documents.c.source_id == source_id)
+    if original is not None:
+        connection.execute(
+            update(revisions)
+            .where(revisions.c.document_id.in_(of_file), revisions.c.original == original)
+            .values(original=None)
+        )
+    left = len(connection.execute(of_file).all())
+    this = sources.c.id == source_id
+    if (
+        left == 0
+        and connection.execute(
+            select(sources.c.id).where(this, sources.c.key.startswith(UPLOAD_MARK))
+        ).first()
+    ):
+        connection.execute(delete(sources).where(this))
+        return
+    connection.execute(update(sources).where(this).values(document_count=left))
 
 
 def put_source(connection: Connection, write: SourceWrite) -> int:

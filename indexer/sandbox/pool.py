@@ -55,6 +55,14 @@ class SandboxReader:
         one of their own, with parsers that misbehave.
         """
         self.workers = settings.parse_workers or default_workers()
+        self.lacking = frozenset(
+            name
+            for name, program in (
+                ("libreoffice", programs.libreoffice),
+                ("tesseract", programs.tesseract),
+            )
+            if program is None
+        )
         self._terms = Terms(
             command=tuple(command),
             seconds=settings.parse_seconds,

@@ -296,6 +296,17 @@ def test_a_restore_takes_only_an_empty_folder_unless_told(home: Path, tmp_path: 
     assert content(home) == before
 
 
+def test_a_folder_whose_catalog_is_lost_is_restored(home: Path, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup")
+    before = content(home)
+    for name in (FILE, "reindex.lock"):
+        (home / name).unlink(missing_ok=True)
+    (home / "reindex.lock").touch()
+    assert (home / "erase.lock").exists()
+    restore(tmp_path / "backup", home, replace=True)
+    assert content(home) == before
+
+
 def test_a_restore_replaces_all_and_leaves_nothing_of_what_was(home: Path, tmp_path: Path) -> None:
     before = content(home)
     back_up(home, tmp_path / "backup")

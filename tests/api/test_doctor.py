@@ -258,8 +258,32 @@ def test_what_the_index_says_of_a_passage_is_compared_with_deep(home: Path) -> N
         f"document {ids[0]} has another dense vector",
         f"document {ids[1]} has other words or labels",
     )
+    assert ill.remedy == "longleaf doctor --deep --repair"
+    assert failing(examine(home, repair=True)) == []
+    assert failing(examine(home, deep=True)) != [], "a look at a part mends a part"
     assert failing(examine(home, deep=True, repair=True)) == []
     assert failing(examine(home, deep=True)) == []
+
+
+def test_what_is_deleted_and_not_yet_gone_from_the_files_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert of(examine(home), "erasure").status is Status.OK
+    catalog = Catalog(home)
+    head = catalog.documents(Scope.all())[0]
+    catalog.delete_document(head.public_id, Scope.all())
+    catalog.close()
+    just_now = of(examine(home), "erasure")
+    assert just_now.status is Status.OK and "since 0 minutes" in just_now.fact
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3 * 3600)
+    late = of(examine(home), "erasure")
+    assert late.status is Status.WARN and "longleaf compact" in late.remedy
+    monkeypatch.undo()
+    catalog = Catalog(home)
+    catalog.erasure.scrub()
+    catalog.close()
+    assert "no copy" in of(examine(home), "erasure").fact
 
 
 def test_an_index_of_another_history_is_told_and_left_to_repair(home: Path) -> None:

@@ -67,6 +67,7 @@ def test_what_happens_in_the_folder_happens_in_the_collection(
         kwargs={
             "on_result": results.append,
             "on_round": on_round,
+            "on_problem": pytest.fail,
             "rescan_seconds": 3600.0,
             "polling": polling,
         },
@@ -107,5 +108,78 @@ def test_a_folder_that_is_not_there(indexer: Indexer, tmp_path: Path) -> None:
             threading.Event(),
             on_result=lambda _: None,
             on_round=lambda: None,
+            on_problem=pytest.fail,
             rescan_seconds=1.0,
         )
+
+
+@pytest.fixture
+def watching(indexer: Indexer, tmp_path: Path) -> Iterator[tuple[Path, list[str], list[int]]]:
+    """A folder with two documents that is followed, its problems, and [how many rounds]."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "a.txt").write_text("Lease A. The tenant pays.")
+    (folder / "b.txt").write_text("Lease B. The tenant pays.")
+    spec = FolderSpec((str(folder),), prune=True, missing_is_gone=True)
+    stopping, rounds, problems = threading.Event(), [0], list[str]()
+
+    def on_round() -> None:
+        rounds[0] += 1
+
+    thread = threading.Thread(
+        target=watch_folder,
+        args=(indexer, "law", folder, spec, stopping),
+        kwargs={
+            "on_result": lambda _: None,
+            "on_round": on_round,
+            "on_problem": problems.append,
+            "rescan_seconds": 3600.0,
+        },
+    )
+    thread.start()
+    try:
+        until(lambda: rounds[0] == 1)
+        yield folder, problems, rounds
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_a_folder_that_vanishes_takes_no_document_with_it(
+    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+) -> None:
+    folder, problems, _ = watching
+    folder.rename(folder.with_name("elsewhere"))
+    until(lambda: bool(problems))
+    assert "is not there, or empty, and 2 files came from it" in problems[0]
+    assert {head.key.rsplit("/", 1)[1] for head in indexer.catalog.documents(ALL)} == {
+        "a.txt",
+        "b.txt",
+    }
+
+
+def test_a_sidecar_that_changes_has_its_files_read_again(
+    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+) -> None:
+    folder, _, _ = watching
+
+    def titles() -> set[str]:
+        return {head.title for head in indexer.catalog.documents(ALL)}
+
+    (folder / "metadata.csv").write_text("file,title\na.txt,First Title\n")
+    until(lambda: "First Title" in titles())
+    (folder / "metadata.csv").write_text("file,title\na.txt,Second Title\n")
+    until(lambda: "Second Title" in titles())
+
+
+def test_a_round_that_fails_is_told_and_its_changes_are_looked_at_again(
+    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+) -> None:
+    folder, problems, _ = watching
+    indexer.catalog.delete_collection("law", ALL)
+    (folder / "c.txt").write_text("Lease C. The landlord repairs.")
+    until(lambda: bool(problems))
+    assert "There is no collection 'law'" in problems[0]
+    indexer.catalog.create_collection("law")
+    (folder / "d.txt").write_text("Lease D. The landlord repairs.")
+    until(lambda: {"c.txt", "d.txt"} <= keys(indexer, folder))

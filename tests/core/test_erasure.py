@@ -21,10 +21,12 @@ from longleaf.core.catalog import (
     ContentWrite,
     DocumentWrite,
     Generation,
+    erasure,
     hold,
     orphans,
     schema,
 )
+from longleaf.core.catalog.jobs import JobState
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef, SegmentWriter, read_record
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
 from longleaf.core.catalog.writes import ContentGone
@@ -97,11 +99,72 @@ def test_a_deleted_document_leaves_no_byte(catalog: Catalog, generation: Generat
     assert len(catalog.token_vectors([each.passage_id for each in found], generation)[0]) == 16
 
 
+def ended_upload(catalog: Catalog, spec: dict[str, object], error: str = "") -> None:
+    catalog.jobs.create("upload", "law", spec)
+    job = catalog.jobs.claim("worker")
+    assert job is not None
+    catalog.jobs.end(job, "worker", JobState.DONE, {}, error)
+
+
+@pytest.mark.parametrize("by", ["key", "hash", "collection"])
+def test_an_uploads_job_keeps_nothing_of_its_document(
+    catalog: Catalog, generation: Generation, by: str
+) -> None:
+    original = catalog.blobs.put(b"the bytes")
+    key = SECRET if by == "key" else f"sha256:{original}"
+    said = {
+        "original": original, "name": f"{SECRET}.txt", "metadata": {"party": SECRET},
+        "key": SECRET if by == "key" else None,
+    }  # fmt: skip
+    ended_upload(catalog, said, f"saw {SECRET}")
+    made = replace(write("x", "words"), key=key, source_key=f"upload:{key}", original=original)
+    [result] = catalog.commit(generation, [made], [source(f"upload:{key}", key)[0]])
+    waits = catalog.jobs.create("upload", "law", {**said, "metadata": {"party": "still to come"}})
+    assert holding(catalog.folder, NEEDLES[:1])
+    if by == "collection":
+        catalog.delete_collection("law", EVERYONE)
+    else:
+        catalog.delete_document(result.public_id, EVERYONE)
+        assert catalog.sources("law") == {}
+    assert catalog.jobs.get(waits.public_id, EVERYONE).spec["metadata"] == {
+        "party": "still to come"
+    }
+    catalog.jobs.cancel(waits.public_id, EVERYONE)
+    with catalog._database.writing() as connection:
+        connection.execute(schema.jobs.delete().where(schema.jobs.c.id == waits.id))
+        erasure.note_deletion(connection)
+    catalog.erasure.scrub()
+    assert holding(catalog.folder, NEEDLES[:1]) == {}
+
+
+def test_the_file_of_a_deleted_part_goes_and_its_other_parts_stay(
+    catalog: Catalog, generation: Generation
+) -> None:
+    mail = catalog.blobs.put(SECRET.encode() + b" mail with an attachment")
+    parts = ("mail.eml", "mail.eml!/a.pdf", "mail.eml!/b.pdf")
+    writes = [
+        replace(write(key, f"part {n}"), original=mail, source_key="mail.eml")
+        for n, key in enumerate(parts)
+    ]
+    elsewhere = replace(write("copy.eml", "part 0"), original=mail, source_key="copy.eml")
+    results = catalog.commit(generation, [*writes, elsewhere], source("mail.eml", *parts))
+    catalog.delete_document(results[0].public_id, EVERYONE)
+    heads = {head.key: head for head in catalog.documents(EVERYONE)}
+    assert {key: head.original for key, head in heads.items()} == {
+        "mail.eml!/a.pdf": None, "mail.eml!/b.pdf": None, "copy.eml": mail,
+    }  # fmt: skip
+    assert catalog.sources("law")["mail.eml"].document_count == 2
+    catalog.delete_document(results[3].public_id, EVERYONE)
+    assert not catalog.blobs.exists(mail)
+    assert len(list(catalog.documents(EVERYONE))) == 2
+
+
 def test_equal_content_keeps_its_vectors_until_its_last_document_goes(
     catalog: Catalog, generation: Generation
 ) -> None:
     first, second = catalog.commit(
-        generation, [secret_write(catalog, "one"), secret_write(catalog, "two")]
+        generation,
+        [secret_write(catalog, "one"), replace(secret_write(catalog, "two"), source_key="copy")],
     )
     catalog.delete_document(first.public_id, EVERYONE)
     catalog.erasure.scrub()

@@ -13,6 +13,7 @@ import pytest
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
+from longleaf.core.errors import Conflict, NotFound
 from longleaf.core.types import Document, Outcome, PassageVectors, Rejection, Scope
 from longleaf.indexer.build import FileResult, Indexer, Target
 from longleaf.indexer.parsers.here import ReadHere
@@ -165,6 +166,89 @@ def test_prune_removes_what_is_gone_and_only_below_the_roots(
     keys = {Path(head.key).name for head in indexer.catalog.documents(EVERYONE)}
     assert "lease.txt" not in keys
     assert "stays.txt" in keys
+
+
+def test_prune_takes_nothing_of_a_folder_that_looks_like_a_drive_not_mounted(
+    indexer: Indexer, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "goes.txt").write_text("This one goes.")
+    (other / "stays.txt").write_text("This one stays.")
+    run(indexer, folder)
+    run(indexer, other)
+    before = len(indexer.catalog.documents(EVERYONE))
+    (other / "goes.txt").unlink()
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()  # the empty folder that a drive is mounted on
+    removed: list[FileResult] = []
+    with pytest.raises(Conflict, match=r"empty, and 5 files came from it") as raised:
+        indexer.index_paths("law", "english", [folder, other], prune=True, on_result=removed.append)
+    assert "any file into it" in raised.value.hint
+    assert [Path(each.key).name for each in removed if each.outcome is Outcome.REMOVED] == [
+        "goes.txt"
+    ]
+    assert len(indexer.catalog.documents(EVERYONE)) == before - 1
+    folder.rmdir()
+    with pytest.raises(NotFound):
+        run(indexer, folder, prune=True)
+    with pytest.raises(Conflict):
+        run(indexer, folder, prune=True, missing_is_gone=True)
+    folder.mkdir()
+    (folder / "README").write_text("Nothing is kept here any more.")
+    gone = run(indexer, folder, prune=True)
+    assert sum(each.outcome is Outcome.REMOVED for each in gone.values()) == 5
+
+
+def test_a_deleted_document_stays_so_until_its_file_is_read_again(
+    indexer: Indexer, folder: Path
+) -> None:
+    run(indexer, folder)
+    [head] = [h for h in indexer.catalog.documents(EVERYONE) if h.key.endswith("note.md")]
+    indexer.catalog.delete_document(head.public_id, EVERYONE)
+    again = run(indexer, folder)["note.md"]
+    assert (again.outcome, again.document_count) == (Outcome.UNCHANGED, 0)
+    assert "--again" in again.detail
+    assert run(indexer, folder)["lease.txt"].detail == ""
+    assert run(indexer, folder, again=True)["note.md"].outcome is Outcome.INDEXED
+    assert len([h for h in indexer.catalog.documents(EVERYONE) if h.key.endswith("note.md")]) == 1
+
+
+class Lacking(ReadHere):
+    """A reader on a machine that lacks some programs; it notes what it is given."""
+
+    def __init__(self, lacking: frozenset[str]) -> None:
+        super().__init__()
+        self.lacking = lacking
+        self.opened: list[str] = []
+
+    def open(self, data: bytes, name: str, *more: Any) -> Any:
+        self.opened.append(name)
+        return super().open(data, name, *more)
+
+
+def test_what_lacked_a_program_is_read_again_when_it_is_there(
+    indexer: Indexer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "scan.html").write_text("<html><body><img src='x.png'></body></html>")
+    (folder / "words.txt").write_text("Words that need no program.")
+
+    def look(*lacking: str) -> list[str]:
+        reader = Lacking(frozenset(lacking))
+        indexer.reader = reader
+        found = run(indexer, folder)
+        assert found["scan.html"].outcome is Outcome.NO_TEXT
+        return reader.opened
+
+    assert look("tesseract", "libreoffice") == ["scan.html", "words.txt"]
+    assert look("tesseract", "libreoffice") == []
+    assert look("libreoffice") == ["scan.html"], "Tesseract is there now"
+    assert look("libreoffice", "tesseract") == []
+    assert look("libreoffice") == []
+    assert look() == ["scan.html"]
+    assert look() == look("tesseract") == []
 
 
 def test_equal_texts_are_embedded_once(indexer: Indexer, tmp_path: Path) -> None:
