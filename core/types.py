@@ -90,8 +90,9 @@ class Document:
 
     `key` names a document of a file that holds many (a JSONL line's id). `part` names one that
     belongs to its file (a mail's attachment): its key is the file's, "!/" and `part`. Neither: the
-    file itself is the document and the source names it. `regions` mark what is not body text;
-    `layout` says where words stand on the pages, where the parser knows.
+    file itself is the document and the source names it. `media_type` is that of a part, "" where it
+    is the file's. `regions` mark what is not body text; `layout` says where words stand on the
+    pages, where the parser knows.
     """
 
     text: str
@@ -103,6 +104,7 @@ class Document:
     layout: Layout | None = None
     key: str | None = None
     part: str | None = None
+    media_type: str = ""
     warnings: tuple[str, ...] = ()
 
 

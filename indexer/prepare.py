@@ -131,7 +131,13 @@ def prepare_file(
             document = _described(item, title, sidecar.warnings)
             metadata = complete(document, sidecar=sidecar.metadata, flags=flags)
             yield _prepare(
-                document, metadata, document_key, opened.media_type, chunker, mismatch, known
+                document,
+                metadata,
+                document_key,
+                document.media_type or opened.media_type,
+                chunker,
+                mismatch,
+                known,
             )
     except NoTextFound as error:
         yield FileFailure(Outcome.NO_TEXT, "", str(error))

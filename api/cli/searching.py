@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _EXCERPT_CHARS = 700
 _VERSIONS_NAMED = 3
+_PART_MARK = "!/"  # `core.catalog.jobs.PART_MARK`, without loading the catalog's library
 _PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
 
 
@@ -141,7 +142,9 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     out = console()
     for hit in answer["hits"]:
         reading, first = hit["reading"], hit["first_stage"]
-        out.print(f"[bold]{hit['rank']:>2}. {escape(hit['title'])}[/]  {escape(hit['source'])}")
+        _, mark, part = hit["key"].removeprefix(hit["source"]).partition(_PART_MARK)
+        source = escape(f"{hit['source']}{mark}{part}")
+        out.print(f"[bold]{hit['rank']:>2}. {escape(hit['title'])}[/]  {source}")
         read = (
             f"read {reading['tokens_read']:,} of {reading['tokens_total']:,} tokens, "
             f"{answer['reranker']} {reading['score']:.3f}"

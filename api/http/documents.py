@@ -35,7 +35,8 @@ from longleaf.api.http.schemas import (
     WholeDocument,
 )
 from longleaf.api.http.service import Served, Service
-from longleaf.core.catalog.jobs import Job, JobFile, JobState
+from longleaf.core.catalog import Catalog, DocumentHead
+from longleaf.core.catalog.jobs import PART_MARK, Job, JobFile, JobState
 from longleaf.core.errors import (
     Conflict,
     InvalidRequest,
@@ -46,8 +47,9 @@ from longleaf.core.errors import (
     RejectReason,
     TooLarge,
 )
+from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
-from longleaf.core.types import MetaValue, Outcome
+from longleaf.core.types import MetaValue, Outcome, Scope
 from longleaf.indexer.work import UploadSpec
 from longleaf.retriever.query import readable
 
@@ -332,7 +334,8 @@ async def get_original(service: Served, document_id: str = _ID) -> Response:
         head = catalog.document(document_id, service.scope)
         if head.original is None:
             raise NotFound("The original of this document was not kept.", "Upload it again.")
-        return download_name(head.source, head.media_type), catalog.blobs.get(head.original)
+        media_type = _type_of_file(catalog, head, service.scope)
+        return download_name(head.source, media_type), catalog.blobs.get(head.original)
 
     name, data = await service.read(work)
     return Response(
@@ -340,6 +343,21 @@ async def get_original(service: Served, document_id: str = _ID) -> Response:
         media_type="application/octet-stream",
         headers={"Content-Disposition": _attachment(name), "Content-Security-Policy": "sandbox"},
     )
+
+
+def _type_of_file(catalog: Catalog, head: DocumentHead, scope: Scope) -> str:
+    """The media type of a document's original: for a mail's attachment that of the mail.
+
+    "" for a part of a file that is no document itself (a mailbox).
+    """
+    _, mark, part = head.key.removeprefix(head.source).partition(PART_MARK)
+    if not mark:
+        return head.media_type
+    file_key = head.key.removesuffix(mark + part)
+    try:
+        return catalog.document(id_of(head.collection, file_key), scope).media_type
+    except NotFound:
+        return ""
 
 
 def download_name(source: str, media_type: str) -> str:

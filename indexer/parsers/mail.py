@@ -64,6 +64,7 @@ class Mail:
     attachments: tuple[Attachment, ...] = ()
     inline_images: int = 0
     sealed: str = ""
+    media_type: str = "message/rfc822"
     warnings: tuple[str, ...] = ()
 
 
@@ -113,6 +114,7 @@ def _documents(
             ),
             metadata=_metadata(mail),
             part=part or None,
+            media_type=mail.media_type if part else "",
             warnings=(*mail.warnings, *_notes(mail, body.text), *body.warnings),
         )
     elif not mail.attachments:
@@ -151,12 +153,6 @@ def _notes(mail: Mail, text: str) -> Iterator[str]:
 # --- attachments ---------------------------------------------------------------------------------
 
 
-def _read(data: bytes, name: str, context: ParseContext) -> Iterator[Document | Rejection]:
-    from longleaf.indexer.parsers import parser_for  # it imports this module
-
-    return parser_for(name, data).parse(data, name, context)
-
-
 def _file_name(attachment: Attachment) -> str:
     """The attachment's own name without any folder, with a suffix where it has none."""
     name = clean(attachment.name).text.replace("\\", "/").rpartition("/")[2]
@@ -184,9 +180,7 @@ def _attached(
     try:
         mail = attachment.mail or _as_mail(attachment, part)
         if mail is None:
-            found = _read(attachment.data, part.rpartition("/")[2], progress.context)
-            for item in found:
-                yield _inside(item, part)
+            yield from _read(attachment, part, progress.context)
         elif depth >= MAX_DEPTH:
             detail = f"mails inside mails are read {MAX_DEPTH} deep"
             yield Rejection(part, RejectReason.EXPANDS, detail)
@@ -226,12 +220,25 @@ def _as_mail(attachment: Attachment, part: str) -> Mail | None:
     return read_msg(attachment.data, part) if suffix == ".msg" else None
 
 
-def _inside(item: Document | Rejection, part: str) -> Document | Rejection:
-    """A document or rejection of an attachment, named by its path in the mail."""
-    if isinstance(item, Rejection):
-        return replace(item, where=f"{part}, {item.where}" if item.where else part)
-    below = item.key if item.key is not None else item.part
-    return replace(item, key=None, part=part if below is None else f"{part}{PART_MARK}{below}")
+def _read(
+    attachment: Attachment, part: str, context: ParseContext
+) -> Iterator[Document | Rejection]:
+    """What the parser of its type makes of it, named by its path in the mail."""
+    from longleaf.indexer.parsers import parser_for  # it imports this module
+
+    name = part.rpartition("/")[2]
+    parser = parser_for(name, attachment.data)
+    for item in parser.parse(attachment.data, name, context):
+        if isinstance(item, Rejection):
+            yield replace(item, where=f"{part}, {item.where}" if item.where else part)
+            continue
+        below = item.key if item.key is not None else item.part
+        yield replace(
+            item,
+            key=None,
+            part=part if below is None else f"{part}{PART_MARK}{below}",
+            media_type=item.media_type or parser.media_type,
+        )
 
 
 # --- parsers -------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ def _mail(storage: _Storage, depth: int) -> Mail:
         attachments=tuple(attachments),
         inline_images=images,
         sealed="its content is encrypted (S/MIME)" if sealed else "",
+        media_type="application/vnd.ms-outlook",
         warnings=tuple(warnings),
     )
 

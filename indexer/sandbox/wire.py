@@ -42,6 +42,7 @@ _PHASE = re.compile(r"[a-z]{1,20}")
 _ROLES = tuple(Role)
 _TITLE_CHARS = 10_000
 _KEY_CHARS = 10_000
+_TYPE_CHARS = 200
 _DETAIL_CHARS = 20_000
 _FIELDS = 1_000
 _WARNINGS = 10_000
@@ -70,6 +71,7 @@ def document_frame(document: Document) -> Frame:
         "metadata": document.metadata,
         "key": document.key,
         "part": document.part,
+        "media_type": document.media_type,
         "warnings": document.warnings,
     }
     return Frame(header, tuple(arrays))
@@ -104,6 +106,7 @@ def document_from(frame: Frame) -> Document:
     if len(arrays) not in (1, 6, 9):
         raise ValueError(f"a document of {len(arrays)} arrays")
     title: Any = header.get("title")  # checked below, with everything else
+    media_type: Any = header.get("media_type")
     metadata, warnings = header.get("metadata"), header.get("warnings")
     if not isinstance(metadata, dict) or not isinstance(warnings, list):
         raise ValueError("metadata or warnings of another type")
@@ -113,6 +116,7 @@ def document_from(frame: Frame) -> Document:
         metadata={name: _meta_value(value) for name, value in metadata.items()},
         key=header.get("key"),
         part=header.get("part"),
+        media_type=media_type,
         warnings=tuple(warnings),
     )
     if len(arrays) > 1:
@@ -199,6 +203,7 @@ def check_document(document: Document) -> None:
             _string(name, _KEY_CHARS, "key or part")
             if not name:
                 raise ValueError("an empty key or part")
+    _string(document.media_type, _TYPE_CHARS, "media type")
     _check_metadata(document.metadata)
     if len(document.warnings) > _WARNINGS:
         raise ValueError(f"{len(document.warnings)} warnings")

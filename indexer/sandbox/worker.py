@@ -296,13 +296,18 @@ class _Reading:
                 raise ValueError(f"it says {say!r:.50}")
 
     def _choose(self, header: Mapping[str, Any]) -> None:
-        media_type = header.get("media_type")
-        if media_type not in self._terms.media_types:
-            raise ValueError(f"a media type {media_type!r:.50}")
+        media_type = self._known_type(header.get("media_type"))
         self._file.choose(media_type)
         self._asked = Asked(self._file.data, media_type)
 
+    def _known_type(self, media_type: object) -> str:
+        if not isinstance(media_type, str) or media_type not in self._terms.media_types:
+            raise ValueError(f"a media type {media_type!r:.50}")
+        return media_type
+
     def _take(self, item: Document | Rejection) -> None:
+        if isinstance(item, Document) and item.media_type:
+            self._known_type(item.media_type)
         self._documents += 1
         self._chars += len(item.text) if isinstance(item, Document) else 0
         terms, name = self._terms, self._file.name

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -96,6 +97,21 @@ def test_search_without_a_server_reads_in_two_stages(home: Path) -> None:
     assert answer["reranked_count"] == answer["found_count"] > 0
     assert answer["degraded"] == []
     assert "rent" in longleaf(home, "search", "when is the rent due?")
+
+
+def test_parts_of_a_file_are_told_apart(tmp_path: Path) -> None:
+    mail = EmailMessage()
+    mail["From"], mail["Subject"] = "ada@example.com", "The numbat offer"
+    mail.set_content("The numbat offer is attached.")
+    for name in ("first.txt", "second.txt"):
+        mail.add_attachment(f"The {name} numbat offer.", filename=name)
+    (tmp_path / "files!").mkdir()
+    file = tmp_path / "files!" / "offer.eml"
+    file.write_bytes(bytes(mail))
+    longleaf(tmp_path / "home", "index", str(file))
+    shown = longleaf(tmp_path / "home", "search", "numbat offer").replace("\n", "")
+    assert "offer.eml!/first.txt" in shown and "offer.eml!/second.txt" in shown
+    assert shown.count("offer.eml") == shown.count(str(file)) == 3
 
 
 def test_filters_and_exact_identifiers_work_from_the_command_line(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import AsyncIterator
+from email.message import EmailMessage
 
 import httpx
 import pytest
@@ -102,6 +103,25 @@ def test_names_from_outside_are_only_labels(client: Client, runtime: Runtime, na
     assert "x-evil" not in original.headers
     runtime_home = runtime.settings.home
     assert not list(runtime_home.parent.rglob("passwd*"))
+
+
+def test_a_part_has_its_own_type_and_its_file_to_download(client: Client) -> None:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "ada@example.com", "bo@example.com", "Numbat offer"
+    mail.set_content("The numbat is attached.")
+    mail.add_attachment(
+        b"<p>A numbat.", maintype="application", subtype="octet-stream", filename="numbat.html"
+    )
+    made = client.upload("offer", bytes(mail), key="offer-1").json()
+    heads = [client.get(f"/v1/documents/{each}").json() for each in made["document_ids"]]
+    assert [(head["key"], head["media_type"]) for head in heads] == [
+        ("offer-1", "message/rfc822"),
+        ("offer-1!/numbat.html", "text/html"),
+    ]
+    for head in heads:
+        original = client.get(head["original_url"])
+        assert original.content == bytes(mail)
+        assert 'filename="offer.eml"' in original.headers["content-disposition"]
 
 
 def test_what_is_not_indexed_says_why(client: Client) -> None:

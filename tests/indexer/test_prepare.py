@@ -91,3 +91,30 @@ def test_documents_inside_a_file_keep_their_titles(chunker: Chunker) -> None:
     lines = json.dumps({"_id": "k", "title": "Own", "text": "words"}).encode()
     [line] = prepare(chunker, "a.jsonl", lines, {"title": "T"})
     assert line.document.title == "Own" and dict(line.metadata) == {}
+
+
+# --- media types ---------------------------------------------------------------------------------
+
+
+def test_a_part_has_its_own_media_type(chunker: Chunker) -> None:
+    inner = mail(note_html=b"<p>A note inside")
+    data = mail(
+        deed_txt=b"The deed itself",
+        noted=b"<!doctype html><p>An unnamed page",
+        data_jsonl=b'{"_id": "k", "text": "one line"}',
+        fwd_eml=inner,
+    )
+    found = prepare(chunker, "a.eml", data)
+    assert {each.key: each.media_type for each in found} == {
+        "a.eml": "message/rfc822",
+        "a.eml!/deed.txt": "text/plain",
+        "a.eml!/noted.bin": "text/html",
+        "a.eml!/data.jsonl!/k": "application/jsonl",
+        "a.eml!/fwd.eml": "message/rfc822",
+        "a.eml!/fwd.eml!/note.html": "text/html",
+    }
+    box = prepare(chunker, "a.mbox", b"From ada Tue Mar  3 10:11:12 2020\n" + inner)
+    assert {each.key: each.media_type for each in box} == {
+        "a.mbox!/1": "message/rfc822",
+        "a.mbox!/1!/note.html": "text/html",
+    }

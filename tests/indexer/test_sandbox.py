@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from longleaf.core import frames
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.parsers.here import ReadHere
+from longleaf.indexer.sandbox import wire
 from longleaf.indexer.sandbox.pool import SandboxReader, default_workers
 
 HOSTILE = (sys.executable, "-P", str(Path(__file__).with_name("hostile.py")))
@@ -223,6 +225,10 @@ LIES = {
     ),
     "a document of nothing": framed({"say": "document", "arrays": []}),
     "a rejection of nothing": framed({"say": "rejection", "arrays": []}),
+    "a document of an invented type": frames.encode(
+        wire.document_frame(Document("text", "title", part="a.x", media_type="text/none-such"))
+    ),
+    "a list for a type": framed({"say": "type", "media_type": [], "arrays": []}),
     "an error of ours": framed(
         {"say": "error", "code": "catalog_broken", "message": "m", "hint": "h", "arrays": []}
     ),

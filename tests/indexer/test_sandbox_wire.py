@@ -60,6 +60,7 @@ def documents(draw: st.DrawFn) -> Document:
         layout=draw(st.sampled_from((None, layout))),
         key=draw(st.none() | names),
         part=draw(st.none() | names),
+        media_type=draw(st.text(characters, max_size=30)),
         warnings=draw(st.lists(strings, max_size=3).map(tuple)),
     )
 
@@ -122,6 +123,8 @@ LIES = {
     "long title": replace(GOOD, title="x" * 100_000),
     "number for a title": replace(GOOD, title=7),  # type: ignore[arg-type]
     "number for a key": replace(GOOD, key=7),  # type: ignore[arg-type]
+    "number for a media type": replace(GOOD, media_type=7),  # type: ignore[arg-type]
+    "long media type": replace(GOOD, media_type="x" * 1000),
     "empty key": replace(GOOD, key=""),
     "many warnings": replace(GOOD, warnings=("w",) * 20_000),
     "number for a warning": replace(GOOD, warnings=(7,)),  # type: ignore[arg-type]
