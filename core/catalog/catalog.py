@@ -22,7 +22,7 @@ from longleaf.core.catalog import (
     erasure,
     feed,
     generations,
-    jobs,
+    job_traces,
     pages,
     reader_ids,
     reads,
@@ -135,7 +135,7 @@ class Catalog(CatalogReader):
             found = select(schema.documents.c.id).where(schema.documents.c.collection == name)
             document_ids = [row.id for row in connection.execute(found)]
             self._delete(connection, document_ids)
-            jobs.forget_collection(connection, name)
+            job_traces.forget_collection(connection, name)
             sources = schema.sources
             connection.execute(delete(sources).where(sources.c.collection == name))
             fields = schema.metadata_fields

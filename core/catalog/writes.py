@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, content_rows, erasure, jobs, schema
+from longleaf.core.catalog import checksums, content_rows, erasure, job_traces, schema
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     DocumentWrite,
@@ -155,7 +155,7 @@ def delete_documents(
     originals: set[str] = set()
     content_ids: set[int] = set()
     for row in connection.execute(select(documents).where(documents.c.id.in_(document_ids))).all():
-        jobs.forget_key(connection, row.collection, [row.key])
+        job_traces.forget_key(connection, row.collection, [row.key])
         # How its file ended may quote it; that it was read must stay, or it would be read again.
         of_file = sources.c.id == row.source_id
         connection.execute(update(sources).where(of_file).values(detail=""))

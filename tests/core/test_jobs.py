@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.job_traces import forget_key
 from longleaf.core.catalog.jobs import (
     LEASE_SECONDS,
     MAX_TRIES,
@@ -20,7 +21,6 @@ from longleaf.core.catalog.jobs import (
     Progress,
     active_originals,
     end_files,
-    forget_key,
 )
 from longleaf.core.errors import Conflict, NotFound
 from longleaf.core.types import Outcome, Scope
