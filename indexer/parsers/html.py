@@ -1,8 +1,10 @@
 """HTML: the words a reader of the page sees, block by block, with its headings as sections.
 
-Left out: head, scripts, styles, templates, noscript, embedded media and elements marked `hidden`.
-Blocks end lines, table cells are parted by tabs, `pre` keeps its white space. Knows no CSS files
-and runs no script: what those show or hide is not known here. The tree is walked without
+Left out: head, scripts, styles, templates, noscript, embedded media, and elements that are marked
+`hidden` or whose own `style` says `display: none` or `visibility: hidden` (what is visible again
+inside the latter is kept). `aria-hidden` hides from screen readers only and is read. Blocks end
+lines, table cells are parted by tabs, `pre` keeps its white space. Knows no style sheets and runs
+no script: what those show or hide is not known here. The tree is walked without
 recursion; nesting beyond 2,000 levels is flattened first, because the HTML5 algorithm looks up the
 whole stack for each block (100,000 nested div: 18 s as they are, 0.5 s flattened).
 """
@@ -19,6 +21,7 @@ from longleaf.core.errors import NoTextFound, Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import Decoded, charset_in_markup, clean, decode
+from longleaf.indexer.parsers.html_styles import VISIBILITIES, declared
 from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
 
 if TYPE_CHECKING:
@@ -201,6 +204,7 @@ class _Page:
         self._gap = 0  # into _GAPS: what must stand before the next word
         self._preformatted_depth = -1
         self._heading: _OpenHeading | None = None
+        self._visible: list[tuple[int, bool]] = []  # depth from which on text can be seen or not
 
     def text(self) -> str:
         return "".join(self._parts).rstrip()
@@ -226,13 +230,21 @@ class _Page:
         """Take the node in; returns its first child if its children are to be read."""
         tag = node.tag or ""
         if tag == "-text":
-            self._add(node.text_content or "")
+            if not self._visible or self._visible[-1][1]:
+                self._add(node.text_content or "")
             return None
         if tag in _SKIPPED or not node.is_element_node:
             return None
         self._gap = max(self._gap, _GAP_OF.get(tag, 0))
         if "hidden" in node.attrs:
             return None
+        if style := node.attrs.get("style"):
+            shown = declared(style)
+            if shown.get("display") == "none":
+                return None
+            visibility = shown.get("visibility", "inherit")
+            if visibility in VISIBILITIES and node.first_child is not None:
+                self._visible.append((depth, VISIBILITIES[visibility]))
         if tag in _PREFORMATTED and self._preformatted_depth < 0:
             self._preformatted_depth = depth
         if tag in _HEADING_LEVELS and self._heading is None:
@@ -241,6 +253,8 @@ class _Page:
 
     def _leave(self, tag: str, depth: int) -> None:
         self._gap = max(self._gap, _GAP_OF.get(tag, 0))
+        if self._visible and self._visible[-1][0] == depth:
+            self._visible.pop()
         if depth == self._preformatted_depth:
             self._preformatted_depth = -1
         heading = self._heading

@@ -131,6 +131,49 @@ def test_flattening_keeps_the_words_and_is_said() -> None:
     assert read("<p>x</p>" * 3_000).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("style", "seen"),
+    [
+        ("display:none", False),
+        ("DISPLAY : None ;", False),
+        ("color:red;display:none!important;display:block", False),
+        ("display:block;display:none", False),
+        ("/* ; */display/**/:/* x */none", False),
+        ("background:url(data:image/png;base64,x);display:none", False),
+        ("font-family:'a;b';display:none", False),
+        ("visibility:hidden", False),
+        ("visibility: collapse", False),
+        ("display:none;display:block", True),
+        ("content:'display:none'", True),
+        ("content:';display:none;'", True),
+        ("background:url(x;display:none;y)", True),
+        ("/*display:none*/", True),
+        ("x-display:none", True),
+        ("display:none-of-it", True),
+        ("visibility:inherit", True),
+        ("font-size:0;opacity:0", True),
+        ("display", True),
+        (";:;:;'", True),
+    ],
+)
+def test_inline_styles_that_hide(style: str, seen: bool) -> None:
+    page = f'<p>before</p><div style="{style}"><h2>In</h2><p>side</p></div><p>behind</p>'
+    document = next(HtmlParser().parse(page.encode(), "a.html"))
+    assert isinstance(document, Document)
+    inside = "In\n\nside\n\n" if seen else ""
+    assert document.text == f"before\n\n{inside}behind"
+    assert [section.title for section in document.sections] == (["In"] if seen else [])
+
+
+def test_what_is_visible_inside_the_invisible_is_read() -> None:
+    page = (
+        "<div style='visibility:hidden'>no <b style='visibility:visible'>yes "
+        "<i style='display:none'>no</i></b><img style='visibility:visible'> no</div><p aria-hidden=true>For eyes only"
+    )
+    document = next(HtmlParser().parse(page.encode(), "a.html"))
+    assert isinstance(document, Document) and document.text == "yes\n\nFor eyes only"
+
+
 _PIECES = ["<h1>", "</h1>", "<h3>a", "<p>", "x y", " ", "<pre>", "</pre>", "<td>", "<div hidden>"]
 _PIECES += [
     "<?pi?>",
