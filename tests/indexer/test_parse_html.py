@@ -168,7 +168,8 @@ def test_inline_styles_that_hide(style: str, seen: bool) -> None:
 def test_what_is_visible_inside_the_invisible_is_read() -> None:
     page = (
         "<div style='visibility:hidden'>no <b style='visibility:visible'>yes "
-        "<i style='display:none'>no</i></b><img style='visibility:visible'> no</div><p aria-hidden=true>For eyes only"
+        "<i style='display:none'>no</i></b><img style='visibility:visible'> no</div>"
+        "<p aria-hidden=true>For eyes only"
     )
     document = next(HtmlParser().parse(page.encode(), "a.html"))
     assert isinstance(document, Document) and document.text == "yes\n\nFor eyes only"
