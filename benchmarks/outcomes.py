@@ -2,9 +2,11 @@
 
 Each file goes through the sandbox as `longleaf index` would send it, up to the text and its
 language; nothing is embedded or stored. Time is what was waited for its parser (start-up, OCR and
-LibreOffice included), memory the parser's peak. FAIL when a file ends as "internal" (our bug),
-takes more than 60 s or more than 1 GiB, or when a good file read after each one that was refused
-is not read.
+LibreOffice included), memory the parser's peak (unknown where the child is gone). FAIL when a file
+ends as "internal" (our bug), when its reader dies, hangs or is out of memory, when it takes more
+than 60 s or more than 1 GiB, or when a good file read after each one that was refused is not read.
+Files that were refused as malformed, empty or of no type are given to their library as well
+(pdfium, python-docx, lxml; each in a process of its own): those that it opens are listed.
 
     python benchmarks/outcomes.py ../shared/data/documents ../shared/data/malformed
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from longleaf.core.config import load_settings
+from longleaf.core.errors import RejectReason
 from longleaf.core.protocols import OpenedFile
 from longleaf.core.types import Document, Outcome, Passage, Rejection
 from longleaf.indexer.prepare import FileFailure, Labels, prepare_file
@@ -31,6 +35,21 @@ from longleaf.indexer.sandbox.pool import NO_PROGRAMS, SandboxReader, find_progr
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MOST_SECONDS = 60.0
 MOST_BYTES = 1024**3
+_READER_LOST = frozenset(
+    each.value
+    for each in (RejectReason.CRASHED, RejectReason.TOO_SLOW, RejectReason.TOO_MUCH_MEMORY)
+)
+_NOT_ASKED = frozenset({"encrypted", "internal", *_READER_LOST})
+_LIBRARIES = {
+    ".pdf": "import sys, pypdfium2 as p; d = p.PdfDocument(sys.argv[1]); assert len(d); "
+    "d[0].get_textpage(); print(len(d), 'pages')",
+    ".docx": "import sys, docx; d = docx.Document(sys.argv[1]); "
+    "print(len(d.paragraphs), 'paragraphs')",
+    ".xml": "import sys; from lxml import etree as e; "
+    "t = e.parse(sys.argv[1], e.XMLParser(resolve_entities=False, no_network=True)); "
+    "print(t.getroot().tag)",
+}
+"""Programs that end well when a library opens the file that they are given."""
 GOOD = b"A good file that is read after a bad one."
 
 
@@ -82,10 +101,15 @@ def main() -> None:
     finally:
         reader.close()
     failures = _failures(ended)
+    elsewhere = _opened_elsewhere(ended)
     if options.json:
-        print(json.dumps(_figures(ended, failures), indent=1))
+        figures = _figures(ended, failures) | {"opened_elsewhere": elsewhere}
+        print(json.dumps(figures, indent=1))
     else:
         _show(ended, failures, every=options.list)
+        print(f"{len(elsewhere)} refused files that their library opens")
+        for each in elsewhere:
+            print(f"  {each}")
     sys.exit(1 if failures else 0)
 
 
@@ -190,10 +214,29 @@ def _failures(ended: list[Ended]) -> list[str]:
     for end in ended:
         if end.reason == "internal" or end.members["internal"]:
             found.append(f"internal: {end.path}: {end.detail[:300]}")
+        if end.reason in _READER_LOST:
+            found.append(f"{end.reason}: {end.path}: {end.detail[:300]}")
         if end.seconds > MOST_SECONDS:
             found.append(f"{end.seconds:.0f} s: {end.path}")
         if end.peak_bytes > MOST_BYTES:
             found.append(f"{end.peak_bytes >> 20:,} MiB: {end.path}")
+    return found
+
+
+def _opened_elsewhere(ended: list[Ended]) -> list[str]:
+    """Refused files that their library opens: "path: reason: what it found"."""
+    found = []
+    for end in ended:
+        program = _LIBRARIES.get(end.suffix)
+        if program is None or end.outcome != Outcome.REJECTED.value or end.reason in _NOT_ASKED:
+            continue
+        with suppress(subprocess.TimeoutExpired):
+            asked = subprocess.run(
+                [sys.executable, "-c", program, end.path],
+                capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+            if asked.returncode == 0:
+                found.append(f"{end.path}: {end.reason}: {asked.stdout.strip()}")
     return found
 
 
