@@ -241,6 +241,8 @@ class _Ahead:
             if known is not None:  # it was a document before there was a file that it describes
                 count = indexer.catalog.remove_source(known)
                 run.report(FileResult(source.key, Outcome.REMOVED, document_count=count))
+            if problem := self._sidecars.problem(source.path):
+                run.report(FileResult(source.key, Outcome.INDEXED_WITH_WARNINGS, detail=problem))
             return
         described = "" if source.problem else self._sidecars.fingerprint(source.path)
         version = f"{run.ingest_version}:{described}" if described else run.ingest_version

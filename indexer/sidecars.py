@@ -3,7 +3,8 @@
 `contract.pdf.json`, or `contract.json`, holds a JSON object of metadata; a `metadata.csv` describes
 the files of its folder and below (`sidecar_table`). A row of the table weighs least, the file's own
 full name most. A sidecar may set any field and the title, never who may see a document. What is
-wrong with one is a warning on the documents of its file and keeps none of them out.
+wrong with one is a warning on the documents of its file and keeps none of them out; rows of files
+that are not there have no such document, so they are the table's own `problem`.
 
 Looks at folders through a listing that it keeps, so a file without sidecars costs no look at the
 disk: make a new `Sidecars` for each run. Opens only regular files, follows no link, reads a bounded
@@ -29,6 +30,7 @@ from longleaf.core.types import MetaValue
 from longleaf.indexer import sidecar_table
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.sections import shorten
+from longleaf.indexer.sidecar_missing import missing_files
 from longleaf.indexer.sidecar_table import NO_TABLE, Table, file_key
 from longleaf.indexer.sources import SourceFile, printable, read_bytes
 
@@ -37,6 +39,8 @@ _MAX_FIELDS = 200
 _MAX_VALUE_CHARS = 10_000
 MAX_TITLE_CHARS = 500
 _MAX_FOLDERS = 256
+_SHOWN_NAMES = 5
+_SHOWN_CHARS = 100
 _MAX_LEVELS = 32
 _MAX_INT = 2**63 - 1  # SQLite's largest
 _NOT_SETTABLE = frozenset((*BUILT_IN_FIELDS, "groups", "group", "access")) - {"title"}
@@ -89,10 +93,10 @@ class Sidecars:
     def for_file(self, path: Path) -> Sidecar:
         """What the sidecars of the file at `path` say. Never raises for what they hold."""
         sources = self._sources(path)
-        tables = [self._folder(folder).table for folder in self._folders_up(path)]
-        warnings = [note for table in tables for note in table.warnings]
-        if not sources and not warnings:
+        notes = self._table_notes(path)
+        if not sources and not notes:
             return NO_SIDECAR
+        warnings = list(notes)
         metadata: dict[str, MetaValue] = {}
         title = ""
         for name, content, _ in sources:
@@ -104,11 +108,24 @@ class Sidecars:
             fields, own_title = _settable(stated, printable(name), warnings)
             metadata |= fields
             title = own_title or title
-        return Sidecar(metadata, title, tuple(dict.fromkeys(warnings)), _mark(sources))
+        return Sidecar(metadata, title, tuple(dict.fromkeys(warnings)), _mark(sources, notes))
 
     def fingerprint(self, path: Path) -> str:
         """`for_file(path).fingerprint`, cheaply: mostly a look into a listing that is there."""
-        return _mark(self._sources(path))
+        return _mark(self._sources(path), self._table_notes(path))
+
+    def problem(self, path: Path) -> str:
+        """What is wrong with a table as a whole: the files that it names and that are not there."""
+        if path.name.lower() != sidecar_table.NAME:
+            return ""
+        missing = missing_files(path.parent, self._folder(path.parent).table.rows)
+        if not missing:
+            return ""
+        shown = ", ".join(printable(file)[:_SHOWN_CHARS] for file in missing[:_SHOWN_NAMES])
+        more = ", …" if len(missing) > _SHOWN_NAMES else ""
+        return (
+            f"its rows for {len(missing):,} files that are not there were not used: {shown}{more}"
+        )
 
     def is_sidecar(self, path: Path) -> bool:
         """Whether the file at `path` describes other files and is no document of its own."""
@@ -145,6 +162,11 @@ class Sidecars:
                 found.append((name, beside, (name, *times)))
         return found
 
+    def _table_notes(self, path: Path) -> list[str]:
+        """What every file that a table may describe should know."""
+        tables = [self._folder(folder).table for folder in self._folders_up(path)]
+        return [note for table in tables for note in table.warnings]
+
     def _folders_up(self, path: Path) -> list[Path]:
         """The file's folder, then those above it up to a root; only its own outside all roots."""
         folders = [path.parent]
@@ -165,9 +187,9 @@ class Sidecars:
         return known
 
 
-def _mark(sources: Sequence[_Source]) -> str:
-    marks = repr([mark for *_, mark in sources])
-    return hashlib.sha256(marks.encode("utf-8", "replace")).hexdigest()[:16] if sources else ""
+def _mark(sources: Sequence[_Source], notes: Sequence[str]) -> str:
+    marks = [*(mark for *_, mark in sources), *notes]
+    return hashlib.sha256(repr(marks).encode("utf-8", "replace")).hexdigest()[:16] if marks else ""
 
 
 def _list(path: Path) -> _Folder:

@@ -433,3 +433,15 @@ def test_a_sidecar_describes_its_file_and_is_no_document(indexer: Indexer, folde
     assert run(indexer, folder, labels=labels)["lease.txt"].outcome is Outcome.INDEXED
     [head] = [h for h in indexer.catalog.documents(EVERYONE) if h.key.endswith("lease.txt")]
     assert head.title == "Another title" and head.metadata["year"] == 1999
+
+
+def test_a_table_that_names_no_file_says_so_on_every_run(indexer: Indexer, folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file,court\nlease.txt,ca9\nleese.txt,ca1\n")
+    for outcome in (Outcome.INDEXED, Outcome.UNCHANGED):
+        results = run(indexer, folder)
+        told = results["metadata.csv"]
+        assert told.outcome is Outcome.INDEXED_WITH_WARNINGS and told.document_count == 0
+        assert told.detail == "its rows for 1 files that are not there were not used: leese.txt"
+        assert results["lease.txt"].outcome is outcome
+    (folder / "metadata.csv").write_text("file,court\nlease.txt,ca9\n")
+    assert "metadata.csv" not in run(indexer, folder)

@@ -193,6 +193,35 @@ def test_a_table_that_breaks_off_is_read_so_far(tmp_path: Path) -> None:
     assert "read to line" in found.warnings[0]
 
 
+def test_rows_of_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path, elsewhere__x_txt="x", in__sub__a_txt="x", in__b_txt="x")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "Mu\u0308ller.txt").write_text("x")
+    there = "sub/a.txt,1\n./sub\\a.txt,1\nb.txt,1\nM\u00fcller.txt,1\n"
+    table = tmp_path / "in" / "metadata.csv"
+    table.write_text(f"file,n\n{there}")
+    assert Sidecars().problem(table) == ""
+    gone = "sub\nlink/x.txt\n../elsewhere/x.txt\nb.pdf\nno/such.txt\n/b.txt/c\n"
+    table.write_text(f"file,n\n{there}{gone}")
+    assert Sidecars().problem(table) == (
+        "its rows for 6 files that are not there were not used: "
+        "sub, link/x.txt, ../elsewhere/x.txt, b.pdf, no/such.txt, …"
+    )
+    assert Sidecars().problem(tmp_path / "in" / "b.txt") == ""
+
+
+def test_what_is_wrong_with_a_table_reaches_files_without_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, a_txt="x", metadata_csv="file,n\nb.txt,1\nc.txt,1\n")
+    assert Sidecars().fingerprint(tmp_path / "a.txt") == ""
+    monkeypatch.setattr(sidecar_table, "_MAX_ROWS", 2)
+    found = Sidecars().for_file(tmp_path / "a.txt")
+    assert found.warnings == ("metadata.csv: only its first 2 rows were read",)
+    assert found.fingerprint == Sidecars().fingerprint(tmp_path / "a.txt") != ""
+
+
 # --- fingerprints, links, limits -----------------------------------------------------------------
 
 
