@@ -1,7 +1,7 @@
 """Which files a sidecar's table names that are not there.
 
-Names are compared as the table is searched (`sidecar_table.file_key`), folder by folder, each listed
-once. Links to folders are not followed, as in the walk.
+Names are compared as the table is searched (`sidecar_table.file_key`), folder by folder, each
+listed once. Links to folders are not followed, as in the walk.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 numbers mean.
 
 The delimiter is the one of tab ; | , that parts the first rows most evenly; quotes are double ones,
-doubled inside a field. The first row is the header when its cells are filled, different, short and
-no numbers; without a header, and in a table of one column, the cells stand alone. Each row is a
+doubled inside a field. `csv_header` tells whether the first row names the columns; where it does
+not, and in a table of one column, the cells stand alone. Each row is a
 paragraph: one line, or a line for each cell where there is much to read. Cells without a letter or
 digit are left out. Names of columns are repeated in each row, which makes the text longer than the
 file: both are bounded. Knows no types, no other quotes and no tables with two header rows.
@@ -21,6 +21,7 @@ from itertools import chain, islice
 from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, Rejection
+from longleaf.indexer.parsers.csv_header import Header, header_of
 from longleaf.indexer.parsers.decode import clean, decode
 from longleaf.indexer.parsers.sections import shorten
 from longleaf.indexer.parsers.text import refuse_blank
@@ -29,7 +30,7 @@ MAX_FIELD_CHARS = 4 * 1024 * 1024
 MAX_TEXT_CHARS = 256 * 1024 * 1024
 _MAX_ROW_LINES = 2_000
 """A row over more lines than this has a quote that nobody closed."""
-_MAX_NAME_CHARS = 80
+_MAX_NAME_CHARS = 80  # shown in a warning
 _LONG_ROW_CHARS = 500
 _SHOWN_NAMES = 5
 
@@ -39,7 +40,6 @@ _SNIFFED_ROWS = 50
 _EXCEL_HINT = re.compile(r"sep=([\t;|,:^~])\n", re.IGNORECASE)
 
 _ALNUM = re.compile(r"[^\W_]")
-_NUMBER = re.compile(r"\W*\d[\d\s.,:/%+-]*\W*")
 _SPACES = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\s*\n\s*")
 
@@ -92,8 +92,15 @@ class _Table:
         """The table's rows as paragraphs; "" if nothing is in them."""
         numbered = self._rows()
         first = list(islice(numbered, _SNIFFED_ROWS))
-        if _has_header([row for _, row in first]):
+        header = header_of([row for _, row in first])
+        if header is Header.NAMES:
             self._names = [_name(cell) for cell in first.pop(0)[1]]
+        elif header is Header.DOUBTFUL:
+            shown = shorten(", ".join(filter(None, map(_name, first[0][1]))), _MAX_NAME_CHARS)
+            self.warnings.append(
+                "its first row was not taken for names of columns, "
+                f"as it looks like those below: {shown}"
+            )
         paragraphs: list[str] = []
         chars = 0
         width = len(self._names) or max((len(row) for _, row in first), default=0)
@@ -230,22 +237,6 @@ def _widths(text: str, delimiter: str) -> Iterator[int]:
                 yield len(row)
     except csv.Error:
         return
-
-
-def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns of those below it."""
-    if len(rows) < 2 or len(rows[0]) < 2:
-        return False
-    names = [cell.strip() for cell in rows[0]]
-    filled = [name for name in names if name]
-    return (
-        2 * len(filled) >= len(names)
-        and len({name.lower() for name in filled}) == len(filled)
-        and all(len(name) <= _MAX_NAME_CHARS for name in filled)
-        and not any(_NUMBER.fullmatch(name) for name in filled)
-        and not any(name and name == row[at].strip() for row in rows[1:]
-                    for at, name in enumerate(names) if at < len(row))
-    )  # fmt: skip
 
 
 def _name(cell: str) -> str:

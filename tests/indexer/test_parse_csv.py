@@ -47,6 +47,45 @@ def test_rows_become_words(source: str, text: str) -> None:
     assert document.title == "fees.csv" and document.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        ("Smith,John\nDoe,Jane\nRoe,Rick\n", "Smith; John"),
+        ("A-17,Smith\nA-18,Doe\n", "A-17; Smith"),
+        ("ada@example.com,Ada\nbob@example.com,Bob\n", "ada@example.com; Ada"),
+        ("jane_doe,admin\nrick_roe,guest\n", "jane_doe; admin"),
+        ("red,round\nblue,square\n", "red; round"),
+        ("契約,東京\n判決,大阪\n", "契約; 東京"),
+    ],
+)
+def test_a_first_row_that_looks_like_the_others_is_one_and_that_is_said(
+    source: str, first: str
+) -> None:
+    document = read(source)
+    assert document.text.startswith(f"{first}\n\n") and ": " not in document.text
+    (warning,) = document.warnings
+    assert warning.startswith("its first row was not taken for names of columns")
+    assert warning.endswith(first.replace(";", ","))
+
+
+@pytest.mark.parametrize(
+    ("source", "second"),
+    [
+        ("Name,City\nJane,Boston\n", "Name: Jane; City: Boston"),
+        ("Family name,Given name\nDoe,Jane\n", "Family name: Doe; Given name: Jane"),
+        ("surname,forename\nDoe,Jane\n", "surname: Doe; forename: Jane"),
+        ("SELLER,BUYER\nAcme,Beta\n", "SELLER: Acme; BUYER: Beta"),
+        ("Seller,Volume\nAcme,10 t\n", "Seller: Acme; Volume: 10 t"),
+        ("Seller,Clause\nAcme,Pays on the first of each month\n",
+         "Seller: Acme; Clause: Pays on the first of each month"),
+        ("case_id,finding\nx,y\n", "case_id: x; finding: y"),
+    ],
+)  # fmt: skip
+def test_a_first_row_that_names_columns_is_known_by_its_looks(source: str, second: str) -> None:
+    document = read(source)
+    assert document.text == second and document.warnings == ()
+
+
 def test_a_long_row_has_a_line_for_each_cell() -> None:
     long = "word " * 150
     assert read(f"a,b\n1,{long}").text == f"a: 1\nb: {long.strip()}"
