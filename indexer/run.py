@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from longleaf.core.catalog import PutResult
     from longleaf.indexer.build import Indexer
 
-INGEST_VERSION = "2"
+INGEST_VERSION = "3"
 """Raised when a parser gets better: files are then read again even if they did not change."""
 
 _WAITING_CHARS = 8_000_000

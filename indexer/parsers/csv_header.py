@@ -3,8 +3,8 @@
 It may when its cells are filled, different, short, no numbers, and none stands again below. Then
 it does if a cell is a usual name ("First name", "court_id"), or if one looks unlike nearly all
 below it (words above numbers, small letters above capitals, a length of its own). A row that looks
-like the others in every column ("Smith, John" above "Doe, Jane") is taken for one of them: a name too
-few costs less than a false one in every row.
+like the others in every column ("Smith, John" above "Doe, Jane") is taken for one of them: a name
+too few costs less than a false one in every row.
 """
 
 from __future__ import annotations
