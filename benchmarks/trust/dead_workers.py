@@ -13,6 +13,7 @@ with ends as done, every upload is there exactly once or was refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -76,7 +77,17 @@ class Strikes:
         self.number = 0
 
     def ask(self) -> None:
-        """Keep some jobs open: uploads and folders in turns."""
+        """Keep some jobs open: uploads and folders in turns.
+
+        A worker that was stopped while it wrote keeps the catalog locked until it is continued:
+        who asks then is told so, and asks again.
+        """
+        from longleaf.core.errors import Conflict
+
+        with contextlib.suppress(Conflict):
+            self._ask()
+
+    def _ask(self) -> None:
         from longleaf.api import jobs
         from longleaf.indexer.work import FolderSpec, UploadSpec
 

@@ -322,6 +322,10 @@ class Catalog(CatalogReader):
         """Drop what OCR read of files that became no document, unless a job is under way; returns
         of how many. For the end of a run: until then it saves reading them again after a crash.
         """
+        with self._database.reading() as connection:
+            # Mostly there is nothing, and a writer would wait for whoever writes.
+            if not pages.has_any(connection):
+                return 0
         with self._database.writing() as connection:
             forgotten = pages.forget_unused(connection)
             if forgotten:

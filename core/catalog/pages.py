@@ -44,6 +44,11 @@ def forget(connection: Connection, originals: Iterable[str]) -> None:
         connection.execute(delete(ocr_pages).where(ocr_pages.c.original == original))
 
 
+def has_any(connection: Connection) -> bool:
+    """Whether anything that OCR read is kept."""
+    return connection.execute(select(ocr_pages.c.original).limit(1)).first() is not None
+
+
 def forget_unused(connection: Connection) -> int:
     """Drop what was read of files that no document refers to; returns of how many files.
 
