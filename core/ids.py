@@ -11,6 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 
+PART_MARK = "!/"
+"""Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
 ORDINAL_BITS = 20
 MAX_PASSAGES_PER_DOCUMENT = 1 << ORDINAL_BITS
 _REVISION_SHIFT = ORDINAL_BITS + 1

@@ -139,7 +139,7 @@ class Indexer:
         if prune:
             gone = [key for key in known if key not in seen and _is_gone(key, only or roots)]
             doubtful = [root for root in roots if _may_be_unmounted(root.resolve(), only)]
-            kept = [key for key in gone if _is_below(key, doubtful)]
+            kept = {key for key in gone if _is_below(key, doubtful)}
             for key in gone:
                 if key not in kept:
                     supervisor.check()

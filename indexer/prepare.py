@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from longleaf.core.catalog import content_digest
-from longleaf.core.catalog.jobs import PART_MARK
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.ids import PART_MARK
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Chunker, OpenedFile
 from longleaf.core.types import (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longleaf.api.cli.opening import opened_catalog
 from longleaf.api.cli.output import console, print_json, quiet_logs, shown_progress
 
 if TYPE_CHECKING:
@@ -183,15 +184,10 @@ def list_collections(home: Home = None, as_json: AsJson = False) -> None:
     """The collections, with how many documents each holds."""
     from rich.table import Table
 
-    from longleaf.api import wire
-    from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         found = catalog.collections(Scope.all())
-    finally:
-        catalog.close()
     if as_json:
         print_json([asdict(each) for each in found])
         return
@@ -217,15 +213,11 @@ def create_collection(
 ) -> None:
     """Make a collection."""
     from longleaf.api import wire
-    from longleaf.core.config import load_settings
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         made = catalog.create_collection(
             name, wire.check_language(language), description, instruction
         )
-    finally:
-        catalog.close()
     print_json(asdict(made)) if as_json else console().print(f"Collection {name} is there.")
 
 
@@ -240,17 +232,12 @@ def describe_collection(
     as_json: AsJson = False,
 ) -> None:
     """Change what is said of a collection; what is left out stays."""
-    from longleaf.api import wire
-    from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         scope = Scope.all()
         catalog.describe_collection(name, scope, description=description, instruction=instruction)
         [found] = catalog.collections(scope.narrowed([name]))
-    finally:
-        catalog.close()
     if as_json:
         print_json(asdict(found))
     else:
@@ -266,18 +253,14 @@ def delete_collection(
     as_json: AsJson = False,
 ) -> None:
     """Delete a collection with all its documents, texts, vectors and originals."""
-    from longleaf.api import wire
     from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
     if not yes:
         typer.confirm(f"Delete collection {name} and everything in it?", abort=True)
     settings = load_settings({"home": home}).settings
-    catalog = wire.open_catalog(settings)
-    try:
+    with opened_catalog(home, settings) as catalog:
         count = catalog.delete_collection(name, Scope.all())
-    finally:
-        catalog.close()
     if as_json:
         print_json({"deleted": name, "documents": count})
     else:
@@ -296,19 +279,14 @@ def list_documents(
     """Documents in the order of their ids."""
     from rich.table import Table
 
-    from longleaf.api import wire
-    from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         scope = Scope.all()
         if collection is not None:
             catalog.collection_languages(scope, [collection])
             scope = scope.narrowed([collection])
         heads = catalog.documents(scope, after, limit)
-    finally:
-        catalog.close()
     if as_json:
         print_json([asdict(head) for head in heads])
         return
@@ -328,16 +306,11 @@ def show_document(
     as_json: AsJson = False,
 ) -> None:
     """One document's entry, and its text if asked for."""
-    from longleaf.api import wire
-    from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         head = catalog.document(document_id, Scope.all())
         body = catalog.text(head).text if text else None
-    finally:
-        catalog.close()
     plain = asdict(head) | ({"text": body} if text else {})
     if as_json:
         print_json(plain)
@@ -350,16 +323,12 @@ def show_document(
 @documents_app.command("delete")
 def delete_document(document_id: str, home: Home = None, as_json: AsJson = False) -> None:
     """Delete a document with its text, vectors and original."""
-    from longleaf.api import wire
     from longleaf.core.config import load_settings
     from longleaf.core.types import Scope
 
     settings = load_settings({"home": home}).settings
-    catalog = wire.open_catalog(settings)
-    try:
+    with opened_catalog(home, settings) as catalog:
         catalog.delete_document(document_id, Scope.all())
-    finally:
-        catalog.close()
     if as_json:
         print_json({"deleted": document_id})
         return

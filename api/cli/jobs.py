@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from longleaf.api.cli.opening import opened_catalog
 from longleaf.api.cli.output import console, print_json, quiet_logs
 
 if TYPE_CHECKING:
-    from longleaf.core.catalog import Catalog
     from longleaf.core.catalog.jobs import Job, JobFile
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -43,7 +43,7 @@ def list_jobs(
     from longleaf.core.types import Scope
 
     states = None if all_jobs else [state for state in JobState if state.is_open]
-    with _catalog(home) as catalog:
+    with opened_catalog(home) as catalog:
         found = catalog.jobs.newest(Scope.all(), states, limit=limit)
     if as_json:
         print_json([plain(job) for job in found])
@@ -71,7 +71,7 @@ def show_job(
 
     from longleaf.core.types import Scope
 
-    with _catalog(home) as catalog:
+    with opened_catalog(home) as catalog:
         job = catalog.jobs.get(job_id, Scope.all())
         files = catalog.jobs.files(job, limit=limit)
     if as_json:
@@ -93,7 +93,7 @@ def cancel_job(job_id: JobId, home: Home = None, as_json: AsJson = False) -> Non
     """Stop a job: one that runs ends after its batch, and keeps what is done."""
     from longleaf.core.types import Scope
 
-    with _catalog(home) as catalog:
+    with opened_catalog(home) as catalog:
         job = catalog.jobs.cancel(job_id, Scope.all())
     said = "is cancelled." if not job.state.is_open else "will stop after its batch."
     print_json(plain(job)) if as_json else console().print(f"{job.public_id} {said}")
@@ -105,7 +105,7 @@ def retry_job(job_id: JobId, home: Home = None, as_json: AsJson = False) -> None
     from longleaf.api import jobs
     from longleaf.core.types import Scope
 
-    with _catalog(home) as catalog:
+    with opened_catalog(home) as catalog:
         job = jobs.retry(catalog, job_id, Scope.all())
     print_json(plain(job)) if as_json else console().print(f"{job.public_id} is {job.state}.")
 
@@ -223,20 +223,6 @@ def watch(
         )
     finally:
         parts.close()
-
-
-class _catalog:  # noqa: N801 - a context manager, used like a function
-    def __init__(self, home: Path | None) -> None:
-        from longleaf.api import wire
-        from longleaf.core.config import load_settings
-
-        self._opened = wire.open_catalog(load_settings({"home": home}).settings)
-
-    def __enter__(self) -> Catalog:
-        return self._opened
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
 
 
 def plain(job: Job) -> dict[str, Any]:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _EXCERPT_CHARS = 700
 _VERSIONS_NAMED = 3
-_PART_MARK = "!/"  # `core.catalog.jobs.PART_MARK`, without loading the catalog's library
 _PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
 
 
@@ -139,10 +138,12 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     """Ranked documents, the deciding passages, both stages' scores, timings."""
     from rich.markup import escape
 
+    from longleaf.core.ids import PART_MARK
+
     out = console()
     for hit in answer["hits"]:
         reading, first = hit["reading"], hit["first_stage"]
-        _, mark, part = hit["key"].removeprefix(hit["source"]).partition(_PART_MARK)
+        _, mark, part = hit["key"].removeprefix(hit["source"]).partition(PART_MARK)
         source = escape(f"{hit['source']}{mark}{part}")
         out.print(f"[bold]{hit['rank']:>2}. {escape(hit['title'])}[/]  {source}")
         read = (

@@ -36,7 +36,7 @@ from longleaf.api.http.schemas import (
 )
 from longleaf.api.http.service import Served, Service
 from longleaf.core.catalog import Catalog, DocumentHead
-from longleaf.core.catalog.jobs import PART_MARK, Job, JobFile, JobState
+from longleaf.core.catalog.jobs import Job, JobFile, JobState
 from longleaf.core.errors import (
     Conflict,
     InvalidRequest,
@@ -47,6 +47,7 @@ from longleaf.core.errors import (
     RejectReason,
     TooLarge,
 )
+from longleaf.core.ids import PART_MARK
 from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome, Scope

@@ -22,10 +22,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 from longleaf.core.catalog import jobs, pages, schema
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
-from longleaf.core.catalog.hold import erasing
+from longleaf.core.catalog.hold import erasing, must_erase
 from longleaf.core.catalog.segments import SegmentRef
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
-from longleaf.core.errors import Conflict, TooLarge
+from longleaf.core.errors import TooLarge
 
 _UNSCRUBBED = "unscrubbed_since"
 _RECORDS_AT_ONCE = 2000
@@ -142,12 +142,7 @@ class Erasure:
         room for a second copy of the file, or readers keep the log from being cut; Conflict while
         a backup holds erasing off: try again later.
         """
-        with erasing(self._segments.parent) as may:
-            if not may:
-                raise Conflict(
-                    "A backup is under way, and nothing is erased until it is done.",
-                    "Try again when it is done.",
-                )
+        with must_erase(self._segments.parent):
             return self._scrub()
 
     def _scrub(self) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from longleaf.core.errors import Conflict
+
 LOCK = "erase.lock"
 
 
@@ -40,6 +42,18 @@ def erasing(home: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(lock)
+
+
+@contextmanager
+def must_erase(home: Path) -> Iterator[None]:
+    """For a body that is there to erase. Raises Conflict while a backup holds that off."""
+    with erasing(home) as may:
+        if not may:
+            raise Conflict(
+                "A backup is under way, and nothing is erased until it is done.",
+                "Try again when it is done.",
+            )
+        yield
 
 
 def _open(home: Path) -> int:

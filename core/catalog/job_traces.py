@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from longleaf.core.catalog.jobs import PART_MARK, JobState
+from longleaf.core.catalog.jobs import JobState
 from longleaf.core.catalog.schema import job_files, jobs
+from longleaf.core.ids import PART_MARK
 
 
 def forget_key(connection: Connection, collection: str, keys: Iterable[str]) -> None:

@@ -30,9 +30,6 @@ LEASE_SECONDS = 30.0
 _IDS_KEPT = 1_000
 """Documents of a file that its row names; a JSONL may hold a million."""
 
-PART_MARK = "!/"
-"""Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
-
 KEEP_FINISHED_SECONDS = 30 * 24 * 3600.0
 """Finished jobs older than this are forgotten (the documents and file outcomes stay)."""
 

@@ -19,9 +19,8 @@ from sqlalchemy import Connection, delete, select
 
 from longleaf.core.catalog import content_rows, erasure, pages, schema
 from longleaf.core.catalog.catalog import Catalog
-from longleaf.core.catalog.hold import erasing
+from longleaf.core.catalog.hold import must_erase
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
-from longleaf.core.errors import Conflict
 
 OLD_SECONDS = 3600.0
 
@@ -71,12 +70,7 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
 
     Raises Conflict while a backup takes what it has listed.
     """
-    with erasing(catalog.folder) as may:
-        if not may:
-            raise Conflict(
-                "A backup is under way, and nothing is erased until it is done.",
-                "Try again when it is done.",
-            )
+    with must_erase(catalog.folder):
         return _remove(catalog, found)
 
 

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TYPE = np.dtype("<u4")
-_AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
 _STORED = select(reader_ids).where(
-    reader_ids.c.passage_id.in_(_AMONG), reader_ids.c.tokenizer == bindparam("wanted")
+    reader_ids.c.passage_id.in_(reads.AMONG), reader_ids.c.tokenizer == bindparam("wanted")
 )
 
 
@@ -71,9 +70,9 @@ def lacking(
 def put(connection: Connection, tokenizer: str, made: Mapping[int, NDArray[np.uint32]]) -> int:
     """Keep the ids of passages that are still there; returns how many."""
     among = {"among": json.dumps(list(made))}
-    there = connection.execute(select(passages.c.id).where(passages.c.id.in_(_AMONG)), among)
+    there = connection.execute(select(passages.c.id).where(passages.c.id.in_(reads.AMONG)), among)
     kept = [int(passage_id) for passage_id in there.scalars()]
-    connection.execute(delete(reader_ids).where(reader_ids.c.passage_id.in_(_AMONG)), among)
+    connection.execute(delete(reader_ids).where(reader_ids.c.passage_id.in_(reads.AMONG)), among)
     rows = []
     for passage_id in kept:
         blob = np.asarray(made[passage_id]).astype(_TYPE).tobytes()

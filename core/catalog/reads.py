@@ -68,7 +68,7 @@ def among(values: Sequence[int]) -> Select[Any]:
 
 # Statements of every search are made once: made anew, each costs as much as its rows (its cache key
 # and its parameters are worked out again).
-_AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
+AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
 _pair = func.json_each(bindparam("pairs")).table_valued("value").c.value
 _PAIRS = select(func.json_extract(_pair, "$[0]"), func.json_extract(_pair, "$[1]"))
 
@@ -156,7 +156,7 @@ def _may_see(scope: Scope, row: Any) -> bool:
 _HEADS_BY_REVISION = (
     _HEAD.add_columns(_current_groups)
     .join(_now, _now.c.id == documents.c.revision_id)
-    .where(revisions.c.id.in_(_AMONG))
+    .where(revisions.c.id.in_(AMONG))
 )
 
 
@@ -184,7 +184,7 @@ _CANDIDATE_BY_COLLECTION = (
     .select_from(revisions)
     .join(documents, documents.c.id == revisions.c.document_id)
     .join(contents, contents.c.id == revisions.c.content_id)
-    .where(revisions.c.id.in_(_AMONG))
+    .where(revisions.c.id.in_(AMONG))
 )
 _CANDIDATE = _CANDIDATE_BY_COLLECTION.join(_now, _now.c.id == documents.c.revision_id).add_columns(
     revisions.c.groups, _current_groups
@@ -215,7 +215,7 @@ def candidate_heads(
 _VISIBLE_BY_COLLECTION = (
     select(revisions.c.id, revisions.c.document_id, documents.c.collection)
     .join(documents, documents.c.id == revisions.c.document_id)
-    .where(revisions.c.id.in_(_AMONG))
+    .where(revisions.c.id.in_(AMONG))
 )
 _VISIBLE = _VISIBLE_BY_COLLECTION.join(_now, _now.c.id == documents.c.revision_id).add_columns(
     revisions.c.groups, _current_groups
@@ -460,7 +460,7 @@ _SIZES = select(
     chunkings.c.first_passage_id,
     chunkings.c.passage_count,
     chunkings.c.token_count,
-).where(chunkings.c.content_id.in_(_AMONG), chunkings.c.chunker_id == bindparam("chunker"))
+).where(chunkings.c.content_id.in_(AMONG), chunkings.c.chunker_id == bindparam("chunker"))
 
 
 def is_complete(generation: Generation) -> ColumnElement[bool]:
@@ -486,7 +486,7 @@ def known_collections(connection: Connection) -> list[Row[Any]]:
 
 
 TOKEN_VECTORS = select(vectors.c.passage_id, vectors.c.segment_id, vectors.c.segment_offset).where(
-    vectors.c.passage_id.in_(_AMONG),
+    vectors.c.passage_id.in_(AMONG),
     vectors.c.embedder_id == bindparam("embedder"),
     vectors.c.segment_id.is_not(None),
 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.ids import PART_MARK
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
 from longleaf.core.types import Document, MetaValue, Rejection
 from longleaf.indexer.parsers.decode import clean, refuse_empty
@@ -24,7 +25,6 @@ from longleaf.indexer.parsers.sections import shorten, title_from
 
 MAX_DEPTH = 4
 MAX_PARTS = 1_000
-PART_MARK = "!/"
 _NAME_CHARS = 200
 
 _SHOWN = ("from", "to", "cc", "date", "subject")

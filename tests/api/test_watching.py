@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,38 @@ def until(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@contextmanager
+def followed(
+    indexer: Indexer,
+    folder: Path,
+    *,
+    exclude: tuple[str, ...] = (),
+    on_result: Callable[[FileResult], None] = lambda _: None,
+    polling: bool = False,
+) -> Iterator[list[str]]:
+    """A folder that is followed, after the first look at it; yields what goes wrong."""
+    spec = FolderSpec((str(folder),), exclude=exclude, prune=True, missing_is_gone=True)
+    stopping, looked, problems = threading.Event(), threading.Event(), list[str]()
+    thread = threading.Thread(
+        target=watch_folder,
+        args=(indexer, "law", folder, spec, stopping),
+        kwargs={
+            "on_result": on_result,
+            "on_round": looked.set,
+            "on_problem": problems.append,
+            "rescan_seconds": 3600.0,
+            "polling": polling,
+        },
+    )
+    thread.start()
+    try:
+        until(looked.is_set)
+        yield problems
+    finally:
+        stopping.set()
+        thread.join()
+
+
 @pytest.mark.parametrize("polling", [False, True])
 def test_what_happens_in_the_folder_happens_in_the_collection(
     indexer: Indexer, tmp_path: Path, polling: bool
@@ -54,27 +87,10 @@ def test_what_happens_in_the_folder_happens_in_the_collection(
     (folder / "inner").mkdir(parents=True)
     (folder / "a.txt").write_text("Lease A. The tenant pays.")
     (folder / "inner" / "b.txt").write_text("Lease B. The tenant pays.")
-    spec = FolderSpec((str(folder),), exclude=("*.tmp",), prune=True, missing_is_gone=True)
-    stopping, rounds = threading.Event(), [0]
     results: list[FileResult] = []
-
-    def on_round() -> None:
-        rounds[0] += 1
-
-    thread = threading.Thread(
-        target=watch_folder,
-        args=(indexer, "law", folder, spec, stopping),
-        kwargs={
-            "on_result": results.append,
-            "on_round": on_round,
-            "on_problem": pytest.fail,
-            "rescan_seconds": 3600.0,
-            "polling": polling,
-        },
-    )
-    thread.start()
-    try:
-        until(lambda: rounds[0] == 1)
+    with followed(
+        indexer, folder, exclude=("*.tmp",), on_result=results.append, polling=polling
+    ) as problems:
         assert keys(indexer, folder) == {"a.txt", "inner/b.txt"}
         (folder / "c.txt").write_text("Lease C. The landlord repairs.")
         (folder / "draft.tmp").write_text("Not this one.")
@@ -93,9 +109,7 @@ def test_what_happens_in_the_folder_happens_in_the_collection(
         until(lambda: keys(indexer, folder) == {"a.txt", "moved/b.txt"})
         looked_at = {Path(result.key).name for result in results}
         assert "draft.tmp" not in looked_at and ".hidden" not in looked_at
-    finally:
-        stopping.set()
-        thread.join()
+        assert problems == []
 
 
 def test_a_folder_that_is_not_there(indexer: Indexer, tmp_path: Path) -> None:
@@ -114,41 +128,20 @@ def test_a_folder_that_is_not_there(indexer: Indexer, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def watching(indexer: Indexer, tmp_path: Path) -> Iterator[tuple[Path, list[str], list[int]]]:
-    """A folder with two documents that is followed, its problems, and [how many rounds]."""
+def watching(indexer: Indexer, tmp_path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder with two documents that is followed, and its problems."""
     folder = tmp_path / "documents"
     folder.mkdir()
     (folder / "a.txt").write_text("Lease A. The tenant pays.")
     (folder / "b.txt").write_text("Lease B. The tenant pays.")
-    spec = FolderSpec((str(folder),), prune=True, missing_is_gone=True)
-    stopping, rounds, problems = threading.Event(), [0], list[str]()
-
-    def on_round() -> None:
-        rounds[0] += 1
-
-    thread = threading.Thread(
-        target=watch_folder,
-        args=(indexer, "law", folder, spec, stopping),
-        kwargs={
-            "on_result": lambda _: None,
-            "on_round": on_round,
-            "on_problem": problems.append,
-            "rescan_seconds": 3600.0,
-        },
-    )
-    thread.start()
-    try:
-        until(lambda: rounds[0] == 1)
-        yield folder, problems, rounds
-    finally:
-        stopping.set()
-        thread.join()
+    with followed(indexer, folder) as problems:
+        yield folder, problems
 
 
 def test_a_folder_that_vanishes_takes_no_document_with_it(
-    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+    indexer: Indexer, watching: tuple[Path, list[str]]
 ) -> None:
-    folder, problems, _ = watching
+    folder, problems = watching
     folder.rename(folder.with_name("elsewhere"))
     until(lambda: bool(problems))
     assert "is not there, or empty, and 2 files came from it" in problems[0]
@@ -159,9 +152,9 @@ def test_a_folder_that_vanishes_takes_no_document_with_it(
 
 
 def test_a_sidecar_that_changes_has_its_files_read_again(
-    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+    indexer: Indexer, watching: tuple[Path, list[str]]
 ) -> None:
-    folder, _, _ = watching
+    folder, _ = watching
 
     def titles() -> set[str]:
         return {head.title for head in indexer.catalog.documents(ALL)}
@@ -173,9 +166,9 @@ def test_a_sidecar_that_changes_has_its_files_read_again(
 
 
 def test_a_round_that_fails_is_told_and_its_changes_are_looked_at_again(
-    indexer: Indexer, watching: tuple[Path, list[str], list[int]]
+    indexer: Indexer, watching: tuple[Path, list[str]]
 ) -> None:
-    folder, problems, _ = watching
+    folder, problems = watching
     indexer.catalog.delete_collection("law", ALL)
     (folder / "c.txt").write_text("Lease C. The landlord repairs.")
     until(lambda: bool(problems))

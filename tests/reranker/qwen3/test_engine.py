@@ -60,6 +60,16 @@ class Gate:
         self.opened.wait()
 
 
+def held(pair: Any, engines: list[Engine], limits: Limits, **more: Any) -> tuple[Any, Gate, Any]:
+    """(engine, gate, ticket): its thread is in the first pass, of this ticket, until it opens."""
+    gate = Gate()
+    engine = Engine(Watched(pair[1], gate), limits, FREE, **more)
+    engines.append(engine)
+    first = engine.submit(*_request(1, 10, 20))
+    gate.entered.wait()
+    return engine, gate, first
+
+
 @pytest.fixture
 def engines() -> Iterator[list[Engine]]:
     made: list[Engine] = []
@@ -87,12 +97,8 @@ def test_many_callers_get_their_own_scores(pair: Any, engines: list[Engine]) -> 
 def test_requests_share_batches_and_long_documents_run_alone(
     pair: Any, engines: list[Engine]
 ) -> None:
-    gate = Gate()
-    scorer = Watched(pair[1], gate)
-    engine = Engine(scorer, Limits(300, 100), FREE)
-    engines.append(engine)
-    first = engine.submit(*_request(1, 10, 20))
-    gate.entered.wait()
+    engine, gate, first = held(pair, engines, Limits(300, 100))
+    scorer = engine.scorer
     others = [engine.submit(*_request(n, 10, 20, 30)) for n in (2, 3)]
     long = engine.submit(*_request(4, 10, 150, 25))
     gate.opened.set()
@@ -140,12 +146,8 @@ def test_people_go_before_bulk_and_nobody_waits_for_a_long_list(
 def test_whoever_leaves_while_waiting_gets_no_more_and_costs_no_more(
     pair: Any, engines: list[Engine]
 ) -> None:
-    gate = Gate()
-    scorer = Watched(pair[1], gate)
-    engine = Engine(scorer, Limits(60, 1_000), FREE)
-    engines.append(engine)
-    first = engine.submit(*_request(1, 10, 20))
-    gate.entered.wait()
+    engine, gate, first = held(pair, engines, Limits(60, 1_000))
+    scorer = engine.scorer
     left = threading.Event()
     ticket = engine.submit(*_request(2, 10, *[41] * 12), given_up=left.is_set)
     taken: list[Any] = []
@@ -280,11 +282,8 @@ def test_the_failed_pass_is_let_go_of_before_anything_is_tried_again(
 
 
 def test_bulk_that_waits_keeps_no_one_out(pair: Any, engines: list[Engine]) -> None:
-    gate = Gate()
-    engine = Engine(Watched(pair[1], gate), Limits(60, 1_000), FREE, waiting_tokens=300)
-    engines.append(engine)
-    tickets = [engine.submit(*_request(1, 10, 20))]
-    gate.entered.wait()
+    engine, gate, first = held(pair, engines, Limits(60, 1_000), waiting_tokens=300)
+    tickets = [first]
     tickets.append(engine.submit(*_request(2, 10, *[40] * 7), priority=Priority.BULK))
     with pytest.raises(Overloaded):
         engine.submit(*_request(3, 10, 40), priority=Priority.BULK)
