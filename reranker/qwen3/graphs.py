@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from longleaf.reranker.qwen3.attention import Sequences
+from longleaf.reranker.qwen3.attention_rows import Tiles
 from longleaf.reranker.qwen3.model import DeviceBatch, Qwen3Scorer, Switches
 from longleaf.reranker.qwen3.packing import Packed
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from longleaf.reranker.qwen3.weights import ModelWeights
 
 _ALIGNMENT_BYTES = 16
+_TABLES, _TABLE_WIDTH = ("tiles", "last_tiles"), 5
+_CUMULATED = ("query_starts", "key_starts", "last_key_starts")
 _USUAL = Switches()
 
 
@@ -43,13 +46,21 @@ class Bucket(NamedTuple):
     """All that a graph has baked in, besides its scorer's weights.
 
     `sequences` bounds documents and queries together; `longest` bounds queries as well as keys of
-    a sequence, because a sequence never has more queries than keys.
+    a sequence, because a sequence never has more queries than keys. Attention that reads keys where
+    they lie (attention_rows.py) needs neither copies of keys nor a bound, both are 0 with it; it
+    has tiles of `tile_tokens`, which are 0 without it.
     """
 
     rows: int
     sequences: int
     keys: int
     longest: int
+    tile_tokens: int = 0
+
+    @property
+    def tiles(self) -> int:
+        """At most so many, however the rows are shared out among the sequences."""
+        return self.rows // self.tile_tokens + self.sequences if self.tile_tokens else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +77,27 @@ class Buckets:
     sequences: tuple[int, ...] = (8, 32, 128, 512)
     keys_per_row: tuple[float, ...] = (1.5, 2.0, 3.0, 5.0, 9.0)
     longest: tuple[int, ...] = (256, 1024, 8192)
+    deterministic_rows: int | None = None
 
-    def of(self, packed: Packed, *, largest: bool = False) -> Bucket | None:
+    @property
+    def fixed_rows(self) -> int:
+        """What every batch is padded to where scores must not depend on company."""
+        return self.deterministic_rows or self.rows[-1]
+
+    def of(self, packed: Packed, *, largest: bool = False, tile_tokens: int = 0) -> Bucket | None:
         """The bucket of a batch, or None where it is too long for any.
+
+        `tile_tokens`: the attention reads keys where they lie, in tiles of so many tokens.
 
         `largest`: whatever the batch, the same rows and sequences, so that every matrix product has
         the same shape. (Keys and the longest sequence change no product; attention computes a
         sequence by itself, and with so many sequences never splits its keys.)
         """
         sequences = len(packed.query_starts) - 1
-        rows = _first(self.rows[-1:] if largest else self.rows, len(packed.ids))
+        rows = _first((self.fixed_rows,) if largest else self.rows, len(packed.ids))
         padded = _first(self.sequences[-1:] if largest else self.sequences, sequences)
+        if rows is not None and padded is not None and tile_tokens:
+            return Bucket(rows, padded, 0, 0, tile_tokens)
         longest = _first(self.longest, packed.max_keys)
         if rows is None or padded is None or longest is None:
             return None
@@ -84,6 +105,13 @@ class Buckets:
         if keys is None and largest:
             keys = len(packed.keys)  # many short documents behind a long prefix
         return None if keys is None else Bucket(rows, padded, keys, longest)
+
+
+ROW_BUCKETS = Buckets(
+    rows=(*range(256, 2_048, 256), *range(2_048, 16_385, 512)), deterministic_rows=8_192
+)
+"""With the row attention rows and sequences are all that a graph depends on, so that steps can be
+fine and reach as far as a full batch: 7 ms of launching that no processor has to do."""
 
 
 def _first(sizes: tuple[int, ...] | list[int], needed: int) -> int | None:
@@ -101,7 +129,7 @@ class _Array(NamedTuple):
 
 def layout(bucket: Bucket) -> tuple[list[_Array], int]:
     """The arrays of a padded batch in one buffer, and the buffer's bytes."""
-    rows, sequences, keys, _ = bucket
+    rows, sequences, keys, *_ = bucket
     arrays: list[_Array] = []
     at = 0
     for name, dtype, count in (
@@ -113,6 +141,11 @@ def layout(bucket: Bucket) -> tuple[list[_Array], int]:
         ("query_starts", np.int32, sequences + 1),
         ("key_starts", np.int32, sequences + 1),
         ("last_key_starts", np.int32, sequences + 1),
+        ("prefix_starts", np.int32, sequences),
+        ("prefix_lengths", np.int32, sequences),
+        ("last_sequences", np.int32, sequences),
+        ("tiles", np.int32, _TABLE_WIDTH * bucket.tiles),
+        ("last_tiles", np.int32, _TABLE_WIDTH * sequences),
     ):
         arrays.append(_Array(name, dtype, count, at))
         at += -(-np.dtype(dtype).itemsize * count // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
@@ -123,16 +156,22 @@ def fill(buffer: NDArray[np.uint8], packed: Packed, bucket: Bucket, pad_id: int 
     """Write a batch into a bucket's buffer, and padding over everything that it does not reach.
 
     Padded rows are tokens of their own that no sequence has; padded sequences have no queries and
-    no keys; a padded document's last row, and what padded keys point to, is the last row of all.
+    no keys; a padded document's last row, and what padded keys point to, is the last row of all;
+    padded tiles have no tokens.
     """
     padding = {"ids": pad_id, "keys": bucket.rows - 1, "last": bucket.rows - 1}
-    padding |= {"positions": 0, "last_keys": bucket.rows - 1}
+    padding |= {"last_keys": bucket.rows - 1}
+    tiles = packed.tiles(bucket.tile_tokens) if bucket.tile_tokens else packed.last_tiles()
+    tables = dict(zip(_TABLES, (tiles, packed.last_tiles()), strict=True))
+    given: NDArray[np.generic]
     for name, dtype, count, start in layout(bucket)[0]:
-        given: NDArray[np.generic] = getattr(packed, name)
+        if not count:
+            continue  # the bucket's attention does not use them
+        given = tables[name].ravel() if name in tables else getattr(packed, name)
         assert len(given) <= count, f"{name} has {len(given)}, the bucket {count}"
         target = buffer[start : start + count * np.dtype(dtype).itemsize].view(dtype)
         target[: len(given)] = given
-        target[len(given) :] = padding.get(name, given[-1])
+        target[len(given) :] = given[-1] if name in _CUMULATED else padding.get(name, 0)
 
 
 def padded(packed: Packed, bucket: Bucket, pad_id: int = 0) -> Packed:
@@ -143,6 +182,7 @@ def padded(packed: Packed, bucket: Bucket, pad_id: int = 0) -> Packed:
     views: dict[str, Any] = {
         name: buffer[start : start + count * np.dtype(dtype).itemsize].view(dtype)
         for name, dtype, count, start in arrays
+        if name not in _TABLES
     }
     return Packed(**views, max_queries=bucket.longest, max_keys=bucket.longest)
 
@@ -181,10 +221,10 @@ class GraphedScorer:
         buckets: Buckets | None = None,
         *,
         deterministic: bool = False,
-        most_graphs: int = 24,
+        most_graphs: int = 48,
     ) -> None:
         self.scorer = scorer
-        self.buckets = buckets or Buckets()
+        self.buckets = buckets or (Buckets() if scorer.rows is None else ROW_BUCKETS)
         self.deterministic = deterministic
         self.enabled = scorer.device.type == "cuda"
         self.reason = (
@@ -209,7 +249,10 @@ class GraphedScorer:
     def batch(self, packed: Packed) -> Prepared:
         """What `score` takes."""
         usable = self.enabled
-        bucket = self.buckets.of(packed, largest=self.deterministic) if usable else None
+        if not usable:
+            return Prepared(packed, None)
+        tokens = self.scorer.tile_tokens if self.scorer.rows is not None else 0
+        bucket = self.buckets.of(packed, largest=self.deterministic, tile_tokens=tokens)
         return Prepared(packed, bucket)
 
     def score(self, batch: Prepared, *, alone: bool, switches: Switches = _USUAL) -> torch.Tensor:
@@ -340,4 +383,7 @@ def device_batch(bucket: Bucket, inputs: torch.Tensor) -> DeviceBatch:
         last_keys=views["last_keys"],
         sequences=Sequences(views["query_starts"], views["key_starts"], (), (), longest, longest),
         last_sequences=Sequences(every, views["last_key_starts"], (), (), 1, longest),
-    )
+        tiles=Tiles(
+            views["tiles"].view(-1, _TABLE_WIDTH), views["last_tiles"].view(-1, _TABLE_WIDTH)
+        ),
+    )  # fmt: skip

@@ -71,21 +71,6 @@ class TritonOperations:
             )
         return normed
 
-    def add_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Operations`."""
-        import torch
-
-        rows, width = x.shape
-        total, normed = torch.empty_like(x), torch.empty_like(x)
-        if rows:
-            self._kernels.add_norm_rows[(rows,)](
-                x, residual, weight, total, normed, eps, width, self._block(width),
-                num_warps=_warps(width),
-            )  # fmt: skip
-        return total, normed
-
     def split_rotate(
         self,
         qkv: torch.Tensor,
@@ -115,6 +100,27 @@ class TritonOperations:
             )  # fmt: skip
         return q, k, v
 
+    def turn_keys(
+        self,
+        qkv: torch.Tensor,
+        layer: LayerWeights,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: tuple[int, int, int],
+        eps: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Operations`. v is a view of qkv."""
+        query_heads, kv_heads, dim = heads
+        rows = len(qkv)
+        k = qkv.new_empty((rows, kv_heads, dim))
+        if rows:
+            self._kernels.split_rotate_rows[(rows,)](
+                qkv, layer.q_norm, layer.k_norm, cos, sin, qkv, k, k, k, 0, eps,
+                query_heads, kv_heads, dim, self._block(max(query_heads, 1)),
+                self._block(kv_heads), self._block(dim // 2), self._block(dim), False,
+            )  # fmt: skip
+        return k, qkv.view(rows, query_heads + 2 * kv_heads, dim)[:, query_heads + kv_heads :]
+
     def swiglu(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `Operations`."""
         rows, inner = len(gate_up), gate_up.shape[1] // 2
@@ -143,7 +149,7 @@ def disagreement(operations: Operations, device: str) -> str:
         return torch.randn(*size, generator=random).to(device, dtype)
 
     rows, width, heads = 5, 96, (4, 2, 16)
-    x, residual, weight, qkv = made(rows, width), made(rows, width), made(width), made(rows, 128)
+    x, weight, qkv = made(rows, width), made(width), made(rows, 128)
     angles = torch.randn(rows, 8, generator=random).to(device)
     norm = made(16)
     layer = LayerWeights(weight, qkv, norm, norm.flip(0), qkv, weight, qkv, qkv)
@@ -153,9 +159,9 @@ def disagreement(operations: Operations, device: str) -> str:
         cos, sin = angles.cos(), angles.sin()
         return {
             "norm": (of.norm(x, weight, 1e-6),),
-            "add_norm": of.add_norm(x, residual, weight, 1e-6),
             "split_rotate": of.split_rotate(qkv, layer, cos, sin, heads, 1e-6),
             "split_rotate by keys": of.split_rotate(qkv, layer, cos, sin, heads, 1e-6, keys),
+            "turn_keys": of.turn_keys(qkv, layer, cos, sin, heads, 1e-6),
             "swiglu": (of.swiglu(x),),
         }
 

@@ -28,26 +28,6 @@ def norm_rows(x, weight, normed, eps: tl.constexpr, width: tl.constexpr, block: 
 
 
 @triton.jit
-def add_norm_rows(
-    x, residual, weight, total, normed,
-    eps: tl.constexpr, width: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
-    """total = x + residual, normed = its norm. Grid: (rows,)."""
-    row = tl.program_id(0).to(tl.int64) * width
-    columns = tl.arange(0, block)
-    inside = columns < width
-    added = tl.load(x + row + columns, mask=inside, other=0.0).to(tl.float32)
-    added += tl.load(residual + row + columns, mask=inside, other=0.0).to(tl.float32)
-    rounded = added.to(total.dtype.element_ty)
-    tl.store(total + row + columns, rounded, mask=inside)
-    values = rounded.to(tl.float32)
-    scale = tl.rsqrt(tl.sum(values * values, axis=0) / width + eps)
-    scaled = (values * scale).to(normed.dtype.element_ty).to(tl.float32)
-    weights = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(normed + row + columns, (scaled * weights).to(normed.dtype.element_ty), mask=inside)
-
-
-@triton.jit
 def swiglu_rows(gate_up, product, inner: tl.constexpr, block: tl.constexpr):
     """product = silu(gate) * up. Grid: (rows, blocks of columns)."""
     row = tl.program_id(0).to(tl.int64)

@@ -81,6 +81,7 @@ def open_qwen3(
     import torch
 
     from longleaf.reranker.qwen3.attention import choose_attention
+    from longleaf.reranker.qwen3.attention_rows import choose_row_attention
     from longleaf.reranker.qwen3.check import require_sense
     from longleaf.reranker.qwen3.engine import Engine
     from longleaf.reranker.qwen3.fit import fit
@@ -112,8 +113,9 @@ def open_qwen3(
         )
     attention = choose_attention(device, dtype)
     operations = choose_operations(device)
+    rows, rows_reason = choose_row_attention(device, dtype)
     model = GraphedScorer(
-        Qwen3Scorer(weights, attention, operations), deterministic=options.deterministic
+        Qwen3Scorer(weights, attention, operations, rows), deterministic=options.deterministic
     )
     try:
         fitted = fit(
@@ -154,7 +156,7 @@ def open_qwen3(
     )
     reason = (
         f"qwen3: {folder.name} in {dtype} on {device}; attention: {attention.reason}; "
-        f"row-wise steps: {operations.name}; {model.reason}"
+        f"of packed passages: {rows_reason}; row-wise steps: {operations.name}; {model.reason}"
     )
     return Loaded(reranker, scorer, engine, reason)
 
@@ -184,7 +186,7 @@ def _limits(options: Qwen3Options, device: str, buckets: Buckets) -> Limits:
         return Limits(batch_tokens=options.batch_tokens, batch_items=1)
     plain = Limits()
     return Limits(
-        batch_tokens=min(options.batch_tokens, buckets.rows[-1]),
+        batch_tokens=min(options.batch_tokens, buckets.fixed_rows),
         batch_items=buckets.sequences[-1] // 2,  # each may bring a prefix of its own
         # Behind a longer prefix a text may have more keys than any padded batch.
         alone_prefix_tokens=buckets.longest[-1] - plain.alone_tokens,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from longleaf.reranker.qwen3.attention import Attention, Sequences
+from longleaf.reranker.qwen3.attention_rows import RowAttention, Tiles, tile_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -26,18 +27,16 @@ INNER_ROWS = 16_384
 """Rows of the SwiGLU product at once: at 32,768 it would hold as much again as all the rest."""
 
 
+_MOST_NUMBERS = 2**31
+"""That the row attention can address."""
+
+
 class Operations(Protocol):
     """Row-wise steps: x, residual (rows, hidden); qkv (rows, (heads + 2 kv_heads) * dim)."""
 
     name: str
 
     def norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor: ...
-
-    def add_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(x + residual, its norm)."""
-        ...
 
     def split_rotate(
         self,
@@ -56,6 +55,18 @@ class Operations(Protocol):
         """
         ...
 
+    def turn_keys(
+        self,
+        qkv: torch.Tensor,
+        layer: LayerWeights,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: tuple[int, int, int],
+        eps: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`split_rotate` without queries and copies: k and v (rows, kv_heads, dim)."""
+        ...
+
     def swiglu(self, gate_up: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up: (rows, 2 * inner) -> (rows, inner)."""
         ...
@@ -71,13 +82,6 @@ class PlainOperations:
         wide = x.float()
         scaled = wide * (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
         return weight * scaled.to(x.dtype)
-
-    def add_norm(
-        self, x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Operations`."""
-        total = x + residual
-        return total, self.norm(total, weight, eps)
 
     def split_rotate(
         self,
@@ -98,6 +102,21 @@ class PlainOperations:
         q = _rotate(self.norm(q, layer.q_norm, eps), cos, sin)
         k = _rotate(self.norm(k, layer.k_norm, eps), cos, sin)
         return (q, k, v) if keys is None else (q, k[keys], v[keys])
+
+    def turn_keys(
+        self,
+        qkv: torch.Tensor,
+        layer: LayerWeights,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        heads: tuple[int, int, int],
+        eps: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Operations`."""
+        query_heads, kv_heads, dim = heads
+        kv = qkv.view(len(qkv), -1, dim)[:, query_heads:]
+        k = _rotate(self.norm(kv[:, :kv_heads], layer.k_norm, eps), cos, sin)
+        return k, kv[:, kv_heads:]
 
     def swiglu(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `Operations`."""
@@ -139,17 +158,25 @@ class DeviceBatch:
     last_keys: torch.Tensor  # int64
     sequences: Sequences
     last_sequences: Sequences
+    tiles: Tiles
 
 
 class Qwen3Scorer:
     """Weights, operations and attention; `score` is one forward pass. Not thread-safe by itself."""
 
     def __init__(
-        self, weights: ModelWeights, attention: Attention, operations: Operations | None = None
+        self,
+        weights: ModelWeights,
+        attention: Attention,
+        operations: Operations | None = None,
+        rows: RowAttention | None = None,
     ) -> None:
+        """`rows`: attention of packed sequences in place of `attention`'s."""
         self.weights = weights
         self.attention = attention
         self.operations = operations or PlainOperations()
+        self.rows = rows
+        self.tile_tokens = tile_tokens(weights.shape.heads, weights.shape.kv_heads)
         self._cos, self._sin = _rotary_table(weights)
 
     @property
@@ -188,6 +215,7 @@ class Qwen3Scorer:
                 1,
                 packed.max_keys,
             ),
+            tiles=Tiles(moved(packed.tiles(self.tile_tokens)), moved(packed.last_tiles())),
         )
 
     def score(
@@ -205,13 +233,15 @@ class Qwen3Scorer:
         for number, layer in enumerate(weights.layers):
             is_last = number == len(weights.layers) - 1
             rows = batch.last if is_last and switches.last_rows_only else None
-            mixed = self._attention(layer, normed, cos, sin, batch, alone, rows)
             if rows is not None:
                 residual = residual[rows]
-            residual, normed = operations.add_norm(mixed, residual, layer.inner_norm, eps)
-            inner = self._inner(layer, normed)
+            # Added inside the product: its sum is rounded once, and neither is written twice.
+            residual.addmm_(
+                self._attention(layer, normed, cos, sin, batch, alone, rows), layer.out.t()
+            )
+            self._add_inner(residual, layer, operations.norm(residual, layer.inner_norm, eps))
             following = weights.norm if is_last else weights.layers[number + 1].input_norm
-            residual, normed = operations.add_norm(inner, residual, following, eps)
+            normed = operations.norm(residual, following, eps)
         if not switches.last_rows_only:
             normed = normed[batch.last]
         return normed.float() @ weights.head
@@ -226,11 +256,14 @@ class Qwen3Scorer:
         alone: bool,
         rows: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The attention block's output: for all rows, or for `rows` only."""
+        """What the heads give, (rows, heads * dim): for all rows, or for `rows` only."""
         from torch.nn.functional import linear
 
         shape = self.weights.shape
         heads = (shape.heads, shape.kv_heads, shape.head_dim)
+        fits = normed.shape[0] * len(layer.qkv) < _MOST_NUMBERS
+        if self.rows is not None and not alone and fits:
+            return self._attention_of_rows(self.rows, layer, normed, cos, sin, batch, rows)
         if rows is None:
             qkv = linear(normed, layer.qkv)
             keys = None if alone else batch.keys
@@ -241,10 +274,37 @@ class Qwen3Scorer:
                 mixed = self.attention.alone(q, k, v)
             else:
                 mixed = self.attention.packed(q, k, v, batch.sequences)
-            return linear(mixed.reshape(len(q), -1), layer.out)
+            return mixed.reshape(len(q), -1)
         q, k, v = self._last_rows(layer, normed, cos, sin, heads, rows, batch.last_keys)
         mixed = self.attention.last_only(q, k, v, batch.last_sequences)
-        return linear(mixed.reshape(len(q), -1), layer.out)
+        return mixed.reshape(len(q), -1)
+
+    def _attention_of_rows(
+        self,
+        attention: RowAttention,
+        layer: LayerWeights,
+        normed: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        batch: DeviceBatch,
+        rows: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The same without laying out queries and keys for it."""
+        from torch.nn.functional import linear
+
+        shape, turn = self.weights.shape, self.operations.turn_keys
+        heads, kv_heads, dim, eps = shape.heads, shape.kv_heads, shape.head_dim, shape.norm_eps
+        if rows is None:
+            qkv = linear(normed, layer.qkv)
+            k, v = turn(qkv, layer, cos, sin, (heads, kv_heads, dim), eps)
+            mixed = attention.every(qkv, k, v, layer.q_norm, (cos, sin), eps, heads, batch.tiles)
+        else:
+            kv = linear(normed, layer.qkv[heads * dim :])
+            k, v = turn(kv, layer, cos, sin, (0, kv_heads, dim), eps)
+            q = linear(normed[rows], layer.qkv[: heads * dim])
+            angles = (cos[rows], sin[rows])
+            mixed = attention.last(q, k, v, layer.q_norm, angles, eps, heads, batch.tiles)
+        return mixed.reshape(len(mixed), -1)
 
     def _last_rows(
         self,
@@ -270,16 +330,14 @@ class Qwen3Scorer:
         )
         return q, k, v
 
-    def _inner(self, layer: LayerWeights, normed: torch.Tensor) -> torch.Tensor:
-        """The SwiGLU block, so many rows at once that its product stays small."""
-        import torch
+    def _add_inner(self, residual: torch.Tensor, layer: LayerWeights, normed: torch.Tensor) -> None:
+        """Add the SwiGLU block, so many rows at once that its product stays small."""
         from torch.nn.functional import linear
 
-        parts = [
-            linear(self.operations.swiglu(linear(rows, layer.gate_up)), layer.down)
-            for rows in torch.split(normed, INNER_ROWS)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        for start in range(0, len(normed), INNER_ROWS):
+            rows = slice(start, start + INNER_ROWS)
+            product = self.operations.swiglu(linear(normed[rows], layer.gate_up))
+            residual[rows].addmm_(product, layer.down.t())
 
 
 def _rotary_table(weights: ModelWeights) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,6 +33,9 @@ class Packed:
     begins among queries and among keys. `keys`: (K,) int64, rows. `last`: (N,) int64, the row of
     each document's last token; `last_keys`, `last_key_starts` (N + 1,): what those rows attend to.
     `max_queries`, `max_keys`: the longest sequence's.
+
+    For attention that reads keys where they lie: `prefix_starts`, `prefix_lengths` (S,) int32, the
+    rows that a sequence sees before its own; `last_sequences` (N,) int32, each document's sequence.
     """
 
     ids: NDArray[np.int64]
@@ -43,12 +46,38 @@ class Packed:
     last: NDArray[np.int64]
     last_keys: NDArray[np.int64]
     last_key_starts: NDArray[np.int32]
+    prefix_starts: NDArray[np.int32]
+    prefix_lengths: NDArray[np.int32]
+    last_sequences: NDArray[np.int32]
     max_queries: int
     max_keys: int
 
     @property
     def document_count(self) -> int:
         return len(self.last)
+
+    def tiles(self, tokens: int) -> NDArray[np.int32]:
+        """(tiles, 5): own_start, length, first, prefix_start, prefix_length of each piece of
+        `tokens` tokens. Those of the longest sequences come first: they take longest."""
+        lengths = np.diff(self.query_starts)
+        pieces = -(-lengths // tokens)
+        order = np.argsort(-pieces, kind="stable")
+        sequences = np.repeat(order, pieces[order])
+        begins = np.repeat(np.cumsum(pieces[order]) - pieces[order], pieces[order])
+        return self._table(sequences, (np.arange(len(sequences)) - begins) * tokens)
+
+    def last_tiles(self) -> NDArray[np.int32]:
+        """(N, 5): the same for each document's last token."""
+        lengths = np.diff(self.query_starts)
+        return self._table(self.last_sequences, lengths[self.last_sequences] - 1)
+
+    def _table(
+        self, sequences: NDArray[np.integer], firsts: NDArray[np.integer]
+    ) -> NDArray[np.int32]:
+        starts = self.query_starts[sequences]
+        lengths = self.query_starts[sequences + 1] - starts
+        prefixes = self.prefix_starts[sequences], self.prefix_lengths[sequences]
+        return np.stack([starts, lengths, firsts, *prefixes], axis=1).astype(np.int32)
 
 
 def pack_rows(groups: Sequence[Group]) -> Packed:
@@ -61,6 +90,8 @@ def pack_rows(groups: Sequence[Group]) -> Packed:
     key_lengths: list[int] = []
     last_lengths: list[int] = []
     last: list[int] = []
+    prefixes: list[tuple[int, int]] = []
+    last_sequences: list[int] = []
     row = 0
     for prefix, documents in groups:
         assert len(documents), "a query without documents has nothing to compute"
@@ -70,6 +101,8 @@ def pack_rows(groups: Sequence[Group]) -> Packed:
         keys.append(shared)
         query_lengths.append(len(prefix))
         key_lengths.append(len(prefix))
+        prefixes.append((row, 0))
+        prefix_row = row
         row += len(prefix)
         for document in documents:
             length = len(document)
@@ -82,8 +115,11 @@ def pack_rows(groups: Sequence[Group]) -> Packed:
             query_lengths.append(length)
             key_lengths.append(len(prefix) + length)
             last_lengths.append(len(prefix) + length)
+            last_sequences.append(len(prefixes))
+            prefixes.append((prefix_row, len(prefix)))
             row += length
             last.append(row - 1)
+    prefix_starts, prefix_lengths = np.array(prefixes, np.int32).T.copy()
     return Packed(
         ids=np.concatenate(ids).astype(np.int64),
         positions=np.concatenate(positions).astype(np.int64),
@@ -93,6 +129,9 @@ def pack_rows(groups: Sequence[Group]) -> Packed:
         last=np.array(last, np.int64),
         last_keys=np.concatenate(last_keys).astype(np.int64),
         last_key_starts=_starts(last_lengths),
+        prefix_starts=prefix_starts,
+        prefix_lengths=prefix_lengths,
+        last_sequences=np.array(last_sequences, np.int32),
         max_queries=max(query_lengths),
         max_keys=max(key_lengths),
     )

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.reranker.qwen3.tensors import TINY, random_weights
+from tests.reranker.qwen3.tensors import TINY, RowsLikeTheKernel, random_weights
+from triton.runtime import interpreter
 
 from longleaf.reranker.qwen3.attention import EagerAttention
+from longleaf.reranker.qwen3.attention_rows import RowAttention, Tiles, tile_tokens
+from longleaf.reranker.qwen3.attention_rows import disagreement as disagrees
 from longleaf.reranker.qwen3.kernels import TritonOperations, disagreement
 from longleaf.reranker.qwen3.model import PlainOperations, Qwen3Scorer
 from longleaf.reranker.qwen3.packing import pack_rows
@@ -21,6 +25,16 @@ from longleaf.reranker.qwen3.weights import LayerWeights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PLAIN = PlainOperations()
+_PATCH = interpreter._patch_lang_tensor
+
+
+def _with_numbers(tensor: Any, scope: Any) -> None:
+    """Triton 3.6 asks numpy for the number in an array of one, which numpy 2.4 no longer gives."""
+    _PATCH(tensor, scope)
+    scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+
+interpreter._patch_lang_tensor = _with_numbers
 EPS = 1e-6
 
 
@@ -52,16 +66,10 @@ def layer_of(random: torch.Generator, dim: int, dtype: torch.dtype) -> LayerWeig
 @pytest.mark.parametrize(("rows", "width"), [(0, 64), (1, 1), (3, 7), (2, 1000)])
 def test_norms(rows: int, width: int, dtype: str) -> None:
     random = torch.Generator().manual_seed(rows * width)
-    x, residual = (torch.randn(2, rows, width, generator=random) * 3).to(DTYPES[dtype])
+    x = (torch.randn(rows, width, generator=random) * 3).to(DTYPES[dtype])
     weight = (torch.rand(width, generator=random) + 0.5).to(DTYPES[dtype])
     ours = TritonOperations()
     close(ours.norm(x, weight, EPS), PLAIN.norm(x, weight, EPS))
-    for found, expected in zip(
-        ours.add_norm(x, residual, weight, EPS),
-        PLAIN.add_norm(x, residual, weight, EPS),
-        strict=True,
-    ):
-        close(found, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,6 +110,57 @@ def test_heads(rows: int, heads: tuple[int, int], half: int, dtype: torch.dtype,
         TritonOperations().split_rotate(*given_), PLAIN.split_rotate(*given_), strict=True
     ):
         close(found, expected)
+    if kv_heads:
+        for found, expected in zip(
+            TritonOperations().turn_keys(*given_[:-1]), PLAIN.turn_keys(*given_[:-1]), strict=True
+        ):
+            close(found, expected)
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(
+    groups=st.lists(
+        st.tuples(st.integers(0, 70), st.lists(st.integers(1, 140), min_size=1, max_size=3)),
+        min_size=1, max_size=2,
+    ),
+    heads=st.sampled_from([(4, 2), (4, 1), (2, 2), (3, 1)]),
+    dim=st.sampled_from([32, 64]),
+    dtype=st.sampled_from([torch.float32, torch.float16]),
+)  # fmt: skip
+def test_row_attention(
+    groups: list[tuple[int, list[int]]], heads: tuple[int, int], dim: int, dtype: torch.dtype
+) -> None:
+    """Against its contract by definition in float64 (bfloat16 products are not interpreted)."""
+    packed = pack_rows([(np.zeros(p), [np.zeros(n) for n in docs]) for p, docs in groups])
+    rows, (query_heads, kv_heads) = len(packed.ids), heads
+    random = torch.Generator().manual_seed(rows)
+    qkv = torch.randn(rows, (query_heads + 2 * kv_heads) * dim, generator=random).to(dtype)
+    turn = torch.randn(rows, dim // 2, generator=random)
+    angles = turn.cos(), turn.sin()
+    layer = layer_of(random, dim, dtype)
+    k, v = PLAIN.turn_keys(qkv, layer, *angles, (query_heads, kv_heads, dim), EPS)
+    table = torch.as_tensor(packed.tiles(tile_tokens(query_heads, kv_heads)))
+    tiles = Tiles(table, torch.as_tensor(packed.last_tiles()))
+    padded = Tiles(torch.cat([table, torch.zeros(2, 5, dtype=torch.int32)]), tiles.last)
+    step = 1e-5 if dtype == torch.float32 else 4e-3
+    ours, plain = RowAttention(), RowsLikeTheKernel()
+    given_ = (qkv, k.contiguous(), v, layer.q_norm, angles, EPS, query_heads)
+    expected = plain.every(*given_, tiles)
+    torch.testing.assert_close(ours.every(*given_, padded), expected, rtol=step, atol=step)
+    last = torch.as_tensor(packed.last)
+    turned = tuple(each[last] for each in angles)
+    ends = ours.last(qkv[last], *given_[1:4], turned, EPS, query_heads, tiles)
+    torch.testing.assert_close(ends, expected[last], rtol=step, atol=step)
+
+
+def test_row_attention_is_believed_only_if_it_agrees() -> None:
+    assert disagrees(RowAttention(), "cpu", "float16") == ""
+
+    class Wrong(RowAttention):
+        def last(self, *given: Any) -> torch.Tensor:
+            return super().last(*given) * 1.5
+
+    assert "other numbers than the plain steps" in disagrees(Wrong(), "cpu", "float16")
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -113,12 +172,14 @@ def test_whole_model(alone: bool) -> None:
         for n in ((9, 17) if alone else (9, 17, 3, 12))
     )
     results = []
-    for operations in (PLAIN, TritonOperations()):
-        scorer = Qwen3Scorer(weights, EagerAttention(), operations)
+    ways = [(PLAIN, None), (TritonOperations(), None), (TritonOperations(), RowAttention())]
+    for operations, rows in ways:
+        scorer = Qwen3Scorer(weights, EagerAttention(), operations, rows)
         with torch.inference_mode():
             batch = scorer.batch(pack_rows([(prefix, documents)]))
             results.append(scorer.score(batch, alone=alone))
-    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-5)
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], rtol=1e-5, atol=1e-5)
 
 
 def test_self_test_believes_only_what_agrees() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from longleaf.reranker.qwen3.attention import EagerAttention, Sequences
+from longleaf.reranker.qwen3.attention_rows import RowAttention, Tiles, tile_tokens
+from longleaf.reranker.qwen3.model import PlainOperations
 from longleaf.reranker.qwen3.weights import LayerWeights, ModelShape, ModelWeights
 
 if TYPE_CHECKING:
@@ -215,3 +217,56 @@ class KernelLikeAttention:
         queries: Any = sequences.query_starts.tolist()
         keys: Any = sequences.key_starts.tolist()
         return list(zip(queries, queries[1:], keys, keys[1:], strict=False))
+
+
+class RowsLikeTheKernel(RowAttention):
+    """What `RowAttention` promises and no more, by its definition, on any device.
+
+    Tiles come from the tensors, as in a replayed graph; rows that no tile reaches
+    come back as NaN.
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def every(
+        self, q: Any, k: Any, v: Any, weight: Any, angles: Any, eps: float, heads: int, tiles: Tiles
+    ) -> Any:
+        import torch
+
+        turned = _turned(q, weight, angles, eps, heads, k.shape[2])
+        mixed = torch.full_like(turned, torch.nan)
+        tokens = tile_tokens(heads, k.shape[1])
+        for own, length, first, *prefix in tiles.every.tolist():
+            for row in range(own + first, own + min(first + tokens, length)):
+                mixed[row] = _seen_by(row, turned[row], k, v, own, *prefix)
+        return mixed
+
+    def last(
+        self, q: Any, k: Any, v: Any, weight: Any, angles: Any, eps: float, heads: int, tiles: Tiles
+    ) -> Any:
+        import torch
+
+        turned = _turned(q, weight, angles, eps, heads, k.shape[2])
+        mixed = torch.full_like(turned, torch.nan)
+        for number, (own, length, first, *prefix) in enumerate(tiles.last.tolist()):
+            if 0 <= first < length:
+                mixed[number] = _seen_by(own + first, turned[number], k, v, own, *prefix)
+        return mixed
+
+
+def _turned(q: Any, weight: Any, angles: Any, eps: float, heads: int, dim: int) -> Any:
+    layer: Any = type("Layer", (), {"k_norm": weight})
+    only = q[:, : heads * dim].contiguous()
+    return PlainOperations().turn_keys(only, layer, *angles, (0, heads, dim), eps)[0]
+
+
+def _seen_by(row: int, q: Any, k: Any, v: Any, own: int, start: int, length: int) -> Any:
+    import torch
+
+    seen = [*range(start, start + length), *range(own, row + 1)]
+    share = len(q) // k.shape[1]
+    keys = k[seen].double().repeat_interleave(share, dim=1)
+    values = v[seen].double().repeat_interleave(share, dim=1)
+    scores = torch.einsum("hd,khd->hk", q.double(), keys) * q.shape[-1] ** -0.5
+    return torch.einsum("hk,khd->hd", scores.softmax(-1), values)

@@ -40,7 +40,13 @@ def count_needed_attention(q: Shape, k: Shape, *_: Any, **__: Any) -> int:
     return 4 * heads * dim * (queries * (keys - queries) + queries * (queries + 1) // 2)
 
 
+def count_added_product(_: Shape, left: Shape, right: Shape, *__: Any, **___: Any) -> int:
+    """torch's counter knows `addmm` and not the form that adds to what is there."""
+    return 2 * left[0] * left[1] * right[1]
+
+
 COUNTED = {
+    torch.ops.aten.addmm_: count_added_product,
     torch.ops.aten.mv: count_head,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_needed_attention,
 }

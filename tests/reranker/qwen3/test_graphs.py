@@ -18,19 +18,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.reranker.qwen3.models import random_ids
-from tests.reranker.qwen3.tensors import TINY, KernelLikeAttention, random_weights
+from tests.reranker.qwen3.tensors import (
+    TINY,
+    KernelLikeAttention,
+    RowsLikeTheKernel,
+    random_weights,
+)
 from tests.reranker.tiny import one_torch_thread
 
 from longleaf.reranker.qwen3 import graphs
 from longleaf.reranker.qwen3.attention import EagerAttention
+from longleaf.reranker.qwen3.attention_rows import tile_tokens
 from longleaf.reranker.qwen3.graphs import Bucket, Buckets, GraphedScorer, padded
 from longleaf.reranker.qwen3.model import Qwen3Scorer, Switches
 from longleaf.reranker.qwen3.packing import Group, Packed, pack_rows
 
 SMALL = Buckets(rows=(32, 64, 128), sequences=(4, 16), keys_per_row=(1.5, 4.0), longest=(24, 96))
+TOKENS = tile_tokens(TINY.heads, TINY.kv_heads)
 POISON = TINY.vocabulary - 1
 ARRAYS = ("ids", "positions", "query_starts", "key_starts", "keys", "last", "last_keys",
-          "last_key_starts")  # fmt: skip
+          "last_key_starts", "prefix_starts", "prefix_lengths", "last_sequences")  # fmt: skip
 
 lengths = st.lists(
     st.tuples(st.integers(0, 12), st.lists(st.integers(1, 30), min_size=1, max_size=6)),
@@ -96,12 +103,13 @@ def test_a_padded_batch_has_the_sizes_of_its_bucket_and_nothing_else(
     if bucket is None:
         return
     full = padded(packed, bucket, POISON)
-    rows, sequences, keys, longest = bucket
+    rows, sequences, keys, longest, _ = bucket
     sizes = {name: len(getattr(full, name)) for name in ARRAYS}
     assert sizes == {
         "ids": rows, "positions": rows, "keys": keys, "last": sequences, "last_keys": keys,
         "query_starts": sequences + 1, "key_starts": sequences + 1,
-        "last_key_starts": sequences + 1,
+        "last_key_starts": sequences + 1, "prefix_starts": sequences, "prefix_lengths": sequences,
+        "last_sequences": sequences,
     }  # fmt: skip
     assert full.max_queries == full.max_keys == longest
     for name in ARRAYS:
@@ -109,12 +117,12 @@ def test_a_padded_batch_has_the_sizes_of_its_bucket_and_nothing_else(
         assert whole.dtype == real.dtype
         assert (whole[: len(real)] == real).all()
         rest = whole[len(real) :]
-        if name.endswith("starts"):
+        if name.endswith(("query_starts", "key_starts")):
             assert (rest == real[-1]).all(), "a padded sequence is empty"
         elif name in ("keys", "last", "last_keys"):
             assert (rest == rows - 1).all()
         else:
-            assert (rest == {"ids": POISON, "positions": 0}[name]).all()
+            assert (rest == {"ids": POISON}.get(name, 0)).all()
 
 
 def test_no_two_arrays_share_bytes_and_all_are_aligned() -> None:
@@ -124,6 +132,44 @@ def test_no_two_arrays_share_bytes_and_all_are_aligned() -> None:
         assert all(a.start_byte % 16 == 0 for a in arrays)
         following = [*(a.start_byte for a in arrays[1:]), size_bytes]
         assert all(end <= start for end, start in zip(ends, following, strict=True))
+
+
+@settings(deadline=None, max_examples=30)
+@given(groups=lengths)
+def test_without_copies_of_keys_rows_and_sequences_are_all_there_is(
+    groups: list[tuple[int, list[int]]],
+) -> None:
+    packed = packed_of(groups)
+    bucket = SMALL.of(packed, tile_tokens=TOKENS)
+    if bucket is None:
+        assert len(packed.ids) > 128 or len(packed.query_starts) > 17
+        return
+    assert bucket[2:] == (0, 0, TOKENS)
+    assert bucket.tiles >= len(packed.tiles(TOKENS))
+    full = padded(packed, bucket, POISON)
+    assert len(full.keys) == len(full.last_keys) == 0 and full.max_keys == 0
+    assert np.array_equal(full.tiles(TOKENS), packed.tiles(TOKENS))
+
+
+@settings(deadline=None, max_examples=50)
+@given(groups=lengths, tokens=st.sampled_from([1, 4, 16, 64]))
+def test_tiles_have_every_token_once_and_padded_ones_none(
+    groups: list[tuple[int, list[int]]], tokens: int
+) -> None:
+    packed = packed_of(groups)
+    reached = np.zeros(len(packed.ids), int)
+    for own, length, first, prefix, prefix_length in packed.tiles(tokens).tolist():
+        assert 0 <= first < length and first % tokens == 0
+        reached[own + first : own + min(first + tokens, length)] += 1
+        shared = packed.keys.tolist()
+        sequence = packed.query_starts.tolist().index(own, int(length == 0))
+        seen = shared[packed.key_starts[sequence] : packed.key_starts[sequence + 1]]
+        if own == packed.query_starts[sequence + 1]:
+            continue  # an empty prefix begins where its first document does
+        assert seen == [*range(prefix, prefix + prefix_length), *range(own, own + length)]
+    assert (reached == 1).all()
+    last = packed.last_tiles()
+    assert (last[:, 0] + last[:, 2] == packed.last).all()
 
 
 def test_deterministic_batches_all_have_one_size() -> None:
@@ -175,6 +221,21 @@ def test_poisoned_padding_reaches_no_score(
     torch.testing.assert_close(found, plain_scores(scorer, packed), rtol=1e-5, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=20)
+@given(groups=lengths)
+def test_poisoned_padding_reaches_no_score_of_the_row_attention(
+    scorer: Qwen3Scorer, groups: list[tuple[int, list[int]]]
+) -> None:
+    packed = packed_of(groups)
+    bucket = SMALL.of(packed, tile_tokens=TOKENS)
+    if bucket is None:
+        return
+    strict = Qwen3Scorer(scorer.weights, KernelLikeAttention(), rows=RowsLikeTheKernel())
+    full = padded(packed, bucket, POISON)
+    found = plain_scores(strict, full)[: packed.document_count]
+    torch.testing.assert_close(found, plain_scores(scorer, packed), rtol=1e-5, atol=1e-5)
+
+
 def test_the_poison_would_show(scorer: Qwen3Scorer) -> None:
     packed = packed_of([(4, [9, 8])])
     full = padded(packed, Bucket(32, 4, 48, 24), POISON)
@@ -192,7 +253,8 @@ class Replayed:
     """A graph without CUDA: inputs at one place, overwritten by each batch."""
 
     def __init__(self, scorer: Qwen3Scorer, bucket: Bucket) -> None:
-        self._scorer = Qwen3Scorer(scorer.weights, KernelLikeAttention())
+        rows = scorer.rows and RowsLikeTheKernel()
+        self._scorer = Qwen3Scorer(scorer.weights, KernelLikeAttention(), rows=rows)
         self._bucket = bucket
         self._buffer = torch.full((graphs.layout(bucket)[1],), 0x7F, dtype=torch.uint8)
         self._batch = graphs.device_batch(bucket, self._buffer)
@@ -217,10 +279,13 @@ def score(of: GraphedScorer, packed: Packed, *, alone: bool = False) -> torch.Te
     return of.score(of.batch(packed), alone=alone)
 
 
+@pytest.mark.parametrize("reads", ["copies of keys", "keys where they lie"])
 def test_a_replay_with_other_lengths_leaves_nothing_of_the_batch_before(
-    scorer: Qwen3Scorer,
+    scorer: Qwen3Scorer, reads: str
 ) -> None:
-    graphed = WithoutCuda(scorer, SMALL)
+    rows = RowsLikeTheKernel() if reads == "keys where they lie" else None
+    within = Qwen3Scorer(scorer.weights, EagerAttention(), rows=rows)
+    graphed = WithoutCuda(within, SMALL)
     batches = [[(9, [20, 20, 11])], [(1, [2])], [(12, [3, 12, 1]), (0, [7])], [(9, [20, 20, 11])]]
     for number, groups in enumerate(batches * 2):
         packed = packed_of(groups, seed=number)

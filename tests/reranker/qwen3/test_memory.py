@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from longleaf.reranker.qwen3 import attention
 from longleaf.reranker.qwen3.attention import Attention, EagerAttention, FlashAttention
+from longleaf.reranker.qwen3.attention_rows import RowAttention
 from longleaf.reranker.qwen3.kernels import TritonOperations
 from longleaf.reranker.qwen3.model import INNER_ROWS, Operations, PlainOperations, Qwen3Scorer
 from longleaf.reranker.qwen3.packing import pack_rows
@@ -70,6 +71,13 @@ class FusedSizes(TritonOperations):
         self._block = int
 
 
+class FusedRows(RowAttention):
+    """The same of the row attention."""
+
+    def __init__(self) -> None:
+        self._kernel = _Unlaunched()
+
+
 class _Unlaunched:
     def __getattr__(self, name: str) -> Any:
         return self
@@ -90,12 +98,14 @@ def watched(
     shape = TRUE_SHAPES[size]
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         weights = empty_weights(shape, dtype=torch.bfloat16)
-        scorer = Qwen3Scorer(weights, ways, operations)
+        rows = FusedRows() if isinstance(operations, FusedSizes) else None
+        scorer = Qwen3Scorer(weights, ways, operations, rows)
         prefix = np.zeros(PREFIX, np.uint32)
         batch = scorer.batch(pack_rows([(prefix, [np.zeros(n, np.uint32) for n in documents])]))
         before = [weights.embedding, weights.norm, weights.head, scorer._cos, scorer._sin]
         before += [getattr(layer, name) for layer in weights.layers for name in layer.__slots__]
         before += [batch.ids, batch.positions, batch.keys, batch.last, batch.last_keys]
+        before += [getattr(batch.tiles, name) for name in batch.tiles.__slots__]
         with Watch(before) as watch:
             scores = scorer.score(batch, alone=alone)
     return watch, scores
