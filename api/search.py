@@ -7,6 +7,7 @@ request that makes no sense raises.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ import structlog
 from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
 from longleaf.api.versions import collapsed, hit_versions, revision_of
+from longleaf.api.whole import WholeDocuments
 from longleaf.core.budget import Budget
 from longleaf.core.catalog import CandidateHead, Catalog, DocumentHead, Generation
 from longleaf.core.errors import InvalidRequest
@@ -26,6 +28,7 @@ from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
 from longleaf.core.types import (
     Candidate,
+    CandidatePassage,
     Degradation,
     Hit,
     HitPassage,
@@ -35,7 +38,7 @@ from longleaf.core.types import (
     Scope,
 )
 from longleaf.reranker.instructions import instruction_text
-from longleaf.reranker.read import ReadResult, read_candidates
+from longleaf.reranker.read import DepthChoice, ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
 from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSettings, retrieve
 
@@ -53,7 +56,8 @@ class SearchRequest:
     """What is asked. `collections` None: all that the scope may see.
 
     `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
-    False stops after the first stage; `deadline_ms` bounds the second. `plain` takes the query as
+    False stops after the first stage; `deadline_ms` and `max_tokens` bound the second, `depth` says
+    what it reads (None: the setting; see reranker/read.py). `plain` takes the query as
     words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
     `collapse` puts documents of nearly the same text behind the best of them. `is_bulk` lets all
     others be read first; `given_up` is asked now and then whether anybody still waits.
@@ -71,6 +75,8 @@ class SearchRequest:
     group: Literal["document", "none"] = "document"
     rerank: bool = True
     deadline_ms: float | None = None
+    max_tokens: int | None = None
+    depth: DepthChoice | None = None
     instruction: str | None = None
     plain: bool = False
     collapse: bool = False
@@ -93,6 +99,7 @@ class SearchAnswer:
     exhausted: bool
     reranker: str | None
     reranked_count: int
+    whole_count: int
     degraded: tuple[Degradation, ...]
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
@@ -110,6 +117,22 @@ class StageRun:
     passages: Mapping[int, PassageText]
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
+    dense: Mapping[int, float] = field(default_factory=dict)
+    """Cosines of passages that only reading a whole document has looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecondStage:
+    """Candidates that are still there, their heads by revision id, their passages by point id
+    (without text unless the reranker reads it), the verdict, and the milliseconds of "hydrate" and
+    "rerank". `dense`: see StageRun."""
+
+    candidates: tuple[Candidate, ...]
+    heads: Mapping[int, CandidateHead]
+    passages: Mapping[int, PassageText]
+    result: ReadResult
+    timings_ms: Mapping[str, float]
+    dense: Mapping[int, float]
 
 
 class _LookedUp:
@@ -143,6 +166,7 @@ class SearchEngine:
         reranker: Reranker | None,
         settings: RetrievalSettings,
         deadline_ms: float | None = None,
+        depth: DepthChoice = "passage",
         seen_seq: Callable[[], int] = lambda: 0,
         slots: AbstractContextManager[Any] | None = None,
     ) -> None:
@@ -155,6 +179,7 @@ class SearchEngine:
         self.reranker = reranker
         self.settings = settings
         self.deadline_ms = deadline_ms
+        self.depth: DepthChoice = depth
         self._seen_seq = seen_seq
         self._slots = slots or nullcontext()
 
@@ -196,6 +221,7 @@ class SearchEngine:
             exhausted=run.retrieval.exhausted,
             reranker=reranker.name if reranker else None,
             reranked_count=run.reading.reranked_count,
+            whole_count=run.reading.whole_count,
             degraded=(*run.retrieval.degraded, *run.reading.degraded),
             warnings=run.warnings,
             timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
@@ -245,13 +271,13 @@ class SearchEngine:
             )
         timings |= retrieval.timings_ms
 
-        candidates, heads, passages, reading, read_timings = self.read(
+        read = self.read(
             retrieval.candidates,
             ReaderQuery(parsed.text, request.instruction, vectors, request.is_bulk),
             request,
             looked_up.heads,
         )
-        timings |= read_timings
+        timings |= read.timings_ms
         detected = detect(parsed.text)
         warnings = [
             warning
@@ -263,6 +289,8 @@ class SearchEngine:
             )
         ]
         warnings += differently
+        if request.depth not in (None, "passage") and request.group == "none":
+            warnings.append("group none ranks passages for themselves: no document was read whole.")
         if vectors is not None and vectors.truncated_tokens:
             warnings.append(
                 f"The query is longer than the embedding model reads: its last "
@@ -270,12 +298,13 @@ class SearchEngine:
             )
         return StageRun(
             parsed,
-            replace(retrieval, candidates=candidates),
-            reading,
-            heads,
-            passages,
+            replace(retrieval, candidates=read.candidates),
+            read.result,
+            read.heads,
+            read.passages,
             tuple(warnings),
             timings,
+            read.dense,
         )
 
     def read(
@@ -284,18 +313,10 @@ class SearchEngine:
         query: ReaderQuery,
         request: SearchRequest,
         known_heads: Mapping[int, CandidateHead] | None = None,
-    ) -> tuple[
-        tuple[Candidate, ...],
-        dict[int, CandidateHead],
-        dict[int, PassageText],
-        ReadResult,
-        dict[str, float],
-    ]:
+    ) -> SecondStage:
         """The second stage over first-stage candidates.
 
-        Returns the candidates that are still there, their heads by revision id, their passages by
-        point id (without text unless the reranker reads it), the verdict, and the milliseconds of
-        "hydrate" and "rerank". `known_heads`: what the catalog has just said of them.
+        `known_heads`: what the catalog has just said of them.
         """
         started = time.perf_counter()
         revision_ids = [candidate.revision_id for candidate in found]
@@ -325,16 +346,31 @@ class SearchEngine:
             )
             for candidate in candidates
         ]
+        depth = (request.depth or self.depth) if request.group == "document" else "passage"
+        whole = None
+        if reranker is not None and depth != "passage":
+            whole = WholeDocuments(
+                self.catalog, self.index, self.generation, reranker, candidates, heads, sizes,
+                query.vectors,
+            )  # fmt: skip
         hydrated = time.perf_counter()
-        reading = read_candidates(
+        budget = Budget(
+            deadline_ms=request.deadline_ms or self.deadline_ms,
+            max_tokens=request.max_tokens,
+            given_up=request.given_up,
+        )
+        result = read_candidates(
             query,
             candidates,
             inputs,
             reranker,
-            Budget(deadline_ms=request.deadline_ms or self.deadline_ms, given_up=request.given_up),
+            budget,
+            depth=depth if whole else "passage",
+            documents=whole,
         )
         timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
-        return candidates, heads, passages, reading, timings
+        dense = whole.dense if whole else {}
+        return SecondStage(candidates, heads, passages, result, timings, dense)
 
     def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
         if request.plain:
@@ -385,12 +421,21 @@ class SearchEngine:
         self, run: StageRun, shown: Sequence[int], heads: Mapping[int, DocumentHead]
     ) -> dict[int, PassageText]:
         """The passages of the candidates that are shown, with their words, by point id."""
-        points = [
-            passage.point_id
-            for index in shown
-            for passage in run.retrieval.candidates[index].passages
-        ]
+        points = [point for index in shown for point in self._shown(run, index)]
         return self.catalog.hydrate(heads, points, self.generation)[0]
+
+    def _shown(self, run: StageRun, index: int) -> list[int]:
+        """Point ids of a candidate's deciding passages: those that the reading scored best, then
+        what the first stage found, as many as the first stage keeps of a document."""
+        found = [passage.point_id for passage in run.retrieval.candidates[index].passages]
+        reading = run.reading.readings[index]
+        if reading is None or not reading.passage_scores:
+            return found
+        scores = dict(reading.passage_scores)
+        order = {point: place for place, point in enumerate(found)}
+        known = [*found, *(point for point in scores if point not in order)]
+        known.sort(key=lambda point: (-scores.get(point, -math.inf), order.get(point, len(order))))
+        return known[: len(found)]
 
     def _hit(
         self,
@@ -404,8 +449,8 @@ class SearchEngine:
         candidate = run.retrieval.candidates[index]
         reading = run.reading.readings[index]
         scores = dict(reading.passage_scores) if reading else {}
-        found = [each for each in candidate.passages if each.point_id in texts]
-        found.sort(key=lambda each: -scores.get(each.point_id, float("-inf")))
+        known = {each.point_id: each for each in candidate.passages}
+        points = [point for point in self._shown(run, index) if point in texts]
         return Hit(
             rank=rank,
             score=run.reading.scores[index],
@@ -420,19 +465,36 @@ class SearchEngine:
             first_stage_score=candidate.score,
             reading=reading,
             passages=tuple(
-                HitPassage(
-                    passage=texts[each.point_id],
-                    highlights=highlighter.spans(texts[each.point_id]),
-                    dense_score=each.dense_score,
-                    bm25_score=each.bm25_score,
-                    dense_rank=each.dense_rank,
-                    bm25_rank=each.bm25_rank,
-                    fused_score=each.fused_score,
-                    reading_score=scores.get(each.point_id),
+                _hit_passage(
+                    texts[point],
+                    known.get(point),
+                    run.dense.get(point),
+                    highlighter.spans(texts[point]),
+                    scores.get(point),
                 )
-                for each in found
+                for point in points
             ),
         )
+
+
+def _hit_passage(
+    text: PassageText,
+    found: CandidatePassage | None,
+    dense_score: float | None,
+    highlights: tuple[tuple[int, int], ...],
+    reading_score: float | None,
+) -> HitPassage:
+    """`found`: what the first stage said of it, None where it had not found it."""
+    return HitPassage(
+        passage=text,
+        highlights=highlights,
+        dense_score=found.dense_score if found else dense_score,
+        bm25_score=found.bm25_score if found else None,
+        dense_rank=found.dense_rank if found else None,
+        bm25_rank=found.bm25_rank if found else None,
+        fused_score=found.fused_score if found else None,
+        reading_score=reading_score,
+    )
 
 
 def _check(request: SearchRequest) -> None:

@@ -257,6 +257,7 @@ def open_side(
             reranker,
             retrieval_settings(settings),
             settings.reranker.deadline_ms,
+            settings.reranker.depth,
             seen_seq=lambda: follower.applied_seq,
             slots=threading.BoundedSemaphore(settings.server.workers),
         )

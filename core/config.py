@@ -181,6 +181,11 @@ class RerankerSettings(_Section):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
+    depth: Literal["passage", "document", "auto"] = Field(
+        "passage",
+        description="What is read of a candidate: the passages that the first stage found, the "
+        "whole document, or (auto) passages first and then the best documents whole.",
+    )
     first_stage_weight: float | None = Field(
         None,
         ge=0,

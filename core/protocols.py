@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from longleaf.core.filters import Filter
 from longleaf.core.types import (
     Document,
+    DocumentLimits,
     EmbedInput,
     MetaValue,
     OcrWord,
@@ -332,6 +333,8 @@ class Reranker(Protocol):
     gives equal inputs equal scores whatever stands beside them, and raises `LongleafError` when it
     cannot read at all. `takes_instruction` says whether an instruction changes anything.
     `reads_text`: whether it looks at the passages' words; where not, they come as "".
+    `document_limits` says how it reads inputs of depth "document", and `document_weight` how much
+    such a reading's z-score adds to what the passages gave it, found by measurement too.
     `first_stage_weight` is how much the first stage's z-score adds to this model's z-score in the
     final order (0: the model alone decides), found by measurement and documented where it is set.
     """
@@ -341,6 +344,8 @@ class Reranker(Protocol):
     takes_instruction: bool
     reads_text: bool
     first_stage_weight: float
+    document_limits: DocumentLimits
+    document_weight: float
 
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget

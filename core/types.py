@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -306,10 +306,16 @@ class PassageText:
     role: Role = Role.BODY
 
 
+Depth = Literal["passage", "document"]
+"""What of a candidate is read: the passages that the first stage found, or the whole document."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingInput:
     """What a reranker is asked to read of one candidate, in first-stage order.
 
+    `passages` at depth "passage" are the first stage's, best first; at depth "document" they are
+    the document's own in its order, all of them where the reranker takes so many.
     `document_tokens` counts the whole document's own tokens, so that a reading can say what part
     of it was read. `first_passage_id` names the passage that stores the title's token vectors.
     """
@@ -319,6 +325,22 @@ class ReadingInput:
     document_tokens: int
     first_passage_id: int
     passages: tuple[PassageText, ...]
+    depth: Depth = "passage"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentLimits:
+    """How a reranker reads whole documents.
+
+    `documents`: so many in one search at most (None: as many as the budget lasts for). `tokens`: so
+    many of one document, the passages that say most about the query first (None: all). `beside`:
+    what stands beside such a passage goes before the next best one, because the reranker reads
+    text and not each passage for itself.
+    """
+
+    documents: int | None
+    tokens: int | None
+    beside: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +358,7 @@ class Reading:
 
     rank: int
     score: float
-    depth: str
+    depth: Depth
     tokens_read: int
     tokens_total: int
     passage_scores: tuple[tuple[int, float], ...] = ()
@@ -378,15 +400,18 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class HitPassage:
-    """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document."""
+    """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document.
+
+    The first stage's scores are None where only reading the whole document has found it.
+    """
 
     passage: PassageText
     highlights: tuple[tuple[int, int], ...]
-    dense_score: float
-    bm25_score: float
+    dense_score: float | None
+    bm25_score: float | None
     dense_rank: int | None
     bm25_rank: int | None
-    fused_score: float
+    fused_score: float | None
     reading_score: float | None
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from longleaf.core.budget import Budget
 from longleaf.core.protocols import ReaderQuery
-from longleaf.core.types import PassageText, Reading, ReadingInput
+from longleaf.core.types import DocumentLimits, PassageText, Reading, ReadingInput
 from longleaf.reranker.models import load_cross_encoder, model_fingerprint
 
 _WINDOW_CANDIDATES = 16
@@ -66,6 +66,9 @@ class CrossEncoderReranker:
     # CrossEncoders have no place for an instruction; generative rerankers are another class.
     takes_instruction = False
     reads_text = True
+    # Its models take a passage, not a document: whole means every passage, and the best counts.
+    document_limits = DocumentLimits(documents=None, tokens=None, beside=False)
+    document_weight = 1.0
 
     def __init__(
         self,
@@ -173,7 +176,7 @@ def _reading(item: ReadingInput, progress: _Progress) -> Reading:
     return Reading(
         rank=item.rank,
         score=max(progress.scores.values()),
-        depth="passage",
+        depth=item.depth,
         tokens_read=min(progress.tokens_read, item.document_tokens),
         tokens_total=item.document_tokens,
         passage_scores=tuple(

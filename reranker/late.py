@@ -1,9 +1,11 @@
 """`late`: MaxSim over the token vectors that indexing stored; the second stage without a GPU.
 
 No model runs: the query's token vectors come with the query, the passages' from the catalog. It
-knows neither the embedder that made them nor the files that hold them. It reads the passages that
-the first stage found, not the documents: the trade-off is a few milliseconds for 100 candidates
-against whatever a model would see in the text between them.
+knows neither the embedder that made them nor the files that hold them. A candidate's passages cost
+a few milliseconds for 100 candidates. A whole document is MaxSim over the tokens of all its
+passages that are given at once: what answers one word of the query may stand pages from what
+answers another. For a long document those are the `_DOCUMENT_TOKENS` that are nearest to the query,
+because reading costs time by the token and the farthest never won (docs/depth.md).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 from longleaf.core.budget import Budget
 from longleaf.core.errors import GenerationMismatch, LongleafError, ModelUnavailable
 from longleaf.core.protocols import ReaderQuery, TokenVectorReader
-from longleaf.core.types import Reading, ReadingInput
+from longleaf.core.types import DocumentLimits, Reading, ReadingInput
 from longleaf.reranker.maxsim import (
     NOTHING,
     Arithmetic,
@@ -38,6 +40,11 @@ _UNIT_CANDIDATES = 16
 """Candidates between two looks at the budget: at 5 passages of 200 tokens well under 1 ms."""
 
 
+_DOCUMENT_TOKENS = 6_400
+"""Of one document: 32 passages of 200."""
+_DOCUMENTS = 20
+
+
 def document_score(passage_scores: Sequence[float]) -> float:
     """The keep rule: a document is as good as its best passage."""
     return max(passage_scores)
@@ -49,12 +56,15 @@ class LateInteraction:
     A passage's tokens are its own and, with `read_title`, its document's title tokens. A passage
     without stored token vectors gets no score; a candidate without any scored passage stays unread
     and is logged. Raises LongleafError when the query has no token vectors or no passage has.
-    `first_stage_weight`: measured; docs/LOG.md has the numbers. Thread-safe when the reader is.
+    `first_stage_weight`, `document_weight` and `document_limits`: measured; docs/LOG.md and
+    docs/depth.md have the numbers. Thread-safe when the reader is.
     """
 
     name = "late"
     takes_instruction = False
     reads_text = False
+    document_limits = DocumentLimits(documents=_DOCUMENTS, tokens=_DOCUMENT_TOKENS, beside=False)
+    document_weight = 0.5
 
     def __init__(
         self,
@@ -181,7 +191,22 @@ class _Scorer:
             best = np.maximum(best, maxima[2 * title_rows])
         scores = mean_similarity(best, self._steps).tolist()
         own_tokens = (bounds[2::2] - bounds[1::2])[passage_rows].tolist()
-        yield from _readings(inputs, scores, own_tokens)
+        position = 0
+        for item in inputs:
+            span = slice(position, position + len(item.passages))
+            position += len(item.passages)
+            # A passage without stored tokens has no score, not even its title's.
+            stored = [n for n in range(span.start, span.stop) if own_tokens[n] > 0]
+            if stored:
+                whole = None
+                if item.depth == "document":
+                    anywhere = best[stored].max(axis=0, keepdims=True)
+                    whole = float(mean_similarity(anywhere, self._steps)[0])
+                pairs = [
+                    (item.passages[n - span.start].point_id, scores[n], own_tokens[n])
+                    for n in stored
+                ]
+                yield _reading(item, pairs, whole)
 
     def _maxima(
         self, codes: Int8Array, bounds: NDArray[np.int64], passages: int
@@ -208,27 +233,17 @@ class _Scorer:
             )
 
 
-def _readings(
-    inputs: Sequence[ReadingInput], scores: Sequence[float], own_tokens: Sequence[int]
-) -> Iterator[Reading]:
-    """Deals the passages' scores back to their candidates; the lists run in input order."""
-    position = 0
-    for item in inputs:
-        passage_scores: list[tuple[int, float]] = []
-        tokens_read = 0
-        for passage in item.passages:
-            # A passage without stored tokens has no score, not even its title's.
-            if own_tokens[position] > 0:
-                passage_scores.append((passage.point_id, scores[position]))
-                tokens_read += own_tokens[position]
-            position += 1
-        if passage_scores:
-            yield Reading(
-                rank=item.rank,
-                score=document_score([score for _, score in passage_scores]),
-                depth="passage",
-                # Stored rows can hold a special token that the document's count does not.
-                tokens_read=min(tokens_read, item.document_tokens),
-                tokens_total=item.document_tokens,
-                passage_scores=tuple(passage_scores),
-            )
+def _reading(
+    item: ReadingInput, passages: Sequence[tuple[int, float, int]], whole: float | None
+) -> Reading:
+    """`passages`: (point id, score, tokens). `whole`: the document's score where it was read."""
+    tokens_read = sum(tokens for *_, tokens in passages)
+    return Reading(
+        rank=item.rank,
+        score=document_score([score for _, score, _ in passages]) if whole is None else whole,
+        depth=item.depth,
+        # Stored rows can hold a special token that the document's count does not.
+        tokens_read=min(tokens_read, item.document_tokens),
+        tokens_total=item.document_tokens,
+        passage_scores=tuple((point, score) for point, score, _ in passages),
+    )

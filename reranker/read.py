@@ -8,14 +8,21 @@ not known to be right in the others.
 
 Two tiers: read candidates stand above unread ones. The trade-off: a candidate that the deadline
 cut off may be better than the worst one that was read, but their numbers share no scale.
+
+Depths: "passage" reads what the first stage found of each candidate. "auto" then reads the best of
+them whole, from the first on, while the budget lasts; those change places among themselves only,
+by what their passages and the whole gave together (docs/depth.md has the measurement). "document"
+is the same for a reranker that reads a bounded number of documents whole, and for any other reads
+the candidates whole in first-stage order and no passages before.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from longleaf.core.budget import Budget
 from longleaf.core.errors import LongleafError, Overloaded
@@ -25,6 +32,15 @@ from longleaf.core.types import Candidate, Degradation, Reading, ReadingInput
 
 _log = logging.getLogger(__name__)
 
+DepthChoice = Literal["passage", "document", "auto"]
+WholeDocuments = Callable[[Sequence[int]], Sequence[ReadingInput]]
+"""Candidates' ranks to what may be read of their whole documents, in the order asked."""
+
+AUTO_DOCUMENTS = 20
+"""Documents that "auto" reads whole at most, where the reranker has no lower limit."""
+_UNIT_DOCUMENTS = 4
+"""Documents between two looks at the budget."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
@@ -32,7 +48,8 @@ class ReadResult:
 
     `order`: the candidates' indexes, best first, each exactly once. `scores[i]`: candidate i's
     final score, falling along `order`, comparable only within this result. `readings[i]`: what
-    the reranker said of candidate i, None where it was not read. `degraded`: what is missing.
+    the reranker said of candidate i (of the whole document where that was read), None where it was
+    not read. `degraded`: what is missing. `whole_count`: how many documents were read whole.
     """
 
     order: tuple[int, ...]
@@ -41,6 +58,7 @@ class ReadResult:
     degraded: tuple[Degradation, ...]
     reranked_count: int
     elapsed_ms: float
+    whole_count: int = 0
 
 
 class _BrokenReading(Exception):
@@ -53,48 +71,152 @@ def read_candidates(
     inputs: Sequence[ReadingInput],
     reranker: Reranker | None,
     budget: Budget,
+    *,
+    depth: DepthChoice = "passage",
+    documents: WholeDocuments | None = None,
 ) -> ReadResult:
     """Read `candidates` (first-stage order) with `reranker` and order them anew.
 
-    `inputs[i]` is what may be read of `candidates[i]`, with the same rank. No reranker, or one that
-    fails, leaves the first stage's order and scores. Of the reranker's errors only Overloaded is
-    raised: whoever asks then should ask later.
+    `inputs[i]` is what may be read of `candidates[i]`, with the same rank. `documents` gives what
+    the other depths read. No reranker, or one that fails, leaves the first stage's order and
+    scores; one that fails at whole documents leaves the passages' order. Of the reranker's errors
+    only Overloaded is raised: whoever asks then should ask later.
     """
     assert [c.rank for c in candidates] == [i.rank for i in inputs], "inputs follow the candidates"
+    assert documents is not None or depth == "passage", "nobody says what whole documents hold"
     started_ms = budget.elapsed_ms()
-    readings: dict[int, Reading] = {}
-    degraded: tuple[Degradation, ...] = ()
-    scores = [candidate.score for candidate in candidates]
+    state = _State(candidates, [candidate.score for candidate in candidates], {})
+    degraded: list[Degradation] = []
     if reranker is not None:
+        only_whole = depth == "document" and reranker.document_limits.documents is None
         try:
-            readings = _collect(reranker, query, inputs, budget)
-            final_scores = _final_scores(candidates, readings, reranker.first_stage_weight)
-            if not all(math.isfinite(score) for score in final_scores):
-                raise _BrokenReading("a final score is not a finite number")
-            scores = final_scores
-            degraded = _shortfall(reranker.name, len(readings), len(inputs), budget)
+            if only_whole and documents is not None:
+                ranks = [candidate.rank for candidate in candidates]
+                readings = _whole(reranker, query, ranks, documents, budget)
+            else:
+                readings = _collect(reranker, query, inputs, budget)
+            state = _ordered(candidates, readings, reranker.first_stage_weight)
+            degraded += _shortfall(reranker.name, len(readings), len(inputs), budget)
         except Overloaded:
             # Asked for more than there is time for: a worse answer to everybody would not make
             # anybody ask less.
             raise
         except Exception as error:
-            readings = {}
-            degraded = (Degradation("rerank", _failure(reranker.name, error)),)
-
-    def place(index: int) -> tuple[bool, float, int, int]:
-        candidate = candidates[index]
-        read = candidate.rank in readings
-        # Unread candidates keep the first stage's order, so their score does not sort them.
-        return (not read, -scores[index] if read else 0.0, candidate.rank, candidate.document_id)
-
+            degraded.append(Degradation("rerank", _failure(reranker.name, error)))
+        else:
+            if depth != "passage" and not only_whole and documents is not None:
+                state, missing = _deepened(state, reranker, query, documents, budget)
+                degraded += missing
     return ReadResult(
-        order=tuple(sorted(range(len(candidates)), key=place)),
-        scores=tuple(scores),
-        readings=tuple(readings.get(candidate.rank) for candidate in candidates),
-        degraded=degraded,
-        reranked_count=len(readings),
+        order=state.order(),
+        scores=tuple(state.scores),
+        readings=tuple(state.readings.get(candidate.rank) for candidate in candidates),
+        degraded=tuple(degraded),
+        reranked_count=len(state.readings),
         elapsed_ms=budget.elapsed_ms() - started_ms,
+        whole_count=sum(reading.depth == "document" for reading in state.readings.values()),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known so far; `scores` are aligned with the candidates.
+
+    `deep`: index to what passages and whole document gave together, which parts equal scores.
+    """
+
+    candidates: Sequence[Candidate]
+    scores: list[float]
+    readings: dict[int, Reading]
+    deep: dict[int, float] = field(default_factory=dict)
+
+    def order(self) -> tuple[int, ...]:
+        return tuple(sorted(range(len(self.candidates)), key=self._place))
+
+    def _place(self, index: int) -> tuple[bool, float, float, int, int]:
+        candidate = self.candidates[index]
+        read = candidate.rank in self.readings
+        # Unread candidates keep the first stage's order, so their score does not sort them.
+        score = -self.scores[index] if read else 0.0
+        deep = -self.deep.get(index, -math.inf)
+        return (not read, score, deep, candidate.rank, candidate.document_id)
+
+
+def _ordered(
+    candidates: Sequence[Candidate], readings: dict[int, Reading], first_stage_weight: float
+) -> _State:
+    scores = _final_scores(candidates, readings, first_stage_weight)
+    _check_finite(scores)
+    return _State(candidates, scores, readings)
+
+
+def _check_finite(scores: Sequence[float]) -> None:
+    if not all(math.isfinite(score) for score in scores):
+        raise _BrokenReading("a final score is not a finite number")
+
+
+def _deepened(
+    state: _State,
+    reranker: Reranker,
+    query: ReaderQuery,
+    documents: WholeDocuments,
+    budget: Budget,
+) -> tuple[_State, list[Degradation]]:
+    """The best of what was read by passages, read whole and put in order among themselves."""
+    most = reranker.document_limits.documents or AUTO_DOCUMENTS
+    read = [index for index in state.order() if state.candidates[index].rank in state.readings]
+    chosen = read[:most]
+    ranks = [state.candidates[index].rank for index in chosen]
+    try:
+        whole = _whole(reranker, query, ranks, documents, budget)
+        # A reranker that leaves one out has not been stopped there: the others still compare.
+        at = [index for index in chosen if state.candidates[index].rank in whole]
+        together = _together(state, at, whole, reranker.document_weight)
+        _check_finite(together)
+    except Overloaded:
+        raise
+    except Exception as error:
+        why = _failure(reranker.name, error)
+        return state, [Degradation("rerank", f"No document was read whole: {why}")]
+    for rank, reading in whole.items():
+        if not reading.passage_scores:  # one score for the text: its passages keep what they had
+            kept = state.readings[rank].passage_scores
+            whole[rank] = replace(reading, passage_scores=kept)
+    missing = _shortfall(reranker.name, len(whole), len(chosen), budget, "documents whole")
+    # They take each other's scores, so that every number still falls along the order.
+    scores, deep = list(state.scores), dict(zip(at, together, strict=True))
+    falling = sorted((scores[index] for index in at), reverse=True)
+    for index, score in zip(sorted(at, key=lambda n: -deep[n]), falling, strict=True):
+        scores[index] = score
+    deepened = replace(state, scores=scores, readings=state.readings | whole, deep=deep)
+    return deepened, list(missing)
+
+
+def _together(
+    state: _State, at: Sequence[int], whole: dict[int, Reading], document_weight: float
+) -> list[float]:
+    """z(score so far) + weight * z(reading of the whole) of the candidates `at`, over these alone:
+    the scales of a passage's and a document's reading need not be the same."""
+    so_far = z_scores([state.scores[index] for index in at])
+    of_whole = z_scores([whole[state.candidates[index].rank].score for index in at])
+    return [own + document_weight * deep for own, deep in zip(so_far, of_whole, strict=True)]
+
+
+def _whole(
+    reranker: Reranker,
+    query: ReaderQuery,
+    ranks: Sequence[int],
+    documents: WholeDocuments,
+    budget: Budget,
+) -> dict[int, Reading]:
+    """Readings of whole documents, a few at a time, until the budget is gone."""
+    readings: dict[int, Reading] = {}
+    for start in range(0, len(ranks), _UNIT_DOCUMENTS):
+        if budget.spent() is not None:
+            break
+        unit = documents(ranks[start : start + _UNIT_DOCUMENTS])
+        readings |= _collect(reranker, query, unit, budget)
+    return readings
 
 
 def _collect(
@@ -142,7 +264,7 @@ def _final_scores(
 
 
 def _shortfall(
-    name: str, read_count: int, asked_count: int, budget: Budget
+    name: str, read_count: int, asked_count: int, budget: Budget, what: str = "candidates"
 ) -> tuple[Degradation, ...]:
     """Says when fewer candidates were read than asked, and why as far as it can be known here."""
     if read_count == asked_count:
@@ -154,7 +276,7 @@ def _shortfall(
         why = f"{spent} reached"
     else:
         why = "the rest holds nothing that it can read (see the log)"
-    return (Degradation("rerank", f"{name} read {read_count} of {asked_count} candidates: {why}"),)
+    return (Degradation("rerank", f"{name} read {read_count} of {asked_count} {what}: {why}"),)
 
 
 def _failure(name: str, error: Exception) -> str:

@@ -29,6 +29,10 @@ def evaluate_collection(
     relevant_from: Annotated[
         int, typer.Option(help="Lowest grade that counts as relevant for R@100 and MRR@10.")
     ] = 1,
+    depth: Annotated[
+        str | None,
+        typer.Option(help="Compare depths of the second stage: all, or passage, document, auto."),
+    ] = None,
     language: Annotated[str, typer.Option(help="BM25 language.")] = "english",
     home: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -41,11 +45,12 @@ def evaluate_collection(
     from longleaf.api.evaluate.beir import load_beir
     from longleaf.api.evaluate.engine import EngineUnderTest, open_scratch
     from longleaf.api.evaluate.report import print_report, to_json
-    from longleaf.api.evaluate.run import EvalOptions, evaluate
+    from longleaf.api.evaluate.run import EvalOptions, check_depths, evaluate
     from longleaf.api.evaluate.trec import read_run, write_runs
     from longleaf.api.wire import check_language
     from longleaf.core.config import load_settings, setting_names, setting_value
 
+    depths = check_depths(depth)
     settings = load_settings({"home": home}).settings
     collection = load_beir(folder, split, qrels)
     given = read_run(given_run, collection.queries, collection.document_keys) if given_run else None
@@ -70,7 +75,11 @@ def evaluate_collection(
             }
             report = evaluate(
                 collection,
-                EngineUnderTest(runtime, spans=bool(collection.gold)),
+                EngineUnderTest(
+                    runtime,
+                    spans=bool(collection.gold) and not depths,
+                    depths=depths,
+                ),
                 EvalOptions(relevant_from=relevant_from, given_run=given, settings=chosen),
                 lambda done, total: progress.update(asking, completed=done, total=total),
             )

@@ -40,6 +40,10 @@ def search(
     deadline_ms: Annotated[
         float | None, typer.Option(min=0.001, help="Time to read in, milliseconds.")
     ] = None,
+    depth: Annotated[
+        str | None, typer.Option(help="What is read of a document: passage, document or auto.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Document tokens to read.")] = None,
     instruction: Annotated[
         str | None,
         typer.Option(help="What counts as an answer, for models that take it: words, or a preset."),
@@ -71,6 +75,8 @@ def search(
         "rerank": {
             "enabled": rerank,
             "deadline_ms": deadline_ms if rerank else None,
+            "depth": depth if rerank else None,
+            "max_tokens": max_tokens if rerank else None,
             "instruction": instruction,
         },
         "collapse": collapse,

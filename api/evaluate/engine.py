@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from longleaf.api import wire
 from longleaf.api.evaluate.beir import BeirCollection
@@ -22,7 +23,7 @@ from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, NotFound
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import Candidate, CandidatePassage, Outcome, QueryVectors, Scope
-from longleaf.reranker.read import ReadResult
+from longleaf.reranker.read import DepthChoice, ReadResult
 from longleaf.retriever.fusion import z_score_fusion
 
 COLLECTION = "eval"
@@ -71,18 +72,24 @@ def open_scratch(
 class EngineUnderTest:
     """Implements `run.StagedSearch` over a scratch runtime."""
 
-    def __init__(self, runtime: wire.Runtime, *, spans: bool) -> None:
+    def __init__(
+        self, runtime: wire.Runtime, *, spans: bool, depths: Sequence[DepthChoice] = ()
+    ) -> None:
+        """`depths`: depths of the second stage that have stages of their own, as "final:auto"."""
         self.engine = runtime.engine
         self.catalog = runtime.catalog
         self._spans = spans
+        self._depths = depths
         self._passages_per_document = runtime.settings.retriever.passages_per_document
 
     def search(self, query_text: str) -> StagedResult:
         """Both stages; for span measures a second search that ranks single passages."""
-        run = self.engine.run(SearchRequest(query_text, collections=(COLLECTION,), plain=True))
+        request = SearchRequest(query_text, collections=(COLLECTION,), plain=True)
+        run = self.engine.run(request)
         timings = run.timings_ms
+        deeper, deeper_ms = self._deeper(request)
         return StagedResult(
-            rankings=self._rankings(run),
+            rankings=self._rankings(run) | deeper,
             passages=self._ranked_spans(query_text) if self._spans else {},
             timings_ms={
                 "bm25": sum(timings.get(name, 0.0) for name in _BM25),
@@ -91,11 +98,24 @@ class EngineUnderTest:
                 "final": sum(timings.values()),
                 "embed": timings.get("embed", 0.0),
                 "rerank": timings.get("rerank", 0.0) + timings.get("hydrate", 0.0),
+                **deeper_ms,
             },
             degraded=tuple(
                 f"{d.stage}: {d.reason}" for d in (*run.retrieval.degraded, *run.reading.degraded)
             ),
         )
+
+    def _deeper(
+        self, request: SearchRequest
+    ) -> tuple[dict[str, tuple[tuple[str, float], ...]], dict[str, float]]:
+        """Rankings and whole searches' milliseconds at each depth, by stage."""
+        rankings, timings = {}, {}
+        for depth in self._depths:
+            run = self.engine.run(replace(request, depth=depth))
+            stage = f"final:{depth}"
+            rankings[stage] = _final(run.heads, run.retrieval.candidates, run.reading)
+            timings[stage] = sum(run.timings_ms.values())
+        return rankings, timings
 
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
         retrieval = run.retrieval
@@ -189,14 +209,15 @@ class EngineUnderTest:
         fused_ms = (time.perf_counter() - started) * 1000.0
         query = ReaderQuery(query_text, None, vectors)
         request = SearchRequest(query_text, plain=True)
-        read, heads, _, reading, timings = self.engine.read(candidates, query, request)
+        read = self.engine.read(candidates, query, request)
+        timings = read.timings_ms
         keys = {document_id: head.key for document_id, (head, _) in by_document.items()}
         densest = sorted(dense_scores.items(), key=lambda item: (-item[1], item[0]))
         return StagedResult(
             rankings={
                 "dense": tuple((keys[document_id], score) for document_id, score in densest),
                 "fused": tuple((keys[document_id], score) for document_id, score in fused.items()),
-                "final": _final(heads, read, reading),
+                "final": _final(read.heads, read.candidates, read.result),
             },
             timings_ms={
                 "fused": fused_ms,
@@ -204,7 +225,7 @@ class EngineUnderTest:
                 "embed": (embedded - started) * 1000.0,
                 "rerank": sum(timings.values()),
             },
-            degraded=tuple(f"{d.stage}: {d.reason}" for d in reading.degraded),
+            degraded=tuple(f"{d.stage}: {d.reason}" for d in read.result.degraded),
         )
 
     def _densest(self, head: DocumentHead, vectors: QueryVectors) -> list[tuple[int, float]]:

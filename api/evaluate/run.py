@@ -28,9 +28,12 @@ from longleaf.api.evaluate.report import Comparison, EvalReport, StageFigures
 from longleaf.api.evaluate.spans import BUDGETS_CHARS, RankedSpan, span_measures
 from longleaf.api.evaluate.trec import GivenRun
 from longleaf.core.errors import InvalidRequest
+from longleaf.reranker.read import DepthChoice
 
-STAGES = ("given", "bm25", "dense", "fused", "final")
-"""`given` is the first stage of --given-run, whatever made it; the others are the engine's own."""
+DEPTHS: tuple[DepthChoice, ...] = ("passage", "document", "auto")
+STAGES = ("given", "bm25", "dense", "fused", "final", *(f"final:{depth}" for depth in DEPTHS))
+"""`given` is the first stage of --given-run, whatever made it; the others are the engine's own.
+`final` is the whole search as it is set, `final:auto` and so on at that depth (--depth)."""
 
 PAIRS = (
     ("final", "fused"),
@@ -39,7 +42,20 @@ PAIRS = (
     ("final", "given"),
     ("fused", "bm25"),
     ("fused", "dense"),
+    *((f"final:{depth}", "final:passage") for depth in DEPTHS if depth != "passage"),
+    *((f"final:{depth}", "fused") for depth in DEPTHS),
 )
+
+
+def check_depths(asked: str | None) -> tuple[DepthChoice, ...]:
+    """What --depth means. Raises InvalidRequest for anything else."""
+    if asked is None:
+        return ()
+    found = tuple(depth for depth in DEPTHS if asked in ("all", depth))
+    if not found:
+        raise InvalidRequest(f"{asked!r} is no depth.", f"Use all, {', '.join(DEPTHS)}.")
+    return found
+
 
 Progress = Callable[[int, int], None]
 """Called with (queries done, queries in all)."""
@@ -268,7 +284,12 @@ def _where_final_is_not_best(
     for (stage, measure), interval in intervals.items():
         if stage != "final":
             continue
-        rivals = {s: i.mean for (s, m), i in intervals.items() if m == measure and s != "final"}
+        # Other depths are the same search differently asked: they have comparisons of their own.
+        rivals = {
+            s: i.mean
+            for (s, m), i in intervals.items()
+            if m == measure and not s.startswith("final")
+        }
         best = max(rivals, key=lambda name: rivals[name], default=None)
         if best is None or rivals[best] <= interval.mean:
             continue

@@ -25,6 +25,14 @@ class RerankOptions(BaseModel):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
+    depth: Literal["passage", "document", "auto"] | None = Field(
+        None,
+        description="What is read of a candidate: the passages that the first stage found, the "
+        "whole document, or (auto) passages first and then the best documents whole (setting).",
+    )
+    max_tokens: int | None = Field(
+        None, ge=1, description="Document tokens to read; what is left then keeps its place."
+    )
     instruction: str | None = Field(
         None,
         max_length=2000,
@@ -159,7 +167,10 @@ class ReadingView(BaseModel):
     """What the reranker said of a document."""
 
     score: float = Field(description="The model's own; comparable within this answer only.")
-    depth: str = Field(description="What was read: its passages, or more of the document.")
+    depth: Literal["passage", "document"] = Field(
+        description="What was read: passages that the first stage found, or the document (as many "
+        "tokens of it as tokens_read says)."
+    )
     tokens_read: int
     tokens_total: int
     truncated_tokens: int = Field(description="Tokens that were to be read and did not fit.")
@@ -172,9 +183,11 @@ class ReadingView(BaseModel):
 class PassageScores(BaseModel):
     """Every stage's opinion of a passage; ranks are null where that list did not hold it."""
 
-    dense: float = Field(description="Cosine of query and passage.")
-    bm25: float
-    fused: float
+    dense: float | None = Field(description="Cosine of query and passage.")
+    bm25: float | None = Field(
+        description="Null, as `fused`: only reading the whole document has found it."
+    )
+    fused: float | None
     reading: float | None
     dense_rank: int | None
     bm25_rank: int | None
@@ -262,7 +275,8 @@ class AnswerView(BaseModel):
     )
     exhausted: bool = Field(description="There are no more beyond that window.")
     reranker: str | None = Field(description="Null: no second stage.")
-    reranked_count: int
+    reranked_count: int = Field(description="Documents that were read, at whatever depth.")
+    whole_count: int = Field(description="Of these, read at depth document.")
     degraded: list[DegradedView]
     warnings: list[str]
     timings_ms: dict[str, float] = Field(description="By stage, and `total`.")

@@ -15,14 +15,16 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from longleaf.core.budget import GIVEN_UP
-from longleaf.core.types import ReaderLoad, Reading
+from longleaf.core.ids import split_point_id
+from longleaf.core.types import DocumentLimits, ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
 from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY, Priority
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from longleaf.reranker.qwen3.engine import Engine
     from longleaf.reranker.qwen3.template import TokenIds
 
+_PREFIX_ROOM = 256
+"""For the form, an instruction and a query of some length."""
 WINDOW_OVERLAP_TOKENS = 512
 """What two windows of a long text share: an argument of a page that one of them would cut."""
 
@@ -168,12 +172,14 @@ class TextScorer:
 
 
 class Qwen3Reranker:
-    """`core.protocols.Reranker` on an engine. `first_stage_weight` is unmeasured (no weights were
-    at hand): the model alone decides. Thread-safe."""
+    """`core.protocols.Reranker` on an engine. `first_stage_weight` and `document_weight` are
+    unmeasured (no weights were at hand): the model alone decides, and passages and the whole count
+    alike. Thread-safe."""
 
     name = "qwen3"
     takes_instruction = True
     reads_text = True
+    document_weight = 1.0
 
     def __init__(
         self,
@@ -190,6 +196,10 @@ class Qwen3Reranker:
         self._stored = stored
         self._default_instruction = default_instruction
         self._tokenize_seconds = 0.0
+        # The embedder's count is not this tokenizer's: what it takes for a token may be two here,
+        # so a document that fits by its count is read in windows where it does not fit by ours.
+        room = scorer.template.max_pair_tokens - _PREFIX_ROOM
+        self.document_limits = DocumentLimits(documents=None, tokens=max(room, 1), beside=True)
         self._counting = threading.Lock()
 
     @property
@@ -215,11 +225,12 @@ class Qwen3Reranker:
         inputs = _affordable(inputs, budget)
         if not inputs:
             return
-        flat = [(item, passage) for item in inputs for passage in item.passages]
+        pieces_of = [_pieces(item) for item in inputs]
+        flat = [(item, piece) for item, own in zip(inputs, pieces_of, strict=True) for piece in own]
         texts = self._ids(flat)
         with self._counting:
             self._tokenize_seconds += time.perf_counter() - started
-        owner = [n for n, item in enumerate(inputs) for _ in item.passages]
+        owner = [n for n, own in enumerate(pieces_of) for _ in own]
         found: list[dict[int, float]] = [{} for _ in inputs]
         pieces = [1] * len(inputs)
         left_ms = budget.left_ms()
@@ -239,7 +250,7 @@ class Qwen3Reranker:
             _, passage = flat[scored.place]
             found[number][passage.point_id] = scored.logit
             pieces[number] = max(pieces[number], scored.windows)
-            if len(found[number]) == len(inputs[number].passages):
+            if len(found[number]) == len(pieces_of[number]):
                 reading = _reading(inputs[number], found[number], pieces[number])
                 budget.use(reading.tokens_read)
                 yield reading
@@ -247,17 +258,24 @@ class Qwen3Reranker:
             budget.stop(" and ".join(_WHY[each] for each in sorted(unscored)))
 
     def _ids(self, flat: Sequence[tuple[ReadingInput, PassageText]]) -> list[TokenIds]:
-        """Ids of title and text of every passage, stored ones taken, the others made."""
+        """Ids of title and text of every piece, stored ones taken, the others made.
+
+        (A whole document's are made: its passages' ids one after the other are not its ids.)
+        """
         template = self._scorer.template
         known: dict[int, TokenIds] = {}
         if self._stored is not None:
-            asked = [passage.passage_id for _, passage in flat]
+            asked = [each.passage_id for item, each in flat if item.depth == "passage"]
             known = self._stored.reader_ids(template.fingerprint, asked)
         parts = [document_parts(item.title, passage.text) for item, passage in flat]
         heads = {head: np.zeros(0, np.uint32) for head, _ in parts}
         made = template.encode_documents(list(heads))
         heads.update(zip(heads, made, strict=True))
-        missing = [n for n, (_, passage) in enumerate(flat) if passage.passage_id not in known]
+        missing = [
+            n
+            for n, (item, passage) in enumerate(flat)
+            if item.depth == "document" or passage.passage_id not in known
+        ]
         bodies = dict(
             zip(
                 missing,
@@ -274,6 +292,20 @@ class Qwen3Reranker:
             )
             for place, (_, passage) in enumerate(flat)
         ]
+
+
+def _pieces(item: ReadingInput) -> tuple[PassageText, ...]:
+    """What gets a score: each passage, or the document as one text.
+
+    Passages that touch are joined as they stand in it, others by an empty line.
+    """
+    if item.depth == "passage" or not item.passages:
+        return item.passages
+    text = item.passages[0].text
+    for before, passage in pairwise(item.passages):
+        touch = split_point_id(passage.point_id)[1] == split_point_id(before.point_id)[1] + 1
+        text += ("\n" if touch else "\n\n") + passage.text
+    return (replace(item.passages[0], text=text),)
 
 
 def _affordable(inputs: Sequence[ReadingInput], budget: Budget) -> Sequence[ReadingInput]:
@@ -301,10 +333,12 @@ def _reading(item: ReadingInput, scores: dict[int, float], pieces: int) -> Readi
     return Reading(
         rank=item.rank,
         score=best,
-        depth="passage",
+        depth=item.depth,
         tokens_read=_passage_tokens(item),
         tokens_total=item.document_tokens,
-        passage_scores=tuple((p.point_id, scores[p.point_id]) for p in item.passages),
+        passage_scores=tuple((p.point_id, scores[p.point_id]) for p in item.passages)
+        if item.depth == "passage"
+        else (),
         probability=probability(best),
         windows=pieces,
     )

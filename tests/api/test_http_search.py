@@ -101,7 +101,9 @@ def test_filter_alone_lists(client: Client) -> None:
     ("body", "status", "words"),
     [
         ({"query": "x", "limti": 3}, 422, "body.limti"),
-        ({"query": "x", "rerank": {"depth": "document"}}, 422, "body.rerank.depth"),
+        ({"query": "x", "rerank": {"depth": "deep"}}, 422, "body.rerank.depth"),
+        ({"query": "x", "rerank": {"deptj": "auto"}}, 422, "body.rerank.deptj"),
+        ({"query": "x", "rerank": {"max_tokens": 0}}, 422, "max_tokens"),
         ({"query": "x", "rerank": {"deadline_ms": -1}}, 422, "deadline_ms"),
         ({"query": "x", "limit": 0}, 422, "body.limit"),
         ({"query": "x", "collections": []}, 422, "collections"),

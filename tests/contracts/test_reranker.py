@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from tests.reranker.qwen3.models import frozen_reranker
@@ -184,3 +185,39 @@ def test_what_has_a_queue_counts_what_it_does_and_ends_when_closed(
 def test_the_others_have_none(tmp_path_factory: pytest.TempPathFactory) -> None:
     for make in (_late, _cross_encoder):
         assert not isinstance(make(tmp_path_factory), QueuedReranker)
+
+
+def whole_of(item: ReadingInput) -> ReadingInput:
+    return replace(item, depth="document")
+
+
+def test_whole_documents_are_read_and_told_so(
+    reranker: Reranker, whole: dict[int, Reading]
+) -> None:
+    """The candidates here are their documents: the passages are all there is."""
+    readings = read(reranker, [whole_of(item) for item in INPUTS[:40]])
+    assert readings.keys() == {item.rank for item in INPUTS[:40]}
+    for item in INPUTS[:40]:
+        reading = readings[item.rank]
+        assert reading.depth == "document"
+        assert reading.tokens_read + reading.truncated_tokens == item.document_tokens
+        if len(item.passages) == 1:
+            # To the bit: the same words in the same form.
+            assert reading.score == pytest.approx(whole[item.rank].score, abs=1e-6)
+    several = [item.rank for item in INPUTS[:40] if len(item.passages) > 1]
+    if reranker.name != "cross-encoder":  # whose whole is its best passage
+        assert any(abs(readings[n].score - whole[n].score) > 1e-6 for n in several)
+
+
+def test_a_whole_documents_score_does_not_depend_on_its_neighbours(reranker: Reranker) -> None:
+    together = read(reranker, [whole_of(item) for item in INPUTS[:12]])
+    for item in INPUTS[:12:5]:
+        alone = read(reranker, [whole_of(item)])[item.rank]
+        assert alone.score == pytest.approx(together[item.rank].score, abs=1e-5)
+
+
+def test_how_documents_are_read_is_stated(reranker: Reranker) -> None:
+    limits = reranker.document_limits
+    assert limits.documents is None or limits.documents > 0
+    assert limits.tokens is None or limits.tokens > 0
+    assert reranker.document_weight >= 0

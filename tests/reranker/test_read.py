@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,8 @@ from longleaf.core.budget import Budget
 from longleaf.core.errors import LongleafError, ModelUnavailable, Overloaded
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.scores import z_scores
-from longleaf.core.types import Reading, ReadingInput
-from longleaf.reranker.read import ReadResult, read_candidates
+from longleaf.core.types import DocumentLimits, Reading, ReadingInput
+from longleaf.reranker.read import AUTO_DOCUMENTS, DepthChoice, ReadResult, read_candidates
 
 QUERY = ReaderQuery("court", None, None)
 
@@ -32,11 +33,18 @@ class Scripted:
         self,
         scores: Sequence[tuple[int, float]],
         *,
+        whole: Mapping[int, float] | None = None,
+        documents: int | None = None,
+        document_weight: float = 1.0,
         first_stage_weight: float = 0.0,
         error: Exception | None = None,
         clock: TickingClock | None = None,
     ) -> None:
         self.scores = scores
+        self.whole = whole or {}
+        self.document_limits = DocumentLimits(documents, None, beside=False)
+        self.document_weight = document_weight
+        self.asked: list[tuple[int, ...]] = []
         self.first_stage_weight = first_stage_weight
         self.error = error
         self.clock = clock or TickingClock()
@@ -44,23 +52,41 @@ class Scripted:
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:
+        if inputs and inputs[0].depth == "document":
+            self.asked.append(tuple(item.rank for item in inputs))
+            for item in inputs:
+                if budget.spent() is not None:
+                    return
+                self.clock.now_ms += 10.0
+                budget.use(10)
+                yield Reading(item.rank, self.whole[item.rank], "document", 10, 10)
+            return
         for rank, score in self.scores:
             if budget.spent() is not None:
                 return
             self.clock.now_ms += 10.0
             budget.use(5)
-            yield Reading(rank, score, "passage", 5, 10)
+            yield Reading(rank, score, "passage", 5, 10, ((rank, score),))
         if self.error is not None:
             raise self.error
 
 
 def run(
-    first_stage: Sequence[float], reranker: Scripted | None, budget: Budget | None = None
+    first_stage: Sequence[float],
+    reranker: Scripted | None,
+    budget: Budget | None = None,
+    depth: DepthChoice = "passage",
 ) -> ReadResult:
     ranks = range(1, len(first_stage) + 1)
     candidates = [candidate(rank, score) for rank, score in zip(ranks, first_stage, strict=True)]
     inputs = [reading_input(rank, ["court"]) for rank in ranks]
-    return read_candidates(QUERY, candidates, inputs, reranker, budget or Budget())
+
+    def documents(asked: Sequence[int]) -> list[ReadingInput]:
+        return [replace(inputs[rank - 1], depth="document") for rank in asked]
+
+    return read_candidates(
+        QUERY, candidates, inputs, reranker, budget or Budget(), depth=depth, documents=documents
+    )
 
 
 def assert_first_stage(result: ReadResult, first_stage: Sequence[float]) -> None:
@@ -86,7 +112,7 @@ def test_the_readers_order_wins_when_the_first_stage_weighs_nothing() -> None:
     assert result.order == (1, 2, 0)
     assert result.reranked_count == 3
     assert result.degraded == ()
-    assert result.readings[1] == Reading(2, 0.9, "passage", 5, 10)
+    assert result.readings[1] == Reading(2, 0.9, "passage", 5, 10, ((2, 0.9),))
 
 
 def test_final_score_adds_weighted_z_scores() -> None:
@@ -240,3 +266,103 @@ def test_a_readers_own_reason_is_told() -> None:
     assert [each.reason for each in result.degraded] == [
         "scripted read 1 of 2 candidates: the deadline would have passed"
     ]
+
+
+class TestWholeDocuments:
+    def test_auto_reads_the_best_whole_and_only_they_change_places(self) -> None:
+        scores = [(1, 0.1), (2, 0.9), (3, 0.8), (4, 0.3), (5, 0.7)]
+        reranker = Scripted(scores, whole={2: 0.0, 3: 0.5, 5: 1.0}, documents=3, document_weight=9)
+        result = run([5.0, 4.0, 3.0, 2.0, 1.0], reranker, depth="auto")
+        assert reranker.asked == [(2, 3, 5)], "in the order that the passages gave"
+        assert result.order == (4, 2, 1, 3, 0)
+        assert [r.depth for r in result.readings if r] == [
+            "passage", "document", "document", "passage", "document",
+        ]  # fmt: skip
+        assert (result.reranked_count, result.whole_count, result.degraded) == (5, 3, ())
+        whole = result.readings[4]
+        assert whole is not None and whole.passage_scores == ((5, 0.7),), "its passages' are kept"
+
+    def test_passages_and_the_whole_count_by_the_weight(self) -> None:
+        scores, whole = [(1, 0.9), (2, 0.8)], {1: 0.0, 2: 1.0}
+        less = Scripted(scores, whole=whole, document_weight=0.5)
+        more = Scripted(scores, whole=whole, document_weight=2.0)
+        assert run([2.0, 1.0], less, depth="auto").order == (0, 1)
+        assert run([2.0, 1.0], more, depth="auto").order == (1, 0)
+
+    def test_the_whole_parts_equal_passages(self) -> None:
+        reranker = Scripted([(1, 0.5), (2, 0.5)], whole={1: 0.0, 2: 1.0})
+        assert run([2.0, 2.0], reranker, depth="auto").order == (1, 0)
+
+    def test_auto_has_a_bound_where_the_reranker_has_none(self) -> None:
+        count = AUTO_DOCUMENTS + 5
+        scores = [(rank, -float(rank)) for rank in range(1, count + 1)]
+        reranker = Scripted(scores, whole=dict(scores))
+        result = run([-float(n) for n in range(count)], reranker, depth="auto")
+        assert result.whole_count == AUTO_DOCUMENTS and result.degraded == ()
+
+    def test_document_reads_no_passages_where_all_can_be_read_whole(self) -> None:
+        reranker = Scripted([(1, 9.9)], whole={1: 0.1, 2: 0.9, 3: 0.5})
+        result = run([3.0, 2.0, 1.0], reranker, depth="document")
+        assert result.order == (1, 2, 0) and result.whole_count == 3
+        assert all(r and r.depth == "document" for r in result.readings)
+
+    def test_document_reads_passages_first_where_few_can_be_read_whole(self) -> None:
+        reranker = Scripted([(1, 0.1), (2, 0.9)], whole={2: 1.0}, documents=1)
+        result = run([2.0, 1.0], reranker, depth="document")
+        assert result.order == (1, 0) and (result.reranked_count, result.whole_count) == (2, 1)
+
+    def test_a_deadline_between_documents_is_said_and_the_others_keep_their_places(self) -> None:
+        clock = TickingClock()
+        scores = [(n, 1.0 - n / 10) for n in range(1, 7)]
+        reranker = Scripted(scores, whole={n: n / 10 for n in range(1, 7)}, clock=clock)
+        # Six passages until 60 ms, then two documents: the third would begin at 80 ms.
+        budget = Budget(deadline_ms=80.0, clock=clock)
+        result = run([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], reranker, budget, "auto")
+        assert result.whole_count == 2 and result.reranked_count == 6
+        assert set(result.order[:2]) == {0, 1} and result.order[2:] == (2, 3, 4, 5)
+        (degradation,) = result.degraded
+        assert degradation.reason == "scripted read 2 of 6 documents whole: deadline reached"
+        assert reranker.asked == [(1, 2, 3, 4)], "no more are made ready than are read next"
+
+    def test_a_failure_at_the_whole_leaves_the_passages_order(self) -> None:
+        reranker = Scripted([(1, 0.1), (2, 0.9)], whole={2: float("nan"), 1: 0.0})
+        result = run([2.0, 1.0], reranker, depth="auto")
+        assert result.order == (1, 0) and result.whole_count == 0
+        (degradation,) = result.degraded
+        assert degradation.reason.startswith("No document was read whole: scripted broke")
+
+    @given(
+        first_stage=st.lists(numbers, min_size=1, max_size=12),
+        own=st.lists(numbers, min_size=12, max_size=12),
+        whole=st.lists(numbers, min_size=12, max_size=12),
+        documents=st.none() | st.integers(1, 12),
+        depth=st.sampled_from(["passage", "document", "auto"]),
+        most_tokens=st.none() | st.integers(1, 200),
+    )
+    def test_every_candidate_once_read_above_unread_and_scores_fall(
+        self,
+        first_stage: list[float],
+        own: list[float],
+        whole: list[float],
+        documents: int | None,
+        depth: DepthChoice,
+        most_tokens: int | None,
+    ) -> None:
+        first_stage = sorted(first_stage, reverse=True)
+        count = len(first_stage)
+        reranker = Scripted(
+            list(enumerate(own[:count], 1)),
+            whole=dict(enumerate(whole, 1)),
+            documents=documents,
+            document_weight=0.5,
+        )
+        result = run(first_stage, reranker, Budget(max_tokens=most_tokens), depth)
+        assert sorted(result.order) == list(range(count))
+        falling = [result.scores[index] for index in result.order]
+        assert falling == sorted(falling, reverse=True)
+        read_first = [result.readings[index] is not None for index in result.order]
+        assert read_first == sorted(read_first, reverse=True)
+        only_whole = depth == "document" and documents is None
+        asked = 0 if depth == "passage" else min(documents or AUTO_DOCUMENTS, result.reranked_count)
+        short = result.reranked_count < count or (not only_whole and result.whole_count < asked)
+        assert bool(result.degraded) == short

@@ -1,0 +1,120 @@
+"""Whole documents over HTTP: what is read, what is told of it, and which passages decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.api.conftest import Client, wait_until_followed
+
+from longleaf.api.app import create_app
+from longleaf.api.wire import Runtime, open_runtime
+from longleaf.core.config import load_settings
+
+FILLER = (
+    "The parties met in the autumn and spoke about the weather of that year, of roads and of "
+    "bridges, and about the price of grain in paragraph {n} of the minutes."
+)
+ANSWER = "Serum ferritin fell by a third after the second infusion of iron."
+QUERY = "did serum ferritin fall after the infusion of iron?"
+
+
+def long_text(paragraphs: int, answer_at: int) -> str:
+    lines = [FILLER.format(n=n) for n in range(paragraphs)]
+    lines[answer_at] = ANSWER
+    return "\n\n".join(lines)
+
+
+TEXTS = {
+    "minutes.txt": long_text(60, 41),
+    "trial.txt": f"A trial\n\n{ANSWER} It rose again.\n",
+    "weather.txt": FILLER.format(n=0),
+}
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    flags = {"home": tmp_path_factory.mktemp("home"), "chunker.target_tokens": 48}
+    opened = open_runtime(load_settings(flags, {}).settings, follow=True)
+    try:
+        opened.catalog.create_collection("papers")
+        for name, text in TEXTS.items():
+            opened.indexer.index_bytes("papers", "english", text.encode(), name, key=name)
+        wait_until_followed(opened)
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def client(runtime: Runtime) -> Client:
+    return Client(create_app(runtime))
+
+
+def test_passages_are_read_unless_more_is_asked_for(client: Client) -> None:
+    answer = client.search(QUERY, passages_per_document=1)
+    by_key = {hit["key"]: hit["reading"] for hit in answer["hits"]}
+    assert answer["whole_count"] == 0
+    assert all(reading["depth"] == "passage" for reading in by_key.values())
+    assert by_key["minutes.txt"]["tokens_read"] < by_key["minutes.txt"]["tokens_total"] / 5
+
+
+@pytest.mark.parametrize("depth", ["document", "auto"])
+def test_whole_documents_are_read_and_told(client: Client, depth: str) -> None:
+    answer = client.search(QUERY, passages_per_document=1, rerank={"depth": depth})
+    assert answer["whole_count"] == answer["reranked_count"] == 3 and answer["degraded"] == []
+    for hit in answer["hits"]:
+        reading = hit["reading"]
+        assert reading["depth"] == "document"
+        assert reading["tokens_read"] == reading["tokens_total"]
+        best = hit["passages"][0]
+        text = TEXTS[hit["key"]]
+        assert text[best["start_char"] : best["end_char"]] == best["text"]
+        assert best["scores"]["reading"] is not None
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+    deciding = next(h for h in answer["hits"] if h["key"] == "minutes.txt")["passages"][0]
+    assert ANSWER in deciding["text"]
+
+
+def test_a_passage_that_only_the_whole_document_gave_has_no_scores_of_the_first_stage(
+    client: Client,
+) -> None:
+    """BM25 alone finds a paragraph by its number; reading the document finds the answer."""
+    body = {"passages_per_document": 1, "rerank": {"depth": "document"}}
+    answer = client.search("ferritin grain", **body)
+    shown = [hit["passages"][0]["scores"] for hit in answer["hits"]]
+    assert all(scores["reading"] is not None for scores in shown)
+    for scores in shown:
+        if scores["fused"] is None:
+            assert scores["bm25"] is None and scores["dense_rank"] is None
+    listed = client.search("grain paragraph 7", **body)["hits"]
+    assert listed and all(len(hit["passages"]) == 1 for hit in listed)
+
+
+def test_tokens_bound_what_is_read_and_it_is_said(client: Client) -> None:
+    answer = client.search(QUERY, rerank={"depth": "auto", "max_tokens": 1})
+    assert answer["reranked_count"] < answer["found_count"] and answer["whole_count"] == 0
+    assert any("token budget reached" in each["reason"] for each in answer["degraded"])
+
+
+def test_passages_ranked_for_themselves_have_no_whole(client: Client) -> None:
+    answer = client.search(QUERY, group="none", rerank={"depth": "document"})
+    assert answer["whole_count"] == 0 and answer["hits"]
+    assert any("group none" in each for each in answer["warnings"])
+
+
+def test_the_setting_is_the_default(tmp_path: Path, runtime: Runtime) -> None:
+    engine = runtime.engine
+    before = engine.depth
+    engine.depth = "document"
+    try:
+        client = Client(create_app(runtime))
+        assert client.search(QUERY)["whole_count"] == 3
+        assert client.search(QUERY, rerank={"depth": "passage"})["whole_count"] == 0
+        assert client.search(QUERY, rerank=False)["whole_count"] == 0
+    finally:
+        engine.depth = before
+    settings = load_settings({"home": tmp_path}, {"LONGLEAF_RERANKER__DEPTH": "auto"}).settings
+    assert settings.reranker.depth == "auto"
