@@ -7,6 +7,7 @@ request that makes no sense raises.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,8 @@ class SearchRequest:
     False stops after the first stage; `deadline_ms` and `max_tokens` bound the second, `depth` says
     what it reads (None: the setting; see reranker/read.py). `plain` takes the query as
     words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
-    `collapse` puts documents of nearly the same text behind the best of them. `is_bulk` lets all
+    `collapse` puts documents of nearly the same text behind the best of them. `explain` keeps how
+    each score came about. `is_bulk` lets all
     others be read first; `given_up` is asked now and then whether anybody still waits.
     """
 
@@ -80,6 +82,7 @@ class SearchRequest:
     instruction: str | None = None
     plain: bool = False
     collapse: bool = False
+    explain: bool = False
     is_bulk: bool = False
     given_up: Callable[[], bool] = _never
 
@@ -104,6 +107,29 @@ class SearchAnswer:
     warnings: tuple[str, ...]
     timings_ms: Mapping[str, float]
     seen_seq: int
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """With what an answer was made, beside what its hits say of themselves.
+
+    `instruction` is in words, None where neither embedder nor reranker takes one; its hash and the
+    fingerprints name exactly what a score depends on. `counts`: see `Retrieval`.
+    """
+
+    embedder: str
+    embedder_fingerprint: str
+    reranker_fingerprint: str | None
+    depth: str | None
+    instruction: str | None
+    instruction_sha256: str | None
+    fusion: str
+    weight_bm25: float
+    aside_penalty: float
+    first_stage_weight: float | None
+    document_weight: float | None
+    counts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +145,15 @@ class StageRun:
     timings_ms: Mapping[str, float]
     dense: Mapping[int, float] = field(default_factory=dict)
     """Cosines of passages that only reading a whole document has looked at."""
+    instruction: str | None = None
+    depth: DepthChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SecondStage:
     """Candidates that are still there, their heads by revision id, their passages by point id
     (without text unless the reranker reads it), the verdict, and the milliseconds of "hydrate" and
-    "rerank". `dense`: see StageRun."""
+    "rerank". `dense`: see StageRun. `depth`: how it was read, None where nobody read."""
 
     candidates: tuple[Candidate, ...]
     heads: Mapping[int, CandidateHead]
@@ -133,6 +161,7 @@ class SecondStage:
     result: ReadResult
     timings_ms: Mapping[str, float]
     dense: Mapping[int, float]
+    depth: DepthChoice | None
 
 
 class _LookedUp:
@@ -226,6 +255,28 @@ class SearchEngine:
             warnings=run.warnings,
             timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
             seen_seq=seen_seq,
+            explanation=self._explanation(run, request) if request.explain else None,
+        )
+
+    def _explanation(self, run: StageRun, request: SearchRequest) -> Explanation:
+        reranker = self.reranker if run.depth is not None else None
+        settings = self._settings(request)
+        words = None
+        if self.embedder.takes_instruction or (reranker and reranker.takes_instruction):
+            words = instruction_text(run.instruction)
+        return Explanation(
+            embedder=self.embedder.name,
+            embedder_fingerprint=self.embedder.fingerprint,
+            reranker_fingerprint=reranker.fingerprint if reranker else None,
+            depth=run.depth,
+            instruction=words,
+            instruction_sha256=hashlib.sha256(words.encode()).hexdigest() if words else None,
+            fusion=settings.fusion,
+            weight_bm25=settings.weight_bm25,
+            aside_penalty=settings.aside_penalty,
+            first_stage_weight=reranker.first_stage_weight if reranker else None,
+            document_weight=reranker.document_weight if reranker else None,
+            counts=run.retrieval.counts,
         )
 
     def run(self, request: SearchRequest) -> StageRun:
@@ -305,6 +356,8 @@ class SearchEngine:
             tuple(warnings),
             timings,
             read.dense,
+            request.instruction,
+            read.depth,
         )
 
     def read(
@@ -370,7 +423,8 @@ class SearchEngine:
         )
         timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
         dense = whole.dense if whole else {}
-        return SecondStage(candidates, heads, passages, result, timings, dense)
+        read_as = depth if reranker is not None else None
+        return SecondStage(candidates, heads, passages, result, timings, dense, read_as)
 
     def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
         if request.plain:
@@ -408,7 +462,7 @@ class SearchEngine:
             return None
 
     def _settings(self, request: SearchRequest) -> RetrievalSettings:
-        changes: dict[str, object] = {"group": request.group}
+        changes: dict[str, object] = {"group": request.group, "explain": request.explain}
         if request.candidates is not None:
             changes["candidates"] = request.candidates
         if request.passages_per_document is not None:
@@ -471,9 +525,11 @@ class SearchEngine:
                     run.dense.get(point),
                     highlighter.spans(texts[point]),
                     scores.get(point),
+                    run.retrieval.normalised,
                 )
                 for point in points
             ),
+            earlier=run.reading.earlier[index] if run.reading.earlier else None,
         )
 
 
@@ -483,9 +539,12 @@ def _hit_passage(
     dense_score: float | None,
     highlights: tuple[tuple[int, int], ...],
     reading_score: float | None,
+    normalised: Mapping[str, Mapping[int, float]],
 ) -> HitPassage:
     """`found`: what the first stage said of it, None where it had not found it."""
     return HitPassage(
+        dense_z=normalised.get("dense", {}).get(text.point_id),
+        bm25_z=normalised.get("bm25", {}).get(text.point_id),
         passage=text,
         highlights=highlights,
         dense_score=found.dense_score if found else dense_score,

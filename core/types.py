@@ -402,7 +402,8 @@ class Degradation:
 class HitPassage:
     """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document.
 
-    The first stage's scores are None where only reading the whole document has found it.
+    The first stage's scores are None where only reading the whole document has found it; the
+    z-scores where nobody asked for an explanation.
     """
 
     passage: PassageText
@@ -413,6 +414,8 @@ class HitPassage:
     bm25_rank: int | None
     fused_score: float | None
     reading_score: float | None
+    dense_z: float | None = None
+    bm25_z: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +440,7 @@ class Hit:
     """A document in the answer, with the passages that decided and every stage's rank and score.
 
     `versions` are other documents of nearly the same text, where they were asked to be collapsed.
+    `earlier` is the reading of its passages that came before `reading` where that is of the whole.
     """
 
     rank: int
@@ -453,3 +457,4 @@ class Hit:
     reading: Reading | None
     passages: tuple[HitPassage, ...]
     versions: tuple[HitVersion, ...] = ()
+    earlier: Reading | None = None

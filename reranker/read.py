@@ -49,7 +49,8 @@ class ReadResult:
     `order`: the candidates' indexes, best first, each exactly once. `scores[i]`: candidate i's
     final score, falling along `order`, comparable only within this result. `readings[i]`: what
     the reranker said of candidate i (of the whole document where that was read), None where it was
-    not read. `degraded`: what is missing. `whole_count`: how many documents were read whole.
+    not read. `degraded`: what is missing. `whole_count`: how many documents were read whole;
+    `earlier[i]`: what was said of candidate i's passages before that.
     """
 
     order: tuple[int, ...]
@@ -59,6 +60,7 @@ class ReadResult:
     reranked_count: int
     elapsed_ms: float
     whole_count: int = 0
+    earlier: tuple[Reading | None, ...] = ()
 
 
 class _BrokenReading(Exception):
@@ -86,6 +88,7 @@ def read_candidates(
     assert documents is not None or depth == "passage", "nobody says what whole documents hold"
     started_ms = budget.elapsed_ms()
     state = _State(candidates, [candidate.score for candidate in candidates], {})
+    before: dict[int, Reading] = {}
     degraded: list[Degradation] = []
     if reranker is not None:
         only_whole = depth == "document" and reranker.document_limits.documents is None
@@ -105,6 +108,7 @@ def read_candidates(
             degraded.append(Degradation("rerank", _failure(reranker.name, error)))
         else:
             if depth != "passage" and not only_whole and documents is not None:
+                before = state.readings
                 state, missing = _deepened(state, reranker, query, documents, budget)
                 degraded += missing
     return ReadResult(
@@ -115,6 +119,12 @@ def read_candidates(
         reranked_count=len(state.readings),
         elapsed_ms=budget.elapsed_ms() - started_ms,
         whole_count=sum(reading.depth == "document" for reading in state.readings.values()),
+        earlier=tuple(
+            before.get(candidate.rank)
+            if before.get(candidate.rank) is not state.readings.get(candidate.rank)
+            else None
+            for candidate in candidates
+        ),
     )
 
 

@@ -28,16 +28,20 @@ def z_score_fusion(
     `core.scores.z_scores` raises for NaN.
     """
     assert not dense or not bm25 or dense.keys() == bm25.keys(), "score the union on both sides"
-    # Sorted, so that the last digit of a sum does not depend on the order of the caller's lists.
-    point_ids = sorted(dense or bm25)
-    fused = dict.fromkeys(point_ids, 0.0)
+    fused = dict.fromkeys(sorted(dense or bm25), 0.0)
     weight = weight_bm25 if dense else 1.0
     for scores, side_weight in ((dense, 1.0), (bm25, weight)):
-        if scores:
-            side = z_scores([scores[point_id] for point_id in point_ids])
-            for point_id, value in zip(point_ids, side, strict=True):
-                fused[point_id] += side_weight * value
+        for point_id, value in normalised(scores).items():
+            fused[point_id] += side_weight * value
     return _best_first(fused)
+
+
+def normalised(scores: Mapping[int, float]) -> dict[int, float]:
+    """Point id -> z-score over all of them, by point id."""
+    # Sorted, so that the last digit of a sum does not depend on the order of the caller's lists.
+    point_ids = sorted(scores)
+    side = z_scores([scores[point_id] for point_id in point_ids])
+    return dict(zip(point_ids, side, strict=True))
 
 
 def reciprocal_rank_fusion(

@@ -43,7 +43,8 @@ class RetrievalSettings:
     dense one; RRF has no weights. `aside_penalty` is what bibliographies and tables of contents
     lose: 1 takes a third of them out of the ten best passages (7.2 % to 4.6 %) and leaves an entry
     that is asked for where it was (MRR 0.993 to 0.985); 2 takes two thirds and costs look-ups 0.036
-    (docs/chunking.md). Raises ConfigError for values that make no sense.
+    (docs/chunking.md). `explain` keeps the z-scores that were added. Raises ConfigError for values
+    that make no sense.
     """
 
     candidates: int = 100
@@ -54,6 +55,7 @@ class RetrievalSettings:
     weight_bm25: float = 1.0
     rrf_k: int = RRF_K
     aside_penalty: float = 1.0
+    explain: bool = False
 
     def __post_init__(self) -> None:
         first = self.first_batch_passages
@@ -95,7 +97,8 @@ class Retrieval:
     evaluation. `exhausted`: both sides ran out before they had `candidates` documents, so there is
     nothing beyond these; otherwise there may be more. `counts` says how many passages each side
     kept and how many documents were left out; `timings_ms` has "dense", "bm25", "check" (the
-    catalog: who may see what, phrases; and listing without words) and "fuse".
+    catalog: who may see what, phrases; and listing without words) and "fuse". `normalised`: with
+    `explain`, each side's z-score of every passage that was fused, by "dense" and "bm25".
     """
 
     candidates: tuple[Candidate, ...]
@@ -105,3 +108,4 @@ class Retrieval:
     counts: Mapping[str, int] = field(default_factory=dict)
     degraded: tuple[Degradation, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    normalised: Mapping[str, Mapping[int, float]] = field(default_factory=dict)

@@ -19,7 +19,12 @@ from collections.abc import Mapping, Sequence
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import PassageIndex, ScoredPoint
 from longleaf.core.types import Candidate, CandidatePassage, Degradation
-from longleaf.retriever.fusion import reciprocal_rank_fusion, weigh_down, z_score_fusion
+from longleaf.retriever.fusion import (
+    normalised,
+    reciprocal_rank_fusion,
+    weigh_down,
+    z_score_fusion,
+)
 from longleaf.retriever.gather import Admission, DocumentLookup, Gathered, Search, gather
 from longleaf.retriever.phrases import PhraseRule
 from longleaf.retriever.retrieval import Retrieval, RetrievalQuery, RetrievalSettings, StageRank
@@ -106,7 +111,16 @@ def retrieve(
             "check": check_ms,
             "fuse": (time.perf_counter() - started) * 1000.0,
         },
+        normalised=_normalised(dense_scores, bm25_scores, settings),
     )
+
+
+def _normalised(
+    dense: Mapping[int, float], bm25: Mapping[int, float], settings: RetrievalSettings
+) -> dict[str, dict[int, float]]:
+    if not settings.explain or settings.fusion == "rrf":
+        return {}
+    return {"dense": normalised(dense), "bm25": normalised(bm25)}
 
 
 def _gather(search: Search, admission: Admission, settings: RetrievalSettings) -> Gathered:

@@ -52,6 +52,9 @@ def search(
     collapse: Annotated[
         bool, typer.Option("--collapse", help="Show versions of the same text once.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print how each score came about.")
+    ] = False,
     home: Annotated[Path | None, typer.Option(help="The data folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -80,12 +83,17 @@ def search(
             "instruction": instruction,
         },
         "collapse": collapse,
+        "explain": explain,
     }
     answer = ask(load_settings({"home": home}).settings, body)
     if as_json:
         print_json(answer)
     else:
         print_answer(answer, passages)
+        if explain:
+            from longleaf.api.cli.explaining import print_explanation
+
+            print_explanation(answer, console())
 
 
 def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +148,13 @@ def _excerpt(passage: dict[str, Any]) -> Text:
     return shown
 
 
+def _scores(scores: dict[str, Any]) -> str:
+    """A passage that only reading the whole document has found has none of the first stage's."""
+    named = (("dense", "dense", 3), ("bm25", "bm25", 2), ("read", "reading", 3))
+    told = [f"{name} {scores[key]:.{n}f}" for name, key, n in named if scores[key] is not None]
+    return " ".join(told)
+
+
 def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     """Ranked documents, the deciding passages, both stages' scores, timings."""
     from rich.markup import escape
@@ -153,6 +168,7 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
         source = escape(f"{hit['source']}{mark}{part}")
         out.print(f"[bold]{hit['rank']:>2}. {escape(hit['title'])}[/]  {source}")
         read = (
+            f"{'whole document: ' if reading['depth'] == 'document' else ''}"
             f"read {reading['tokens_read']:,} of {reading['tokens_total']:,} tokens, "
             f"{answer['reranker']} {reading['score']:.3f}"
             if reading
@@ -169,7 +185,7 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
             path = " › ".join(passage["headings"])
             out.print(
                 f"    {page}{escape(path)} [{passage['start_char']:,}-{passage['end_char']:,}] "
-                f"dense {scores['dense']:.3f} bm25 {scores['bm25']:.2f}",
+                + _scores(scores),
                 style="cyan",
                 markup=False,
             )
@@ -186,7 +202,8 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     timings = answer["timings_ms"]
     out.print(
         f"{answer['found_count']} documents found, {answer['reranked_count']} read by "
-        f"{answer['reranker'] or 'nobody'}; "
+        f"{answer['reranker'] or 'nobody'}"
+        + (f" ({answer['whole_count']} whole); " if answer["whole_count"] else "; ")
         + ", ".join(f"{name} {ms:.1f} ms" for name, ms in timings.items()),
         style="dim",
     )

@@ -20,11 +20,13 @@ from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.search_schemas import (
     AnswerView,
     DegradedView,
+    ExplainView,
     FirstStage,
     HitView,
     IndexView,
     PageLink,
     PassageHit,
+    PassageNormal,
     PassageScores,
     QueryView,
     ReadingView,
@@ -37,7 +39,7 @@ from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.search import SearchAnswer, SearchRequest
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.types import Hit, HitPassage, Scope
+from longleaf.core.types import Hit, HitPassage, Reading, Scope
 from longleaf.retriever.filters import filter_from_json, filter_to_json
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
@@ -113,7 +115,9 @@ def body_of(link: PageLink) -> SearchBody:
         rerank=RerankOptions(
             enabled=link.rerank,
             instruction=link.instruction if isinstance(link, SearchLink) else None,
+            depth=link.depth if isinstance(link, SearchLink) else None,
         ),
+        explain=isinstance(link, SearchLink) and link.explain,
         collapse=link.collapse,
     )
 
@@ -142,6 +146,7 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         is_bulk=body.rerank.priority == "bulk",
         given_up=given_up,
         collapse=body.collapse,
+        explain=body.explain,
     )
 
 
@@ -155,7 +160,7 @@ def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
         )
     where = answer.query.where
     return AnswerView(
-        hits=[_hit(hit) for hit in answer.hits],
+        hits=[_hit(hit, explain=answer.explanation is not None) for hit in answer.hits],
         query=QueryView(
             text=answer.query.text,
             phrases=list(answer.query.phrases),
@@ -171,6 +176,7 @@ def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
         warnings=warnings,
         timings_ms={name: round(value, 3) for name, value in answer.timings_ms.items()},
         index=IndexView(seen_seq=answer.seen_seq, head_seq=head_seq),
+        explain=ExplainView(**asdict(answer.explanation)) if answer.explanation else None,
     )
 
 
@@ -182,9 +188,8 @@ def document_url(document_id: str, start_char: int, end_char: int, query: str = 
     return f"/documents/{document_id}?{urlencode(parts)}#hit"
 
 
-def _hit(hit: Hit) -> HitView:
+def _hit(hit: Hit, *, explain: bool) -> HitView:
     best = hit.passages[0].passage if hit.passages else None
-    reading = hit.reading
     return HitView(
         rank=hit.rank,
         score=hit.score,
@@ -199,26 +204,31 @@ def _hit(hit: Hit) -> HitView:
         if best
         else f"/documents/{hit.document_id}",
         first_stage=FirstStage(rank=hit.first_stage_rank, score=hit.first_stage_score),
-        reading=ReadingView(
-            score=reading.score,
-            depth=reading.depth,
-            tokens_read=reading.tokens_read,
-            tokens_total=reading.tokens_total,
-            truncated_tokens=reading.truncated_tokens,
-            probability=reading.probability,
-            windows=reading.windows,
-        )
-        if reading
-        else None,
-        passages=[_passage(each) for each in hit.passages],
+        reading=_reading(hit.reading),
+        passages=[_passage(each, explain=explain) for each in hit.passages],
         versions=[
             VersionHit(**asdict(each), url=f"/documents/{each.document_id}")
             for each in hit.versions
         ],
+        earlier=_reading(hit.earlier) if explain else None,
     )
 
 
-def _passage(found: HitPassage) -> PassageHit:
+def _reading(reading: Reading | None) -> ReadingView | None:
+    if reading is None:
+        return None
+    return ReadingView(
+        score=reading.score,
+        depth=reading.depth,
+        tokens_read=reading.tokens_read,
+        tokens_total=reading.tokens_total,
+        truncated_tokens=reading.truncated_tokens,
+        probability=reading.probability,
+        windows=reading.windows,
+    )
+
+
+def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
     passage = found.passage
     return PassageHit(
         start_char=passage.start_char,
@@ -237,4 +247,5 @@ def _passage(found: HitPassage) -> PassageHit:
             dense_rank=found.dense_rank,
             bm25_rank=found.bm25_rank,
         ),
+        normalised=PassageNormal(dense=found.dense_z, bm25=found.bm25_z) if explain else None,
     )

@@ -116,6 +116,9 @@ class SearchBody(BaseModel):
     collapse: bool = Field(
         False, description="Put documents of nearly the same text behind the best of them."
     )
+    explain: bool = Field(
+        False, description="Tell how each score came about (`explain` in answer and hits)."
+    )
     rerank: Rerank = Field(
         default_factory=lambda: RerankOptions(enabled=True),
         description="True or false, or the options of the second stage.",
@@ -154,6 +157,10 @@ class SearchLink(PageLink):
     instruction: str | None = Field(
         None, max_length=2000, description="What counts as an answer, for models that take it."
     )
+    depth: Literal["passage", "document", "auto"] | None = Field(
+        None, description="What is read of a candidate (setting)."
+    )
+    explain: bool = Field(False, description="Tell how each score came about.")
 
 
 class FirstStage(BaseModel):
@@ -193,6 +200,14 @@ class PassageScores(BaseModel):
     bm25_rank: int | None
 
 
+class PassageNormal(BaseModel):
+    """Scores as fusion added them: how many standard deviations above the mean of all that were
+    fused; null for a side that did not score it, and with rrf, which adds ranks."""
+
+    dense: float | None
+    bm25: float | None
+
+
 class PassageHit(BaseModel):
     """A passage that decided."""
 
@@ -207,6 +222,7 @@ class PassageHit(BaseModel):
         description="Words of the query, as offsets in the document."
     )
     scores: PassageScores
+    normalised: PassageNormal | None = Field(description="With `explain`.")
 
 
 class VersionHit(BaseModel):
@@ -240,6 +256,9 @@ class HitView(BaseModel):
     reading: ReadingView | None = Field(description="Null: it was not read.")
     passages: list[PassageHit] = Field(description="Best first.")
     versions: list[VersionHit] = Field(description="With `collapse`: who stands behind it.")
+    earlier: ReadingView | None = Field(
+        description="With `explain`: the reading of its passages, where `reading` is of the whole."
+    )
 
 
 class QueryView(BaseModel):
@@ -265,6 +284,29 @@ class IndexView(BaseModel):
     head_seq: int
 
 
+class ExplainView(BaseModel):
+    """With what an answer was made. Fingerprints and hash name what its scores depend on."""
+
+    embedder: str
+    embedder_fingerprint: str
+    reranker_fingerprint: str | None
+    depth: str | None = Field(description="What was read of the candidates; null: nobody read.")
+    instruction: str | None = Field(
+        description="What counted as an answer, in words; null: no model here takes one."
+    )
+    instruction_sha256: str | None
+    fusion: str
+    weight_bm25: float
+    aside_penalty: float = Field(description="What bibliographies and tables of contents lose.")
+    first_stage_weight: float | None = Field(
+        description="Final score: z(reading) + this * z(first stage)."
+    )
+    document_weight: float | None = Field(
+        description="Documents read whole: z(final) + this * z(their reading), among themselves."
+    )
+    counts: dict[str, int] = Field(description="Passages that each retriever kept, and so on.")
+
+
 class AnswerView(BaseModel):
     """What was found, and everything it should be judged by."""
 
@@ -281,3 +323,4 @@ class AnswerView(BaseModel):
     warnings: list[str]
     timings_ms: dict[str, float] = Field(description="By stage, and `total`.")
     index: IndexView
+    explain: ExplainView | None = Field(description="With `explain`.")

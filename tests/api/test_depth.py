@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.api.conftest import Client, wait_until_followed
 
 from longleaf.api.app import create_app
+from longleaf.api.cli.explaining import print_explanation
+from longleaf.api.cli.searching import print_answer
+from longleaf.api.http.search import answer_search
 from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.config import load_settings
 
@@ -118,3 +122,61 @@ def test_the_setting_is_the_default(tmp_path: Path, runtime: Runtime) -> None:
         engine.depth = before
     settings = load_settings({"home": tmp_path}, {"LONGLEAF_RERANKER__DEPTH": "auto"}).settings
     assert settings.reranker.depth == "auto"
+
+
+# --- explain -------------------------------------------------------------------------------------
+
+
+def test_an_explanation_adds_up(client: Client, runtime: Runtime) -> None:
+    body = {"passages_per_document": 2, "rerank": {"depth": "auto"}}
+    plain = client.search(QUERY, **body)
+    answer = client.search(QUERY, explain=True, **body)
+    assert plain["explain"] is None
+    assert [hit["score"] for hit in answer["hits"]] == [hit["score"] for hit in plain["hits"]]
+    told = answer["explain"]
+    assert told["embedder_fingerprint"] == runtime.embedder.fingerprint
+    assert told["reranker_fingerprint"] == runtime.engine.reranker.fingerprint  # type: ignore[union-attr]
+    assert told["depth"] == "auto" and told["fusion"] == "zscore"
+    assert told["instruction"] is None and told["instruction_sha256"] is None
+    assert told["counts"]["union_passages"] > 3
+    for hit, without in zip(answer["hits"], plain["hits"], strict=True):
+        assert hit["reading"]["depth"] == "document" and hit["earlier"]["depth"] == "passage"
+        assert hit["earlier"]["tokens_read"] <= hit["reading"]["tokens_read"]
+        assert without["earlier"] is None
+        assert all(passage["normalised"] is None for passage in without["passages"])
+        for passage in hit["passages"]:
+            normal, scores = passage["normalised"], passage["scores"]
+            if scores["fused"] is not None and passage["role"] == "body":
+                expected = normal["dense"] + told["weight_bm25"] * normal["bm25"]
+                assert scores["fused"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_explanation_without_a_second_stage_or_z_scores(client: Client) -> None:
+    answer = client.search(QUERY, explain=True, rerank=False, fusion="rrf")
+    told = answer["explain"]
+    assert told["reranker_fingerprint"] is None and told["depth"] is None
+    assert told["fusion"] == "rrf"
+    for hit in answer["hits"]:
+        assert hit["reading"] is None and hit["earlier"] is None
+        assert all(p["normalised"] == {"dense": None, "bm25": None} for p in hit["passages"])
+
+
+def test_a_link_explains_and_reads_as_deep(client: Client) -> None:
+    params = {"q": QUERY, "explain": "true", "depth": "document"}
+    linked = client.get("/v1/search", params=params).json()
+    posted = client.search(QUERY, explain=True, rerank={"depth": "document"})
+    assert linked["hits"] == posted["hits"] and linked["explain"] == posted["explain"]
+
+
+def test_the_command_prints_a_table(runtime: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
+    body = {"query": QUERY, "explain": True, "passages_per_document": 1}
+    for rerank in ({"depth": "document"}, {"enabled": False}):
+        answer = answer_search(runtime, {**body, "rerank": rerank})
+        answer["hits"][0]["passages"][0]["scores"] |= {"dense": None, "bm25": None}
+        print_answer(answer)
+        print_explanation(answer, Console(width=200))
+    printed = capsys.readouterr().out
+    assert "How the scores came about" in printed and "whole document: read" in printed
+    assert "z(reading) + 2 z(first stage)" in printed and "Depth document." in printed
+    assert runtime.embedder.fingerprint[:30] in printed.replace("\n", "")
+    assert printed.count("Instruction: none") == 2
