@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
@@ -33,10 +33,12 @@ from longleaf.api.http.search_schemas import (
     RerankOptions,
     SearchBody,
     SearchLink,
+    SimilarLink,
     VersionHit,
 )
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.search import SearchAnswer, SearchRequest
+from longleaf.api.similar import similar
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.types import Hit, HitPassage, Reading, Scope
@@ -61,6 +63,35 @@ async def get_search(
 ) -> Response:
     """The same search as a link that can be kept or sent."""
     return await _respond(service, request, body_of(link))
+
+
+@router.get(
+    "/documents/{document_id}/similar",
+    response_model=AnswerView,
+    summary="Find documents about the same",
+)
+async def get_similar(
+    document_id: Annotated[str, Path(description="The document's id.", max_length=64)],
+    link: Annotated[SimilarLink, Query()],
+    request: Request,
+    service: Served,
+) -> Response:
+    """A search in two stages with the document's title and its most telling passage as the question
+    (`query.text` says which), the document itself left out. In its collection unless others are
+    named.
+    """
+    body = body_of(SearchLink(**link.model_dump(), q=""))
+
+    def work(given_up: GivenUp) -> Response:
+        with service.runtime.answering() as engine:
+            head = service.runtime.catalog.document(document_id, service.scope)
+            asked = request_of(body, service.scope, given_up)
+            asked = replace(asked, collections=asked.collections or (head.collection,))
+            answer = similar(engine, head, asked)
+        service.metrics.note_answer(answer)
+        return PlainJSON(view(answer, service.runtime.catalog.head_seq(), body))
+
+    return await service.search(request, work)
 
 
 async def _respond(service: Service, request: Request, body: SearchBody) -> Response:

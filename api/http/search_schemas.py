@@ -163,6 +163,29 @@ class SearchLink(PageLink):
     explain: bool = Field(False, description="Tell how each score came about.")
 
 
+class SimilarLink(BaseModel):
+    """What may be asked beside a document."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collection: list[str] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Where to look, instead of the document's own collection; repeat it for more.",
+    )
+    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
+    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
+    filter: str | None = Field(None, max_length=100_000, description="A filter tree as JSON.")
+    rerank: bool = Field(True, description="False (or off) stops after the first stage.")
+    collapse: bool = Field(
+        False, description="Put documents of nearly the same text behind the best of them."
+    )
+    depth: Literal["passage", "document", "auto"] | None = Field(
+        None, description="What is read of a candidate (setting)."
+    )
+    explain: bool = Field(False, description="Tell how each score came about.")
+
+
 class FirstStage(BaseModel):
     """What retrieval said of a document."""
 
