@@ -46,6 +46,8 @@ from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSett
 _log = structlog.get_logger(__name__)
 
 MAX_QUERY_CHARS = 20_000
+_LOOK_MS = 150.0
+"""Between two looks at a reading under way: each costs a sort and the catalog's texts."""
 
 
 def _never() -> bool:
@@ -183,6 +185,9 @@ class _LookedUp:
         return {revision_id: head.document_id for revision_id, head in found.items()}
 
 
+Watch = Callable[[SearchAnswer], None]
+
+
 class SearchEngine:
     """One catalog, one index, one embedder, at most one reranker."""
 
@@ -212,11 +217,25 @@ class SearchEngine:
         self._seen_seq = seen_seq
         self._slots = slots or nullcontext()
 
-    def search(self, request: SearchRequest) -> SearchAnswer:
-        """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong."""
+    def search(self, request: SearchRequest, watch: Watch | None = None) -> SearchAnswer:
+        """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong.
+
+        `watch` is given answers on the way: the first stage's hits at once, then what reading has
+        made of them, at most every `_LOOK_MS`. `degraded` of those says nothing about reading yet.
+        """
         started = time.perf_counter()
         seen_seq = self._seen_seq()
-        run = self.run(request)
+        if watch is None:
+            return self._answer(self.run(request), request, started, seen_seq)
+
+        def tell(run: StageRun) -> None:
+            watch(self._answer(run, request, started, seen_seq))
+
+        return self._answer(self.run(request, tell), request, started, seen_seq)
+
+    def _answer(
+        self, run: StageRun, request: SearchRequest, started: float, seen_seq: int
+    ) -> SearchAnswer:
         timings = dict(run.timings_ms)
         shown = time.perf_counter()
         whole: Sequence[int] = run.reading.order
@@ -279,8 +298,10 @@ class SearchEngine:
             counts=run.retrieval.counts,
         )
 
-    def run(self, request: SearchRequest) -> StageRun:
-        """Both stages, without cutting out the answer."""
+    def run(
+        self, request: SearchRequest, tell: Callable[[StageRun], None] | None = None
+    ) -> StageRun:
+        """Both stages, without cutting out the answer. `tell`: see `search`."""
         timings: dict[str, float] = {}
         started = time.perf_counter()
         _check(request)
@@ -322,13 +343,6 @@ class SearchEngine:
             )
         timings |= retrieval.timings_ms
 
-        read = self.read(
-            retrieval.candidates,
-            ReaderQuery(parsed.text, request.instruction, vectors, request.is_bulk),
-            request,
-            looked_up.heads,
-        )
-        timings |= read.timings_ms
         detected = detect(parsed.text)
         warnings = [
             warning
@@ -347,18 +361,24 @@ class SearchEngine:
                 f"The query is longer than the embedding model reads: its last "
                 f"{vectors.truncated_tokens} tokens were used by the word search (BM25) only."
             )
-        return StageRun(
-            parsed,
-            replace(retrieval, candidates=read.candidates),
-            read.result,
-            read.heads,
-            read.passages,
-            tuple(warnings),
-            timings,
-            read.dense,
-            request.instruction,
-            read.depth,
-        )
+
+        def staged(read: SecondStage) -> StageRun:
+            return StageRun(
+                parsed,
+                replace(retrieval, candidates=read.candidates),
+                read.result,
+                read.heads,
+                read.passages,
+                tuple(warnings),
+                {**timings, **read.timings_ms},
+                read.dense,
+                request.instruction,
+                read.depth,
+            )
+
+        query = ReaderQuery(parsed.text, request.instruction, vectors, request.is_bulk)
+        on_stage = None if tell is None else lambda read: tell(staged(read))
+        return staged(self.read(retrieval.candidates, query, request, looked_up.heads, on_stage))
 
     def read(
         self,
@@ -366,10 +386,11 @@ class SearchEngine:
         query: ReaderQuery,
         request: SearchRequest,
         known_heads: Mapping[int, CandidateHead] | None = None,
+        tell: Callable[[SecondStage], None] | None = None,
     ) -> SecondStage:
         """The second stage over first-stage candidates.
 
-        `known_heads`: what the catalog has just said of them.
+        `known_heads`: what the catalog has just said of them. `tell`: see `search`.
         """
         started = time.perf_counter()
         revision_ids = [candidate.revision_id for candidate in found]
@@ -407,6 +428,22 @@ class SearchEngine:
                 query.vectors,
             )  # fmt: skip
         hydrated = time.perf_counter()
+
+        def staged(result: ReadResult, read_as: DepthChoice | None) -> SecondStage:
+            timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
+            dense = whole.dense if whole else {}
+            return SecondStage(candidates, heads, passages, result, timings, dense, read_as)
+
+        if tell is not None:
+            tell(staged(read_candidates(query, candidates, inputs, None, Budget()), None))
+        looked = time.perf_counter()
+
+        def progress(make: Callable[[], ReadResult]) -> None:
+            nonlocal looked
+            if tell is not None and _lap(looked) >= _LOOK_MS:
+                tell(staged(make(), depth))
+                looked = time.perf_counter()
+
         budget = Budget(
             deadline_ms=request.deadline_ms or self.deadline_ms,
             max_tokens=request.max_tokens,
@@ -420,11 +457,9 @@ class SearchEngine:
             budget,
             depth=depth if whole else "passage",
             documents=whole,
+            on_progress=progress,
         )
-        timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
-        dense = whole.dense if whole else {}
-        read_as = depth if reranker is not None else None
-        return SecondStage(candidates, heads, passages, result, timings, dense, read_as)
+        return staged(result, depth if reranker is not None else None)
 
     def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
         if request.plain:

@@ -33,6 +33,8 @@ from longleaf.core.types import Candidate, Degradation, Reading, ReadingInput
 _log = logging.getLogger(__name__)
 
 DepthChoice = Literal["passage", "document", "auto"]
+Progress = Callable[[Callable[[], "ReadResult"]], None]
+"""Called whenever more has been read, with what makes the result so far: it costs a sort."""
 WholeDocuments = Callable[[Sequence[int]], Sequence[ReadingInput]]
 """Candidates' ranks to what may be read of their whole documents, in the order asked."""
 
@@ -76,13 +78,15 @@ def read_candidates(
     *,
     depth: DepthChoice = "passage",
     documents: WholeDocuments | None = None,
+    on_progress: Progress | None = None,
 ) -> ReadResult:
     """Read `candidates` (first-stage order) with `reranker` and order them anew.
 
     `inputs[i]` is what may be read of `candidates[i]`, with the same rank. `documents` gives what
     the other depths read. No reranker, or one that fails, leaves the first stage's order and
     scores; one that fails at whole documents leaves the passages' order. Of the reranker's errors
-    only Overloaded is raised: whoever asks then should ask later.
+    only Overloaded is raised: whoever asks then should ask later. `on_progress` is told of a
+    result in which nothing is called missing yet.
     """
     assert [c.rank for c in candidates] == [i.rank for i in inputs], "inputs follow the candidates"
     assert documents is not None or depth == "passage", "nobody says what whole documents hold"
@@ -90,15 +94,25 @@ def read_candidates(
     state = _State(candidates, [candidate.score for candidate in candidates], {})
     before: dict[int, Reading] = {}
     degraded: list[Degradation] = []
+
+    def note(make: Callable[[], _State]) -> None:
+        if on_progress is not None:
+            on_progress(lambda: _result(make(), before, (), budget.elapsed_ms() - started_ms))
+
     if reranker is not None:
         only_whole = depth == "document" and reranker.document_limits.documents is None
+        weight = reranker.first_stage_weight
+
+        def note_read(readings: dict[int, Reading]) -> None:
+            note(lambda: _ordered(candidates, dict(readings), weight))
+
         try:
             if only_whole and documents is not None:
                 ranks = [candidate.rank for candidate in candidates]
-                readings = _whole(reranker, query, ranks, documents, budget)
+                readings = _whole(reranker, query, ranks, documents, budget, note_read)
             else:
-                readings = _collect(reranker, query, inputs, budget)
-            state = _ordered(candidates, readings, reranker.first_stage_weight)
+                readings = _collect(reranker, query, inputs, budget, note_read)
+            state = _ordered(candidates, readings, weight)
             degraded += _shortfall(reranker.name, len(readings), len(inputs), budget)
         except Overloaded:
             # Asked for more than there is time for: a worse answer to everybody would not make
@@ -109,21 +123,31 @@ def read_candidates(
         else:
             if depth != "passage" and not only_whole and documents is not None:
                 before = state.readings
-                state, missing = _deepened(state, reranker, query, documents, budget)
+                state, missing = _deepened(state, reranker, query, documents, budget, note)
                 degraded += missing
+    return _result(state, before, degraded, budget.elapsed_ms() - started_ms)
+
+
+def _result(
+    state: _State,
+    before: dict[int, Reading],
+    degraded: Sequence[Degradation],
+    elapsed_ms: float,
+) -> ReadResult:
+    """`before`: the passages' readings, where documents were read whole after that."""
+    ranks = [candidate.rank for candidate in state.candidates]
+    now = [state.readings.get(rank) for rank in ranks]
+    earlier = [before.get(rank) for rank in ranks]
     return ReadResult(
         order=state.order(),
         scores=tuple(state.scores),
-        readings=tuple(state.readings.get(candidate.rank) for candidate in candidates),
+        readings=tuple(now),
         degraded=tuple(degraded),
         reranked_count=len(state.readings),
-        elapsed_ms=budget.elapsed_ms() - started_ms,
-        whole_count=sum(reading.depth == "document" for reading in state.readings.values()),
+        elapsed_ms=elapsed_ms,
+        whole_count=sum(reading is not None and reading.depth == "document" for reading in now),
         earlier=tuple(
-            before.get(candidate.rank)
-            if before.get(candidate.rank) is not state.readings.get(candidate.rank)
-            else None
-            for candidate in candidates
+            old if old is not new else None for old, new in zip(earlier, now, strict=True)
         ),
     )
 
@@ -171,35 +195,55 @@ def _deepened(
     query: ReaderQuery,
     documents: WholeDocuments,
     budget: Budget,
+    note: Callable[[Callable[[], _State]], None],
 ) -> tuple[_State, list[Degradation]]:
     """The best of what was read by passages, read whole and put in order among themselves."""
     most = reranker.document_limits.documents or AUTO_DOCUMENTS
     read = [index for index in state.order() if state.candidates[index].rank in state.readings]
     chosen = read[:most]
     ranks = [state.candidates[index].rank for index in chosen]
+
+    def with_whole(whole: dict[int, Reading]) -> _State:
+        return _reordered(state, chosen, whole, reranker.document_weight)
+
     try:
-        whole = _whole(reranker, query, ranks, documents, budget)
-        # A reranker that leaves one out has not been stopped there: the others still compare.
-        at = [index for index in chosen if state.candidates[index].rank in whole]
-        together = _together(state, at, whole, reranker.document_weight)
-        _check_finite(together)
+        whole = _whole(
+            reranker,
+            query,
+            ranks,
+            documents,
+            budget,
+            lambda so_far: note(lambda: with_whole(so_far)),
+        )
+        deepened = with_whole(whole)
     except Overloaded:
         raise
     except Exception as error:
         why = _failure(reranker.name, error)
         return state, [Degradation("rerank", f"No document was read whole: {why}")]
-    for rank, reading in whole.items():
-        if not reading.passage_scores:  # one score for the text: its passages keep what they had
-            kept = state.readings[rank].passage_scores
-            whole[rank] = replace(reading, passage_scores=kept)
     missing = _shortfall(reranker.name, len(whole), len(chosen), budget, "documents whole")
+    return deepened, list(missing)
+
+
+def _reordered(
+    state: _State, chosen: Sequence[int], whole: dict[int, Reading], document_weight: float
+) -> _State:
+    """`state` with those of `chosen` that were read whole in order among themselves."""
+    # A reranker that leaves one out has not been stopped there: the others still compare.
+    at = [index for index in chosen if state.candidates[index].rank in whole]
+    together = _together(state, at, whole, document_weight)
+    _check_finite(together)
+    readings = dict(state.readings)
+    for rank, reading in whole.items():
+        # One score for the text: its passages keep what they had.
+        kept = reading.passage_scores or readings[rank].passage_scores
+        readings[rank] = replace(reading, passage_scores=kept)
     # They take each other's scores, so that every number still falls along the order.
     scores, deep = list(state.scores), dict(zip(at, together, strict=True))
     falling = sorted((scores[index] for index in at), reverse=True)
     for index, score in zip(sorted(at, key=lambda n: -deep[n]), falling, strict=True):
         scores[index] = score
-    deepened = replace(state, scores=scores, readings=state.readings | whole, deep=deep)
-    return deepened, list(missing)
+    return replace(state, scores=scores, readings=readings, deep=deep)
 
 
 def _together(
@@ -218,6 +262,7 @@ def _whole(
     ranks: Sequence[int],
     documents: WholeDocuments,
     budget: Budget,
+    note: Callable[[dict[int, Reading]], None],
 ) -> dict[int, Reading]:
     """Readings of whole documents, a few at a time, until the budget is gone."""
     readings: dict[int, Reading] = {}
@@ -226,11 +271,16 @@ def _whole(
             break
         unit = documents(ranks[start : start + _UNIT_DOCUMENTS])
         readings |= _collect(reranker, query, unit, budget)
+        note(readings)
     return readings
 
 
 def _collect(
-    reranker: Reranker, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+    reranker: Reranker,
+    query: ReaderQuery,
+    inputs: Sequence[ReadingInput],
+    budget: Budget,
+    note: Callable[[dict[int, Reading]], None] = lambda _readings: None,
 ) -> dict[int, Reading]:
     """Readings by rank; raises _BrokenReading for one that breaks the protocol."""
     known = {reading_input.rank for reading_input in inputs}
@@ -243,6 +293,7 @@ def _collect(
         if not math.isfinite(reading.score):
             raise _BrokenReading(f"its score for rank {reading.rank} is {reading.score}")
         readings[reading.rank] = reading
+        note(readings)
     return readings
 
 

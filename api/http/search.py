@@ -24,6 +24,8 @@ from longleaf.api.http.search_schemas import (
     FirstStage,
     HitView,
     IndexView,
+    OrderHit,
+    OrderView,
     PageLink,
     PassageHit,
     PassageNormal,
@@ -37,7 +39,8 @@ from longleaf.api.http.search_schemas import (
     VersionHit,
 )
 from longleaf.api.http.service import GivenUp, Served, Service
-from longleaf.api.search import SearchAnswer, SearchRequest
+from longleaf.api.http.streaming import MEDIA_TYPE, Tell, is_wanted, stream
+from longleaf.api.search import SearchAnswer, SearchRequest, Watch
 from longleaf.api.similar import similar
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
@@ -47,7 +50,17 @@ from longleaf.retriever.filters import filter_from_json, filter_to_json
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
 
-@router.post("/search", response_model=AnswerView, summary="Search in two stages")
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "description": "The answer; with `Accept: text/event-stream` events on the way to it.",
+    }
+}
+
+
+@router.post(
+    "/search", response_model=AnswerView, summary="Search in two stages", responses=_EVENTS
+)
 async def post_search(body: SearchBody, request: Request, service: Served) -> Response:
     """Find candidates by meaning and words, read them, and rank the documents.
 
@@ -57,7 +70,7 @@ async def post_search(body: SearchBody, request: Request, service: Served) -> Re
     return await _respond(service, request, body)
 
 
-@router.get("/search", response_model=AnswerView, summary="Search by link")
+@router.get("/search", response_model=AnswerView, summary="Search by link", responses=_EVENTS)
 async def get_search(
     link: Annotated[SearchLink, Query()], request: Request, service: Served
 ) -> Response:
@@ -95,18 +108,35 @@ async def get_similar(
 
 
 async def _respond(service: Service, request: Request, body: SearchBody) -> Response:
+    is_bulk = body.rerank.priority == "bulk"
+
     def work(given_up: GivenUp) -> Response:
         return PlainJSON(view(*search(service, body, given_up)))
 
-    return await service.search(request, work, is_bulk=body.rerank.priority == "bulk")
+    def tell_all(given_up: GivenUp, tell: Tell) -> AnswerView:
+        is_first = True
+
+        def watch(answer: SearchAnswer) -> None:
+            nonlocal is_first
+            if is_first:
+                tell("first", view(answer, service.runtime.catalog.head_seq(), body))
+            else:
+                tell("order", _order(answer))
+            is_first = False
+
+        return view(*search(service, body, given_up, watch))
+
+    if is_wanted(request):
+        return await stream(service, request, tell_all, is_bulk=is_bulk)
+    return await service.search(request, work, is_bulk=is_bulk)
 
 
 def search(
-    service: Service, body: SearchBody, given_up: GivenUp
+    service: Service, body: SearchBody, given_up: GivenUp, watch: Watch | None = None
 ) -> tuple[SearchAnswer, int, SearchBody]:
     """Run a search (blocking) and count it; returns (answer, head_seq, body) for `view`."""
     with service.runtime.answering() as engine:
-        answer = engine.search(request_of(body, service.scope, given_up))
+        answer = engine.search(request_of(body, service.scope, given_up), watch)
     service.metrics.note_answer(answer)
     return answer, service.runtime.catalog.head_seq(), body
 
@@ -208,6 +238,23 @@ def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
         timings_ms={name: round(value, 3) for name, value in answer.timings_ms.items()},
         index=IndexView(seen_seq=answer.seen_seq, head_seq=head_seq),
         explain=ExplainView(**asdict(answer.explanation)) if answer.explanation else None,
+    )
+
+
+def _order(answer: SearchAnswer) -> OrderView:
+    """Where the hits stand while they are still being read."""
+    return OrderView(
+        hits=[
+            OrderHit(
+                document_id=hit.document_id,
+                rank=hit.rank,
+                score=hit.score,
+                reading=_reading(hit.reading),
+            )
+            for hit in answer.hits
+        ],
+        reranked_count=answer.reranked_count,
+        whole_count=answer.whole_count,
     )
 
 

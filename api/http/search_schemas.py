@@ -347,3 +347,20 @@ class AnswerView(BaseModel):
     timings_ms: dict[str, float] = Field(description="By stage, and `total`.")
     index: IndexView
     explain: ExplainView | None = Field(description="With `explain`.")
+
+
+class OrderHit(BaseModel):
+    """Where a document stands so far."""
+
+    document_id: str
+    rank: int
+    score: float
+    reading: ReadingView | None
+
+
+class OrderView(BaseModel):
+    """An event `order`: the hits while they are being read. More of them may come in."""
+
+    hits: list[OrderHit]
+    reranked_count: int
+    whole_count: int

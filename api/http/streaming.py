@@ -1,0 +1,104 @@
+"""A search as server-sent events (HTML Standard, section 9.2): what is known as soon as it is.
+
+`first`: the first stage's hits. `order`, any number of times: how reading has put the hits in order
+so far. `answer`: the answer, as without streaming; or `error`, a problem. What is wrong with the
+request is answered before the first event, with its status. Reading goes on in a thread that no
+event waits for: events are handed over, and a client that leaves ends it as in any search.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
+
+from longleaf.api.http.errors import Problem, http_problem, problem_of
+from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.service import GivenUp, Service
+from longleaf.core.errors import LongleafError
+
+MEDIA_TYPE = "text/event-stream"
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+_log = structlog.get_logger(__name__)
+
+Tell = Callable[[str, BaseModel], None]
+
+
+def is_wanted(request: Request) -> bool:
+    """Whether the client asks for events before JSON."""
+    accepted = [part.partition(";")[0].strip() for part in _accept(request).split(",")]
+    return MEDIA_TYPE in accepted and "application/json" not in accepted
+
+
+def _accept(request: Request) -> str:
+    return request.headers.get("accept", "").lower()
+
+
+def event(name: str, data: BaseModel) -> bytes:
+    """One event; JSON has no line breaks of its own."""
+    return b"event: " + name.encode() + b"\ndata: " + bytes(PlainJSON(data).body) + b"\n\n"
+
+
+async def stream(
+    service: Service,
+    request: Request,
+    work: Callable[[GivenUp, Tell], BaseModel],
+    *,
+    is_bulk: bool,
+) -> Response:
+    """Events of `work`, which tells others on the way and returns the `answer`.
+
+    Raises what `Service.search` and `work` raise before the first event.
+    """
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def tell(name: str, data: BaseModel) -> None:
+        loop.call_soon_threadsafe(events.put_nowait, event(name, data))
+
+    async def run() -> bytes:
+        try:
+            answer = await service.search(
+                request, lambda given_up: work(given_up, tell), is_bulk=is_bulk
+            )
+            return event("answer", answer)
+        finally:
+            events.put_nowait(None)
+
+    running = asyncio.create_task(run())
+    # A client that has left asks for no result: what ended the search is nobody's error then.
+    running.add_done_callback(lambda done: done.cancelled() or done.exception())
+    first = await events.get()
+    if first is None:
+        return _whole(await running)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield first
+        while (following := await events.get()) is not None:
+            yield following
+        try:
+            yield await running
+        except LongleafError as error:
+            yield event("error", problem_of(error))
+        except Exception:
+            _log.exception("http.stream_failed")
+            yield event("error", _broken())
+
+    return StreamingResponse(body(), media_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+def _whole(last: bytes) -> Response:
+    return Response(last, media_type=MEDIA_TYPE, headers=_HEADERS)
+
+
+def _broken() -> Problem:
+    return http_problem(
+        500,
+        "The server failed on this request; it is not your fault.",
+        "The log names the cause under this request id.",
+    )
