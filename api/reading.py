@@ -17,6 +17,7 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings
 from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable
 from longleaf.core.protocols import QueuedReranker, Reranker
+from longleaf.reranker.cache import cached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,20 +39,25 @@ def open_reranker(
     catalog: Catalog,
     generation: Generation,
     reasons: dict[str, str],
+    *,
+    bundled: bool = False,
 ) -> Reranker | None:
-    """The configured second stage; None for "none". `reasons["reranker"]` says why it is that."""
+    """The configured second stage; None for "none". `reasons["reranker"]` says why it is that.
+
+    `bundled`: the bundled model made the vectors, for which `late` is calibrated.
+    """
     kind = settings.kind
     if kind == "auto":
-        return _open_best(settings, catalog, generation, reasons)
+        return _open_best(settings, catalog, generation, reasons, bundled=bundled)
     reasons["reranker"] = f"{kind}: set by reranker.kind"
     if kind == "none":
         return None
     if kind == "late":
-        return _open_late(settings, catalog, generation)
+        return _open_late(settings, catalog, generation, bundled=bundled)
     if kind == "qwen3":
         reranker, reason = _open_qwen3(settings, catalog)
         reasons["reranker"] = f"{reason}; set by reranker.kind"
-        return reranker
+        return cached(reranker, settings.cached_readings)
     if not settings.model:
         raise ConfigError(
             "reranker.kind is cross-encoder, but reranker.model is not set.",
@@ -60,8 +66,10 @@ def open_reranker(
     from longleaf.reranker.crossencoder import CrossEncoderReranker
 
     if settings.first_stage_weight is None:
-        return CrossEncoderReranker(settings.model)
-    return CrossEncoderReranker(settings.model, first_stage_weight=settings.first_stage_weight)
+        return cached(CrossEncoderReranker(settings.model), settings.cached_readings)
+    weight = settings.first_stage_weight
+    made = CrossEncoderReranker(settings.model, first_stage_weight=weight)
+    return cached(made, settings.cached_readings)
 
 
 def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
@@ -91,6 +99,8 @@ def _open_best(
     catalog: Catalog,
     generation: Generation,
     reasons: dict[str, str],
+    *,
+    bundled: bool,
 ) -> Reranker | None:
     from longleaf.reranker.qwen3.load import sees_gpu, why_not_here
 
@@ -105,24 +115,28 @@ def _open_best(
                 _log.warning("reranker.fallback", reason=instead)
             else:
                 reasons["reranker"] = f"{reason}; chosen because there is a GPU"
-                return reranker
+                return cached(reranker, settings.cached_readings)
         instead = f" (there is a GPU, but not qwen3: {instead})"
     if generation.token_dim:
         why = "the embedder stores token vectors and no GPU is needed"
         reasons["reranker"] = f"late: {why}{instead}"
-        return _open_late(settings, catalog, generation)
+        return _open_late(settings, catalog, generation, bundled=bundled)
     why = "this embedder stores no token vectors; set reranker.kind to cross-encoder"
     reasons["reranker"] = f"none: {why}{instead}"
     return None
 
 
-def _open_late(settings: RerankerSettings, catalog: Catalog, generation: Generation) -> Reranker:
-    from longleaf.reranker.late import LateInteraction
+def _open_late(
+    settings: RerankerSettings, catalog: Catalog, generation: Generation, *, bundled: bool
+) -> Reranker:
+    from longleaf.reranker.late import MINILM_MIN_SCORE, LateInteraction
 
     reader = _TokenVectors(catalog, generation)
+    least = MINILM_MIN_SCORE if bundled else None
     if settings.first_stage_weight is None:
-        return LateInteraction(reader)
-    return LateInteraction(reader, first_stage_weight=settings.first_stage_weight)
+        return LateInteraction(reader, min_score=least)
+    weight = settings.first_stage_weight
+    return LateInteraction(reader, first_stage_weight=weight, min_score=least)
 
 
 def open_passage_tokenizer(settings: RerankerSettings, catalog: Catalog) -> PassageTokenizer | None:

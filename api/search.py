@@ -7,30 +7,39 @@ request that makes no sense raises.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import structlog
 
 from longleaf.api.collapse import Member
+from longleaf.api.explain import explanation
 from longleaf.api.highlight import Highlighter
+from longleaf.api.minimum import least_score, minimum_warnings, own_score
+from longleaf.api.searched import (
+    MAX_QUERY_CHARS,
+    Explanation,
+    SearchAnswer,
+    SearchRequest,
+    SecondStage,
+    StageRun,
+    Watch,
+)
 from longleaf.api.versions import collapsed, hit_versions, revision_of
 from longleaf.api.whole import WholeDocuments
 from longleaf.core.budget import Budget
 from longleaf.core.catalog import CandidateHead, Catalog, DocumentHead, Generation
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.filters import BUILT_IN_FIELDS, And, Filter
+from longleaf.core.filters import BUILT_IN_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
 from longleaf.core.types import (
     Candidate,
     CandidatePassage,
-    Degradation,
     Hit,
     HitPassage,
     PassageText,
@@ -43,127 +52,21 @@ from longleaf.reranker.read import DepthChoice, ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
 from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSettings, retrieve
 
+__all__ = [
+    "MAX_QUERY_CHARS",
+    "Explanation",
+    "SearchAnswer",
+    "SearchEngine",
+    "SearchRequest",
+    "SecondStage",
+    "StageRun",
+    "Watch",
+]
+
 _log = structlog.get_logger(__name__)
 
-MAX_QUERY_CHARS = 20_000
 _LOOK_MS = 150.0
 """Between two looks at a reading under way: each costs a sort and the catalog's texts."""
-
-
-def _never() -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
-    """What is asked. `collections` None: all that the scope may see.
-
-    `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
-    False stops after the first stage; `deadline_ms` and `max_tokens` bound the second, `depth` says
-    what it reads (None: the setting; see reranker/read.py). `plain` takes the query as
-    words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
-    `collapse` puts documents of nearly the same text behind the best of them. `explain` keeps how
-    each score came about. `is_bulk` lets all
-    others be read first; `given_up` is asked now and then whether anybody still waits.
-    """
-
-    query: str
-    scope: Scope = field(default_factory=Scope.all)
-    collections: tuple[str, ...] | None = None
-    where: Filter | None = None
-    limit: int = 10
-    offset: int = 0
-    candidates: int | None = None
-    passages_per_document: int | None = None
-    fusion: Literal["zscore", "rrf"] | None = None
-    group: Literal["document", "none"] = "document"
-    rerank: bool = True
-    deadline_ms: float | None = None
-    max_tokens: int | None = None
-    depth: DepthChoice | None = None
-    instruction: str | None = None
-    plain: bool = False
-    collapse: bool = False
-    explain: bool = False
-    is_bulk: bool = False
-    given_up: Callable[[], bool] = _never
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """What was found, and everything that it should be judged by.
-
-    `found_count` is how many documents the window holds, collapsed ones counted once; `exhausted`
-    says that there are no more beyond it. `reranker` is None when no second stage was asked for or
-    configured. `seen_seq` is the change up to which the index had followed the catalog.
-    """
-
-    hits: tuple[Hit, ...]
-    query: ParsedQuery
-    found_count: int
-    exhausted: bool
-    reranker: str | None
-    reranked_count: int
-    whole_count: int
-    degraded: tuple[Degradation, ...]
-    warnings: tuple[str, ...]
-    timings_ms: Mapping[str, float]
-    seen_seq: int
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """With what an answer was made, beside what its hits say of themselves.
-
-    `instruction` is in words, None where neither embedder nor reranker takes one; its hash and the
-    fingerprints name exactly what a score depends on. `counts`: see `Retrieval`.
-    """
-
-    embedder: str
-    embedder_fingerprint: str
-    reranker_fingerprint: str | None
-    depth: str | None
-    instruction: str | None
-    instruction_sha256: str | None
-    fusion: str
-    weight_bm25: float
-    aside_penalty: float
-    first_stage_weight: float | None
-    document_weight: float | None
-    counts: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class StageRun:
-    """Both stages' raw results, for the answer and for evaluation."""
-
-    parsed: ParsedQuery
-    retrieval: Retrieval
-    reading: ReadResult
-    heads: Mapping[int, CandidateHead]
-    passages: Mapping[int, PassageText]
-    warnings: tuple[str, ...]
-    timings_ms: Mapping[str, float]
-    dense: Mapping[int, float] = field(default_factory=dict)
-    """Cosines of passages that only reading a whole document has looked at."""
-    instruction: str | None = None
-    depth: DepthChoice | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SecondStage:
-    """Candidates that are still there, their heads by revision id, their passages by point id
-    (without text unless the reranker reads it), the verdict, and the milliseconds of "hydrate" and
-    "rerank". `dense`: see StageRun. `depth`: how it was read, None where nobody read."""
-
-    candidates: tuple[Candidate, ...]
-    heads: Mapping[int, CandidateHead]
-    passages: Mapping[int, PassageText]
-    result: ReadResult
-    timings_ms: Mapping[str, float]
-    dense: Mapping[int, float]
-    depth: DepthChoice | None
 
 
 class _LookedUp:
@@ -183,9 +86,6 @@ class _LookedUp:
         found = self._catalog.candidate_heads(revision_ids, scope)
         self.heads |= found
         return {revision_id: head.document_id for revision_id, head in found.items()}
-
-
-Watch = Callable[[SearchAnswer], None]
 
 
 class SearchEngine:
@@ -245,7 +145,9 @@ class SearchEngine:
             whole = list(behind)
             timings["collapse"] = _lap(shown)
             shown = time.perf_counter()
-        order = whole[request.offset : request.offset + request.limit]
+        least = least_score(self.reranker, request) if run.reading.reranked_count else None
+        good = [index for index in whole if least is None or own_score(run, index) >= least]
+        order = good[request.offset : request.offset + request.limit]
         chosen = [run.retrieval.candidates[index].revision_id for index in order]
         others = [revision_of(run, each.place) for index in order for each in behind.get(index, ())]
         heads = self.catalog.heads([*chosen, *others], request.scope)
@@ -265,38 +167,31 @@ class SearchEngine:
         return SearchAnswer(
             hits=hits,
             query=run.parsed,
-            found_count=len(whole),
+            found_count=len(good),
             exhausted=run.retrieval.exhausted,
             reranker=reranker.name if reranker else None,
             reranked_count=run.reading.reranked_count,
             whole_count=run.reading.whole_count,
             degraded=(*run.retrieval.degraded, *run.reading.degraded),
-            warnings=run.warnings,
+            warnings=(*run.warnings, *minimum_warnings(run, request, least, whole, good)),
             timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
             seen_seq=seen_seq,
-            explanation=self._explanation(run, request) if request.explain else None,
+            explanation=self._explanation(run, request),
+            min_score=least,
+            below_min_count=len(whole) - len(good),
         )
 
-    def _explanation(self, run: StageRun, request: SearchRequest) -> Explanation:
-        reranker = self.reranker if run.depth is not None else None
-        settings = self._settings(request)
-        words = None
-        if self.embedder.takes_instruction or (reranker and reranker.takes_instruction):
-            words = instruction_text(run.instruction)
-        return Explanation(
-            embedder=self.embedder.name,
-            embedder_fingerprint=self.embedder.fingerprint,
-            reranker_fingerprint=reranker.fingerprint if reranker else None,
-            depth=run.depth,
-            instruction=words,
-            instruction_sha256=hashlib.sha256(words.encode()).hexdigest() if words else None,
-            fusion=settings.fusion,
-            weight_bm25=settings.weight_bm25,
-            aside_penalty=settings.aside_penalty,
-            first_stage_weight=reranker.first_stage_weight if reranker else None,
-            document_weight=reranker.document_weight if reranker else None,
-            counts=run.retrieval.counts,
-        )
+    def _explanation(self, run: StageRun, request: SearchRequest) -> Explanation | None:
+        return explanation(self, run, self._settings(request)) if request.explain else None
+
+    def _check_reranker(self, request: SearchRequest) -> None:
+        """Raises InvalidRequest where another reranker was asked for than there is."""
+        name = self.reranker.name if self.reranker else "none"
+        if request.reranker not in (None, name):
+            raise InvalidRequest(
+                f"The second stage here is {name}, not {request.reranker}.",
+                "Leave rerank.model out, or set reranker.kind.",
+            )
 
     def run(
         self, request: SearchRequest, tell: Callable[[StageRun], None] | None = None
@@ -305,6 +200,8 @@ class SearchEngine:
         timings: dict[str, float] = {}
         started = time.perf_counter()
         _check(request)
+        self._check_reranker(request)
+        least_score(self.reranker, request)
         languages = self.catalog.collection_languages(request.scope, request.collections)
         parsed = self._parse(request, list(languages))
         if request.where is not None:
@@ -457,6 +354,7 @@ class SearchEngine:
             budget,
             depth=depth if whole else "passage",
             documents=whole,
+            most=request.read_candidates,
             on_progress=progress,
         )
         return staged(result, depth if reranker is not None else None)
@@ -475,6 +373,9 @@ class SearchEngine:
         taken = self.embedder.takes_instruction or (
             reranker is not None and reranker.takes_instruction
         )
+        if request.instruction is not None and reranker and not reranker.takes_instruction:
+            only = ", only the embedder does" if self.embedder.takes_instruction else ""
+            return request, [f"{reranker.name} takes no instruction{only}: it read without one."]
         if request.instruction is not None or not taken or not collections:
             return request, []
         said = set(self.catalog.collection_instructions(collections).values())

@@ -248,7 +248,13 @@ def open_side(
     try:
         reranker = beside.engine.reranker if beside is not None else None
         if reranker is None or not reranker.reads_text:
-            reranker = open_reranker(settings.reranker, catalog, generation, reasons)
+            reranker = open_reranker(
+                settings.reranker,
+                catalog,
+                generation,
+                reasons,
+                bundled=settings.embedder.model == "bundled",
+            )
         engine = SearchEngine(
             catalog,
             generation,

@@ -44,6 +44,8 @@ class Slowed:
         self.first_stage_weight = reranker.first_stage_weight
         self.document_limits = reranker.document_limits
         self.document_weight = reranker.document_weight
+        self.min_score = reranker.min_score
+        self.default_instruction = reranker.default_instruction
         self.units_ms: list[float] = []
 
     def read(

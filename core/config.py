@@ -199,6 +199,12 @@ class RerankerSettings(_Section):
         description="What counts as an answer, for kind qwen3: a preset's name or words (not set: "
         "the model's own). A search may give another.",
     )
+    cached_readings: int = Field(
+        20_000,
+        ge=0,
+        description="Readings that cross-encoder and qwen3 keep in memory, about 1 kB each: the "
+        "same passages for the same question are not read again. 0: none.",
+    )
     allow_cpu: bool = Field(
         False,
         description="Let qwen3 read on a CPU: half a minute and more for 100 passages.",

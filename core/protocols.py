@@ -333,8 +333,11 @@ class Reranker(Protocol):
     gives equal inputs equal scores whatever stands beside them, and raises `LongleafError` when it
     cannot read at all. `takes_instruction` says whether an instruction changes anything.
     `reads_text`: whether it looks at the passages' words; where not, they come as "".
-    `document_limits` says how it reads inputs of depth "document", and `document_weight` how much
-    such a reading's z-score adds to what the passages gave it, found by measurement too.
+    `default_instruction` stands where a query has none (words or a preset's name; None: the model's
+    own). `document_limits` says how it reads inputs of depth "document", and `document_weight` how
+    much such a reading's z-score adds to what the passages gave it, found by measurement too.
+    `min_score`: what a passage reading's score must be for a document to have something to do with
+    the query, calibrated on judged collections; None where nobody has done that.
     `first_stage_weight` is how much the first stage's z-score adds to this model's z-score in the
     final order (0: the model alone decides), found by measurement and documented where it is set.
     """
@@ -346,6 +349,8 @@ class Reranker(Protocol):
     first_stage_weight: float
     document_limits: DocumentLimits
     document_weight: float
+    min_score: float | None
+    default_instruction: str | None
 
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget

@@ -353,7 +353,7 @@ class Reading:
     meant to and did not fit. `probability` is the score as the model's makers mean it, 0 to 1, for
     models that have such a thing; the order follows `score`, which ties less. `windows` is in how
     many overlapping pieces the longest passage was read; the best piece's score counts, or
-    the mean of all (`reranker.window_score`).
+    the mean of all (`reranker.window_score`). `from_cache`: it was made for an earlier search.
     """
 
     rank: int
@@ -365,6 +365,7 @@ class Reading:
     truncated_tokens: int = 0
     probability: float | None = None
     windows: int = 1
+    from_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

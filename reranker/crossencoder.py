@@ -69,6 +69,8 @@ class CrossEncoderReranker:
     # Its models take a passage, not a document: whole means every passage, and the best counts.
     document_limits = DocumentLimits(documents=None, tokens=None, beside=False)
     document_weight = 1.0
+    min_score: float | None = None
+    default_instruction: str | None = None
 
     def __init__(
         self,

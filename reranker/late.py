@@ -43,6 +43,9 @@ _UNIT_CANDIDATES = 16
 _DOCUMENT_TOKENS = 6_400
 """Of one document: 32 passages of 200."""
 _DOCUMENTS = 20
+MINILM_MIN_SCORE = 0.517
+"""For the bundled model: one in a hundred questions that have nothing to do with a corpus reach it
+(docs/depth.md; `benchmarks/min_score.py`)."""
 
 
 def document_score(passage_scores: Sequence[float]) -> float:
@@ -65,6 +68,7 @@ class LateInteraction:
     reads_text = False
     document_limits = DocumentLimits(documents=_DOCUMENTS, tokens=_DOCUMENT_TOKENS, beside=False)
     document_weight = 0.5
+    default_instruction: str | None = None
 
     def __init__(
         self,
@@ -73,8 +77,11 @@ class LateInteraction:
         first_stage_weight: float = 2.0,
         read_title: bool = True,
         arithmetic: Arithmetic | None = None,
+        min_score: float | None = None,
     ) -> None:
-        """`arithmetic`: None takes the fastest that is exact on this machine."""
+        """`arithmetic`: None takes the fastest that is exact on this machine. `min_score`: what was
+        calibrated for the model that made the vectors."""
+        self.min_score = min_score
         self.first_stage_weight = first_stage_weight
         self.fingerprint = f"late/1 title={int(read_title)}"
         self._reader = reader

@@ -78,15 +78,16 @@ def read_candidates(
     *,
     depth: DepthChoice = "passage",
     documents: WholeDocuments | None = None,
+    most: int | None = None,
     on_progress: Progress | None = None,
 ) -> ReadResult:
     """Read `candidates` (first-stage order) with `reranker` and order them anew.
 
     `inputs[i]` is what may be read of `candidates[i]`, with the same rank. `documents` gives what
-    the other depths read. No reranker, or one that fails, leaves the first stage's order and
-    scores; one that fails at whole documents leaves the passages' order. Of the reranker's errors
-    only Overloaded is raised: whoever asks then should ask later. `on_progress` is told of a
-    result in which nothing is called missing yet.
+    the other depths read. `most`: only the first so many are to be read. No reranker, or one that
+    fails, leaves the first stage's order and scores; one that fails at whole documents leaves the
+    passages' order. Of the reranker's errors only Overloaded is raised: whoever asks then should
+    ask later. `on_progress` is told of a result in which nothing is called missing yet.
     """
     assert [c.rank for c in candidates] == [i.rank for i in inputs], "inputs follow the candidates"
     assert documents is not None or depth == "passage", "nobody says what whole documents hold"
@@ -108,12 +109,13 @@ def read_candidates(
 
         try:
             if only_whole and documents is not None:
-                ranks = [candidate.rank for candidate in candidates]
+                ranks = [candidate.rank for candidate in candidates[:most]]
                 readings = _whole(reranker, query, ranks, documents, budget, note_read)
             else:
-                readings = _collect(reranker, query, inputs, budget, note_read)
+                readings = _collect(reranker, query, inputs[:most], budget, note_read)
             state = _ordered(candidates, readings, weight)
-            degraded += _shortfall(reranker.name, len(readings), len(inputs), budget)
+            asked = len(inputs[:most])
+            degraded += _shortfall(reranker.name, len(readings), asked, budget)
         except Overloaded:
             # Asked for more than there is time for: a worse answer to everybody would not make
             # anybody ask less.

@@ -54,6 +54,7 @@ def _asks(link: PageLink) -> bool:
 
 def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Response:
     collections = service.runtime.catalog.collections(service.scope)
+    reranker = service.runtime.engine.reranker
     answer: AnswerView | None = None
     failure: Problem | None = None
     headers: dict[str, str] = {}
@@ -69,6 +70,7 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
         document_count=sum(each.document_count for each in collections),
         answer=answer,
         failure=failure,
+        can_judge=reranker is not None and reranker.min_score is not None,
         asked_filter=describe_filter(answer.query.filter) if answer and answer.query.filter else "",
         paragraphs=_paragraphs,
         page_url=document_url,
@@ -95,6 +97,7 @@ def _search_url(link: PageLink, **changes: Any) -> str:
     parts += [("offset", str(values.offset))] if values.offset else []
     parts += [("rerank", "off")] if not values.rerank else []
     parts += [("collapse", "off")] if not values.collapse else []
+    parts += [("good", "on")] if values.good else []
     return f"/?{urlencode(parts)}"
 
 

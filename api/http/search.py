@@ -179,6 +179,7 @@ def body_of(link: PageLink) -> SearchBody:
             depth=link.depth if isinstance(link, SearchLink) else None,
         ),
         explain=isinstance(link, SearchLink) and link.explain,
+        min_score="calibrated" if link.good else None,
         collapse=link.collapse,
     )
 
@@ -201,6 +202,8 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         group=body.group,
         rerank=body.rerank.enabled,
         deadline_ms=body.rerank.deadline_ms,
+        read_candidates=body.rerank.candidates,
+        reranker=body.rerank.model,
         max_tokens=body.rerank.max_tokens,
         depth=body.rerank.depth,
         instruction=body.rerank.instruction,
@@ -208,16 +211,17 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         given_up=given_up,
         collapse=body.collapse,
         explain=body.explain,
+        min_score=body.min_score,
     )
 
 
 def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
     """An answer as JSON says it."""
     warnings = list(answer.warnings)
-    if body.offset + body.limit > answer.found_count and not answer.exhausted:
+    window = answer.found_count + answer.below_min_count
+    if body.offset + body.limit > window and not answer.exhausted:
         warnings.append(
-            f"Only the best {answer.found_count} were looked at and there are more: "
-            "raise candidates to go on."
+            f"Only the best {window} were looked at and there are more: raise candidates to go on."
         )
     where = answer.query.where
     return AnswerView(
@@ -230,6 +234,8 @@ def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
         ),
         found_count=answer.found_count,
         exhausted=answer.exhausted,
+        min_score=answer.min_score,
+        below_min_count=answer.below_min_count,
         reranker=answer.reranker,
         reranked_count=answer.reranked_count,
         whole_count=answer.whole_count,
@@ -303,6 +309,7 @@ def _reading(reading: Reading | None) -> ReadingView | None:
         truncated_tokens=reading.truncated_tokens,
         probability=reading.probability,
         windows=reading.windows,
+        from_cache=reading.from_cache,
     )
 
 

@@ -30,6 +30,14 @@ class RerankOptions(BaseModel):
         description="What is read of a candidate: the passages that the first stage found, the "
         "whole document, or (auto) passages first and then the best documents whole (setting).",
     )
+    candidates: int | None = Field(
+        None, ge=1, le=1000, description="Read the first so many of the candidates only."
+    )
+    model: str | None = Field(
+        None,
+        max_length=200,
+        description="The second stage that must read, by name; another one here is an error.",
+    )
     max_tokens: int | None = Field(
         None, ge=1, description="Document tokens to read; what is left then keeps its place."
     )
@@ -119,6 +127,11 @@ class SearchBody(BaseModel):
     explain: bool = Field(
         False, description="Tell how each score came about (`explain` in answer and hits)."
     )
+    min_score: float | Literal["calibrated"] | None = Field(
+        None,
+        description="Leave out documents whose passages the reranker scored lower, or did not "
+        "read; calibrated: the value that was measured for it.",
+    )
     rerank: Rerank = Field(
         default_factory=lambda: RerankOptions(enabled=True),
         description="True or false, or the options of the second stage.",
@@ -143,6 +156,9 @@ class PageLink(BaseModel):
     rerank: bool = Field(True, description="False (or off) stops after the first stage.")
     collapse: bool = Field(
         True, description="Put documents of nearly the same text behind the best of them."
+    )
+    good: bool = Field(
+        False, description="Only what scored well: `min_score` calibrated for the reranker."
     )
 
 
@@ -208,6 +224,7 @@ class ReadingView(BaseModel):
         description="The score as the model's makers mean it, 0 to 1; null where it has no such."
     )
     windows: int = Field(description="Pieces in which the longest passage was read; 1: whole.")
+    from_cache: bool = Field(description="It was made for an earlier search with this question.")
 
 
 class PassageScores(BaseModel):
@@ -339,6 +356,8 @@ class AnswerView(BaseModel):
         description="Documents in the window that hits are cut out of; collapsed ones count once."
     )
     exhausted: bool = Field(description="There are no more beyond that window.")
+    min_score: float | None = Field(description="What was asked for as `min_score`, as a number.")
+    below_min_count: int = Field(description="Documents of the window that it left out.")
     reranker: str | None = Field(description="Null: no second stage.")
     reranked_count: int = Field(description="Documents that were read, at whatever depth.")
     whole_count: int = Field(description="Of these, read at depth document.")

@@ -180,6 +180,7 @@ class Qwen3Reranker:
     takes_instruction = True
     reads_text = True
     document_weight = 1.0
+    min_score: float | None = None
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class Qwen3Reranker:
         self.first_stage_weight = first_stage_weight
         self._scorer = scorer
         self._stored = stored
-        self._default_instruction = default_instruction
+        self.default_instruction = default_instruction
         self._tokenize_seconds = 0.0
         # The embedder's count is not this tokenizer's: what it takes for a token may be two here,
         # so a document that fits by its count is read in windows where it does not fit by ours.
@@ -219,7 +220,7 @@ class Qwen3Reranker:
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:
         """See core.protocols.Reranker."""
-        instruction = instruction_text(query.instruction or self._default_instruction)
+        instruction = instruction_text(query.instruction or self.default_instruction)
         started = time.perf_counter()
         prefix = self._scorer.template.prefix(instruction, query.text)
         inputs = _affordable(inputs, budget)

@@ -103,6 +103,29 @@ def test_tokens_bound_what_is_read_and_it_is_said(client: Client) -> None:
     assert any("token budget reached" in each["reason"] for each in answer["degraded"])
 
 
+def test_only_the_first_candidates_are_read(client: Client) -> None:
+    answer = client.search(QUERY, rerank={"candidates": 2})
+    assert answer["reranked_count"] == 2 and answer["found_count"] == 3
+    assert answer["degraded"] == [], "nothing is missing that was asked for"
+    assert [hit["reading"] is not None for hit in answer["hits"]] == [True, True, False]
+    assert answer["hits"][2]["first_stage"]["rank"] == 3
+    whole = client.search(QUERY, rerank={"candidates": 2, "depth": "document"})
+    assert whole["whole_count"] == 2
+
+
+def test_another_reranker_than_there_is_is_an_error(client: Client) -> None:
+    assert client.search(QUERY, rerank={"model": "late"})["reranker"] == "late"
+    body = {"query": QUERY, "rerank": {"model": "qwen3"}}
+    response = client.post("/v1/search", json=body)
+    assert response.status_code == 400 and "is late, not qwen3" in response.json()["detail"]
+
+
+def test_a_reranker_that_takes_no_instruction_says_so(client: Client) -> None:
+    answer = client.search(QUERY, rerank={"instruction": "scientific-claims"})
+    assert "late takes no instruction: it read without one." in answer["warnings"]
+    assert not any("instruction" in each for each in client.search(QUERY)["warnings"])
+
+
 def test_passages_ranked_for_themselves_have_no_whole(client: Client) -> None:
     answer = client.search(QUERY, group="none", rerank={"depth": "document"})
     assert answer["whole_count"] == 0 and answer["hits"]
@@ -180,3 +203,58 @@ def test_the_command_prints_a_table(runtime: Runtime, capsys: pytest.CaptureFixt
     assert "z(reading) + 2 z(first stage)" in printed and "Depth document." in printed
     assert runtime.embedder.fingerprint[:30] in printed.replace("\n", "")
     assert printed.count("Instruction: none") == 2
+
+
+# --- nothing good --------------------------------------------------------------------------------
+
+
+def test_a_question_about_something_else_finds_nothing_good(client: Client) -> None:
+    answer = client.search("how do submarines navigate below polar ice?", min_score="calibrated")
+    assert answer["hits"] == [] and answer["found_count"] == 0
+    assert answer["below_min_count"] == 3 and answer["min_score"] == 0.517
+    assert any(each.startswith("Nothing good was found: of 3") for each in answer["warnings"])
+    good = client.search(QUERY, min_score="calibrated")
+    assert good["hits"] and good["below_min_count"] + good["found_count"] == 3
+    assert all(hit["reading"]["score"] >= 0.517 for hit in good["hits"])
+    assert not any("Nothing good" in each for each in good["warnings"])
+
+
+def test_a_minimum_is_about_passages_at_every_depth_and_off_by_default(client: Client) -> None:
+    plain = client.search(QUERY)
+    assert plain["min_score"] is None and plain["below_min_count"] == 0
+    middle = sorted(hit["reading"]["score"] for hit in plain["hits"])[1]
+    kept = {}
+    for depth in ("passage", "document"):
+        body = {"min_score": middle, "rerank": {"depth": depth}}
+        answer = client.search(QUERY, **body)
+        kept[depth] = {hit["key"] for hit in answer["hits"]}
+        assert answer["found_count"] == 2 and answer["below_min_count"] == 1
+    assert kept["passage"] == kept["document"]
+    first = client.search(QUERY, min_score=middle, limit=1)
+    rest = client.search(QUERY, min_score=middle, limit=5, offset=1)
+    assert [hit["rank"] for hit in (*first["hits"], *rest["hits"])] == [1, 2]
+
+
+def test_what_no_reranker_has_read_has_no_score_to_ask_for(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"query": QUERY, "min_score": 0.5, "rerank": False}
+    assert client.post("/v1/search", json=body).status_code == 400
+    late = client.search(QUERY, min_score=0.0, rerank={"deadline_ms": 1e-6})
+    assert late["hits"] and late["below_min_count"] == 0
+    assert "min_score was not applied: nothing was read." in late["warnings"]
+    monkeypatch.setattr(runtime.engine.reranker, "min_score", None)
+    response = client.post("/v1/search", json={"query": QUERY, "min_score": "calibrated"})
+    assert response.status_code == 400 and "calibrated" in response.json()["detail"]
+
+
+def test_the_page_offers_it_and_says_what_it_left_out(client: Client) -> None:
+    offered = client.get("/").text
+    assert "Only what scores well" in offered
+    asked = "/?q=how+do+submarines+navigate+below+polar+ice%3F"
+    nothing = client.get(f"{asked}&good=on").text
+    assert "Nothing good was found" in nothing and "3 documents scored too low" in nothing
+    assert asked in nothing, "the way to see them nevertheless"
+    assert "Nothing good was found" not in client.get(asked).text
+    some = client.get("/?q=serum+ferritin+iron&good=on").text
+    assert "left out" in some and "good=on" not in some.split("show all")[0].rsplit("href", 1)[1]

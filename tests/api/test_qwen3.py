@@ -32,6 +32,8 @@ from longleaf.core.errors import ModelUnavailable, Overloaded
 from longleaf.core.types import Scope
 from longleaf.indexer.prepare import Labels
 from longleaf.indexer.work import UploadSpec
+from longleaf.reranker.cache import cached
+from longleaf.reranker.instructions import PRESETS
 from longleaf.reranker.qwen3 import load as loading
 from longleaf.reranker.qwen3.load import Qwen3Options, open_template
 from longleaf.reranker.qwen3.reader import probability
@@ -54,6 +56,7 @@ def reading(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "reranker.model": str(folder),
         "reranker.allow_cpu": True,
         "reranker.max_pair_tokens": 2_048,
+        "reranker.cached_readings": 0,  # most tests here are about reading
     }
     with one_torch_thread():
         opened = open_runtime(load_settings(flags, {}).settings, follow=False)
@@ -99,6 +102,52 @@ def test_an_instruction_is_words_or_a_presets_name(asking: Client) -> None:
     assert scores(instruction="web") == pytest.approx(usual)
     assert scores(instruction="contract-clauses") != pytest.approx(usual)
     assert scores(instruction="Find dissents") != pytest.approx(usual)
+
+
+def test_a_second_search_reads_nothing_that_is_kept(
+    asking: Client, reading: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reading.engine.reranker is not None
+    monkeypatch.setattr(reading.engine, "reranker", cached(reading.engine.reranker, 100))
+    first = asking.search("who pays the rent?", explain=True)
+    before = engine_of_inner(reading).stats.documents
+    again = asking.search("who pays the rent?", explain=True, rerank={"deadline_ms": 1_000})
+    assert engine_of_inner(reading).stats.documents == before
+    assert [hit["score"] for hit in again["hits"]] == [hit["score"] for hit in first["hits"]]
+    assert all(hit["reading"]["from_cache"] for hit in again["hits"])
+    assert not any(hit["reading"]["from_cache"] for hit in first["hits"])
+    other = asking.search("who pays the rent?", rerank={"instruction": "contract-clauses"})
+    assert not any(hit["reading"]["from_cache"] for hit in other["hits"])
+    assert asking.get("/metrics").status_code == 200
+
+
+def engine_of_inner(runtime: Runtime) -> Any:
+    kept: Any = runtime.engine.reranker
+    return kept.inner._scorer._engine
+
+
+def test_whole_documents_are_read_as_one_text(asking: Client) -> None:
+    passages = asking.search("who pays the rent?", passages_per_document=1)
+    whole = asking.search(
+        "who pays the rent?", passages_per_document=1, rerank={"depth": "document"}, explain=True
+    )
+    assert whole["whole_count"] == whole["found_count"] == passages["found_count"]
+    of_passage = {hit["key"]: hit["reading"]["score"] for hit in passages["hits"]}
+    for hit in whole["hits"]:
+        read = hit["reading"]
+        assert read["depth"] == "document" and read["tokens_read"] == read["tokens_total"]
+        assert hit["earlier"] is None, "no passages are read before"
+        assert read["probability"] == pytest.approx(probability(read["score"]))
+    longer = [h for h in whole["hits"] if h["key"] == "apache.md"]
+    assert longer[0]["reading"]["score"] != pytest.approx(of_passage["apache.md"], abs=1e-4)
+    auto = asking.search("who pays the rent?", rerank={"depth": "auto"}, explain=True)
+    best = auto["hits"][0]
+    assert best["reading"]["depth"] == "document" and best["earlier"]["depth"] == "passage"
+    assert best["passages"][0]["scores"]["reading"] is not None, "its passages keep their scores"
+    told = auto["explain"]
+    assert told["instruction"] == PRESETS["web"] and len(told["instruction_sha256"]) == 64
+    asked = {"rerank": {"instruction": "statutes"}, "explain": True}
+    assert asking.search("rent", **asked)["explain"]["instruction"] == PRESETS["statutes"]
 
 
 def test_a_deadline_that_is_too_short_leaves_the_first_stage_and_says_so(asking: Client) -> None:

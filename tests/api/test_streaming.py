@@ -27,6 +27,8 @@ class Slow:
 
     name, fingerprint, takes_instruction = "slow", "slow", False
     document_limits, document_weight = DocumentLimits(2, None, beside=False), 0.5
+    min_score: float | None = None
+    default_instruction: str | None = None
 
     def __init__(self, inner: Reranker, pause_ms: float, error: Exception | None = None) -> None:
         self._inner, self._pause_ms, self._error = inner, pause_ms, error
@@ -133,16 +135,22 @@ def test_an_error_behind_the_first_event_is_one(
     assert events[0][0] == "first" and events[-1][0] == "error"
     assert events[-1][1]["status"] == 429 and events[-1][1]["code"] == "overloaded"
 
-    def broken(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("secret")
+    real, calls = runtime.engine._explanation, []
 
-    monkeypatch.setattr(runtime.engine, "_explanation", broken)
+    def broken(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) > 1:
+            raise ZeroDivisionError("secret")
+        return real(*given)
+
     monkeypatch.setattr(runtime.engine, "reranker", None)
+    monkeypatch.setattr(runtime.engine, "_explanation", broken)
     response = client.post("/v1/search", json={"query": PATENT}, headers=WANTED)
-    assert events_of(response)[-1][0] == "answer"
-    monkeypatch.setattr(runtime.engine, "read", broken)
+    names = [name for name, _ in events_of(response)]
+    assert names == ["first", "error"] and "secret" not in response.text
+    assert events_of(response)[-1][1]["status"] == 500
     response = client.post("/v1/search", json={"query": PATENT}, headers=WANTED)
-    assert response.status_code == 500 and "secret" not in response.text
+    assert response.status_code == 500 and "secret" not in response.text, "before any event"
 
 
 def test_a_failing_reader_is_a_degraded_answer(

@@ -28,6 +28,8 @@ class Scripted:
     fingerprint = "scripted"
     takes_instruction = False
     reads_text = False
+    min_score: float | None = None
+    default_instruction: str | None = None
 
     def __init__(
         self,
