@@ -19,7 +19,7 @@ import structlog
 from longleaf.api.collapse import Member
 from longleaf.api.explain import explanation
 from longleaf.api.highlight import Highlighter
-from longleaf.api.minimum import least_score, minimum_warnings, own_score
+from longleaf.api.minimum import least_score, minimum_warnings, only_good
 from longleaf.api.searched import (
     MAX_QUERY_CHARS,
     Explanation,
@@ -129,7 +129,7 @@ class SearchEngine:
             return self._answer(self.run(request), request, started, seen_seq)
 
         def tell(run: StageRun) -> None:
-            watch(self._answer(run, request, started, seen_seq))
+            watch(self._answer(replace(run, is_final=False), request, started, seen_seq))
 
         return self._answer(self.run(request, tell), request, started, seen_seq)
 
@@ -138,6 +138,10 @@ class SearchEngine:
     ) -> SearchAnswer:
         timings = dict(run.timings_ms)
         shown = time.perf_counter()
+        least = least_score(self.reranker, request)
+        window = len(run.reading.order)
+        run = only_good(run, least)
+        below_min_count = window - len(run.reading.order)
         whole: Sequence[int] = run.reading.order
         behind: dict[int, list[Member]] = {}
         if request.collapse:
@@ -145,9 +149,7 @@ class SearchEngine:
             whole = list(behind)
             timings["collapse"] = _lap(shown)
             shown = time.perf_counter()
-        least = least_score(self.reranker, request) if run.reading.reranked_count else None
-        good = [index for index in whole if least is None or own_score(run, index) >= least]
-        order = good[request.offset : request.offset + request.limit]
+        order = whole[request.offset : request.offset + request.limit]
         chosen = [run.retrieval.candidates[index].revision_id for index in order]
         others = [revision_of(run, each.place) for index in order for each in behind.get(index, ())]
         heads = self.catalog.heads([*chosen, *others], request.scope)
@@ -167,22 +169,32 @@ class SearchEngine:
         return SearchAnswer(
             hits=hits,
             query=run.parsed,
-            found_count=len(good),
+            found_count=len(whole),
             exhausted=run.retrieval.exhausted,
             reranker=reranker.name if reranker else None,
             reranked_count=run.reading.reranked_count,
             whole_count=run.reading.whole_count,
             degraded=(*run.retrieval.degraded, *run.reading.degraded),
-            warnings=(*run.warnings, *minimum_warnings(run, request, least, whole, good)),
+            warnings=(*run.warnings, *minimum_warnings(run, least, below_min_count)),
             timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
             seen_seq=seen_seq,
             explanation=self._explanation(run, request),
             min_score=least,
-            below_min_count=len(whole) - len(good),
+            below_min_count=below_min_count,
         )
 
     def _explanation(self, run: StageRun, request: SearchRequest) -> Explanation | None:
         return explanation(self, run, self._settings(request)) if request.explain else None
+
+    def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
+        """The passage that is nearest to `text`; the first where that cannot be told."""
+        with self._slots:
+            vectors = self._embed(text, None)
+            if vectors is None:
+                return passages[0]
+            points = [passage.point_id for passage in passages]
+            scores = self.index.score_dense(vectors.dense, points)
+        return max(passages, key=lambda passage: scores.get(passage.point_id, -2.0))
 
     def _check_reranker(self, request: SearchRequest) -> None:
         """Raises InvalidRequest where another reranker was asked for than there is."""

@@ -126,6 +126,8 @@ class StageRun:
     """Cosines of passages that only reading a whole document has looked at."""
     instruction: str | None = None
     depth: DepthChoice | None = None
+    is_final: bool = True
+    """False for what is told while the second stage is still to come, or reads."""
 
 
 @dataclass(frozen=True, slots=True)

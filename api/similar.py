@@ -1,7 +1,8 @@
 """Documents about the same as one that is here: the search, asked with the document's own words.
 
 The question is the title and the passage that says most of what the title names (the one nearest to
-it, bibliographies left out); without a title, the first passage. It is an ordinary search in two
+it, bibliographies left out); without a title, the first passage; of both at most what a query may
+have. It is an ordinary search in two
 stages, so everything that an answer tells is told, the question among it. Versions of the same text
 are found by their words instead (versions.py).
 """
@@ -10,11 +11,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from longleaf.api.search import SearchAnswer, SearchEngine, SearchRequest
+from longleaf.api.search import MAX_QUERY_CHARS, SearchAnswer, SearchEngine, SearchRequest
 from longleaf.core.catalog import DocumentHead
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import And, Eq, Not
-from longleaf.core.types import PassageText
 
 _PASSAGES = 2_000
 """Of a document that are looked at for the one to ask with."""
@@ -42,11 +42,5 @@ def question_of(engine: SearchEngine, head: DocumentHead) -> str:
     if not body:
         raise InvalidRequest(f"{head.title or head.key} has no passages to ask with.")
     title = head.title.strip()
-    best = _nearest(engine, title, body) if title else body[0]
-    return f"{title}\n{best.text}".strip()
-
-
-def _nearest(engine: SearchEngine, title: str, body: list[PassageText]) -> PassageText:
-    vector = engine.embedder.embed_query(title).dense
-    scores = engine.index.score_dense(vector, [passage.point_id for passage in body])
-    return max(body, key=lambda passage: scores.get(passage.point_id, -2.0))
+    best = engine.nearest(title, body) if title else body[0]
+    return f"{title}\n{best.text}".strip()[:MAX_QUERY_CHARS]

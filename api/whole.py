@@ -15,7 +15,7 @@ from longleaf.core.catalog import CandidateHead, Catalog, DocumentSize, Generati
 from longleaf.core.ids import point_id, split_point_id
 from longleaf.core.protocols import PassageIndex, Reranker
 from longleaf.core.types import Candidate, PassageText, QueryVectors, ReadingInput
-from longleaf.reranker.evidence import choose
+from longleaf.reranker.evidence import choose, own_tokens
 
 
 class WholeDocuments:
@@ -53,7 +53,7 @@ class WholeDocuments:
         chosen: dict[int, list[PassageText]] = {}
         for candidate in candidates:
             own = passages[candidate.revision_id]
-            counts = [passage.token_count for passage in own]
+            counts = own_tokens(own)
             places = list(range(len(own)))
             if limits.tokens is not None and sum(counts) > limits.tokens:
                 ranked = self._ranked(candidate, own)

@@ -253,7 +253,7 @@ def open_side(
                 catalog,
                 generation,
                 reasons,
-                bundled=settings.embedder.model == "bundled",
+                bundled=_is_bundled(target.embedder),
             )
         engine = SearchEngine(
             catalog,
@@ -271,6 +271,13 @@ def open_side(
         index.close()
         raise
     return Side(generation, target.embedder, engine, follower, process)
+
+
+def _is_bundled(embedder: Embedder) -> bool:
+    """Asked of the model and not of the settings: a running server may have changed to another."""
+    from longleaf.indexer.embed import MiniLMEmbedder
+
+    return isinstance(embedder, MiniLMEmbedder)
 
 
 def erase_seconds(settings: Settings) -> float | None:

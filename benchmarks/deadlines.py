@@ -27,7 +27,7 @@ from longleaf.core.budget import Budget
 from longleaf.core.config import load_settings
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.types import Reading, ReadingInput
-from longleaf.reranker.read import DepthChoice
+from longleaf.reranker.read import AUTO_DOCUMENTS, DepthChoice
 
 UNIT_MS = 20.0
 
@@ -78,6 +78,7 @@ def main() -> int:
         assert reranker is not None
         slowed = runtime.engine.reranker = Slowed(reranker)
         queries = _queries(50)
+        most_whole = reranker.document_limits.documents or AUTO_DOCUMENTS
         print("| deadline ms | p50 ms | p99 ms | most ms | allowed | late | read p50 | not told |")
         print("|---|---|---|---|---|---|---|---|")
         for deadline in given.deadlines:
@@ -89,8 +90,11 @@ def main() -> int:
                 result = runtime.engine.run(request).reading
                 times.append(result.elapsed_ms)
                 read.append(result.reranked_count)
-                said = any(str(result.reranked_count) in d.reason for d in result.degraded)
-                untold += result.reranked_count < DOCUMENTS and not said
+                reasons = " ".join(each.reason for each in result.degraded)
+                if result.reranked_count < DOCUMENTS:
+                    untold += f"read {result.reranked_count} of {DOCUMENTS} cand" not in reasons
+                elif depth != "passage" and result.whole_count < most_whole:
+                    untold += f"read {result.whole_count} of {most_whole} docu" not in reasons
             unit_ms = float(np.percentile(slowed.units_ms, 95))
             allowed = deadline + max(deadline * 0.1, unit_ms)
             late = sum(ms > allowed for ms in times)

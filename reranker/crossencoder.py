@@ -22,6 +22,7 @@ from typing import Any
 from longleaf.core.budget import Budget
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import DocumentLimits, PassageText, Reading, ReadingInput
+from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.models import load_cross_encoder, model_fingerprint
 
 _WINDOW_CANDIDATES = 16
@@ -124,10 +125,10 @@ class CrossEncoderReranker:
         """The window's pairs with their lengths in the model's tokens, nothing cut off."""
         pairs = []
         for position, item in enumerate(window):
-            for passage, own_tokens in zip(item.passages, _own_tokens(item.passages), strict=True):
+            for passage, own in zip(item.passages, own_tokens(item.passages), strict=True):
                 titled = self._read_title and item.title
                 text = f"{item.title}\n{passage.text}" if titled else passage.text
-                pairs.append(_Pair(position, passage, own_tokens, text, pair_tokens=0))
+                pairs.append(_Pair(position, passage, own, text, pair_tokens=0))
         with self._lock:
             encoder = self._loaded()
             for pair in pairs:
@@ -186,19 +187,3 @@ def _reading(item: ReadingInput, progress: _Progress) -> Reading:
         ),
         truncated_tokens=progress.truncated_tokens,
     )
-
-
-def _own_tokens(passages: Sequence[PassageText]) -> list[int]:
-    """Token counts in the order given, what an earlier passage of the text also holds left out.
-
-    Overlap is known in characters, so its tokens are the same share of the passage's.
-    """
-    own = [0] * len(passages)
-    covered_to = 0
-    for index in sorted(range(len(passages)), key=lambda i: passages[i].start_char):
-        passage = passages[index]
-        length = max(1, passage.end_char - passage.start_char)
-        fresh = max(0, passage.end_char - max(passage.start_char, covered_to))
-        own[index] = round(passage.token_count * fresh / length)
-        covered_to = max(covered_to, passage.end_char)
-    return own

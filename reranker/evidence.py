@@ -1,11 +1,13 @@
 """Which passages of a document are read where not all of them can be.
 
-Numbers only: it knows no text, no model and no query.
+Numbers only: it looks at no text, and knows no model and no query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+
+from longleaf.core.types import PassageText
 
 
 def choose(
@@ -39,3 +41,19 @@ def _in_turn(count: int, ranked: Sequence[int], beside: bool) -> Iterator[int]:
         if beside:
             yield from (near for near in (place + 1, place - 1) if 0 <= near < count)
     yield from range(count)
+
+
+def own_tokens(passages: Sequence[PassageText]) -> list[int]:
+    """Token counts in the order given, what an earlier passage of the text also holds left out.
+
+    Overlap is known in characters, so its tokens are the same share of the passage's.
+    """
+    own = [0] * len(passages)
+    covered_to = 0
+    for index in sorted(range(len(passages)), key=lambda i: passages[i].start_char):
+        passage = passages[index]
+        length = max(1, passage.end_char - passage.start_char)
+        fresh = max(0, passage.end_char - max(passage.start_char, covered_to))
+        own[index] = round(passage.token_count * fresh / length)
+        covered_to = max(covered_to, passage.end_char)
+    return own

@@ -86,8 +86,9 @@ def read_candidates(
     `inputs[i]` is what may be read of `candidates[i]`, with the same rank. `documents` gives what
     the other depths read. `most`: only the first so many are to be read. No reranker, or one that
     fails, leaves the first stage's order and scores; one that fails at whole documents leaves the
-    passages' order. Of the reranker's errors only Overloaded is raised: whoever asks then should
-    ask later. `on_progress` is told of a result in which nothing is called missing yet.
+    passages' order. Of the reranker's errors only Overloaded is raised, and only while nothing has
+    been read: whoever asks then should ask later. `on_progress` is told of a result in which
+    nothing is called missing yet.
     """
     assert [c.rank for c in candidates] == [i.rank for i in inputs], "inputs follow the candidates"
     assert documents is not None or depth == "passage", "nobody says what whole documents hold"
@@ -96,9 +97,17 @@ def read_candidates(
     before: dict[int, Reading] = {}
     degraded: list[Degradation] = []
 
+    telling = on_progress
+
     def note(make: Callable[[], _State]) -> None:
-        if on_progress is not None:
-            on_progress(lambda: _result(make(), before, (), budget.elapsed_ms() - started_ms))
+        nonlocal telling
+        if telling is None:
+            return
+        try:
+            telling(lambda: _result(make(), before, (), budget.elapsed_ms() - started_ms))
+        except Exception:  # whoever watches has failed, and not the reader
+            _log.exception("progress could not be told")
+            telling = None
 
     if reranker is not None:
         only_whole = depth == "document" and reranker.document_limits.documents is None
@@ -110,7 +119,9 @@ def read_candidates(
         try:
             if only_whole and documents is not None:
                 ranks = [candidate.rank for candidate in candidates[:most]]
-                readings = _whole(reranker, query, ranks, documents, budget, note_read)
+                readings = _whole(
+                    reranker, query, ranks, documents, budget, note_read, may_refuse=True
+                )
             else:
                 readings = _collect(reranker, query, inputs[:most], budget, note_read)
             state = _ordered(candidates, readings, weight)
@@ -218,8 +229,6 @@ def _deepened(
             lambda so_far: note(lambda: with_whole(so_far)),
         )
         deepened = with_whole(whole)
-    except Overloaded:
-        raise
     except Exception as error:
         why = _failure(reranker.name, error)
         return state, [Degradation("rerank", f"No document was read whole: {why}")]
@@ -265,14 +274,29 @@ def _whole(
     documents: WholeDocuments,
     budget: Budget,
     note: Callable[[dict[int, Reading]], None],
+    *,
+    may_refuse: bool = False,
 ) -> dict[int, Reading]:
-    """Readings of whole documents, a few at a time, until the budget is gone."""
+    """Readings of whole documents, a few at a time, until the budget is gone.
+
+    What was read is not thrown away because the rest cannot be: then it ends there and the budget
+    says why. `may_refuse`: nothing was read before, so an error at once is one.
+    """
     readings: dict[int, Reading] = {}
     for start in range(0, len(ranks), _UNIT_DOCUMENTS):
         if budget.spent() is not None:
             break
-        unit = documents(ranks[start : start + _UNIT_DOCUMENTS])
-        readings |= _collect(reranker, query, unit, budget)
+        # A document that has just been deleted has no passages.
+        unit = [each for each in documents(ranks[start : start + _UNIT_DOCUMENTS]) if each.passages]
+        if not unit:
+            continue
+        try:
+            readings |= _collect(reranker, query, unit, budget)
+        except LongleafError as error:
+            if may_refuse and not readings:
+                raise
+            budget.stop(str(error))
+            break
         note(readings)
     return readings
 

@@ -48,6 +48,8 @@ def open_scratch(
         update={
             "home": settings.home / "eval" / name,
             "indexer": settings.indexer.model_copy(update={"keep_originals": False}),
+            # The same queries are asked at several depths: each is to be read.
+            "reranker": settings.reranker.model_copy(update={"cached_readings": 0}),
         }
     )
     write_side = wire.open_write_side(scratch)
@@ -87,7 +89,7 @@ class EngineUnderTest:
         request = SearchRequest(query_text, collections=(COLLECTION,), plain=True)
         run = self.engine.run(request)
         timings = run.timings_ms
-        deeper, deeper_ms = self._deeper(request)
+        deeper, deeper_ms, missing = self._deeper(request)
         return StagedResult(
             rankings=self._rankings(run) | deeper,
             passages=self._ranked_spans(query_text) if self._spans else {},
@@ -100,22 +102,21 @@ class EngineUnderTest:
                 "rerank": timings.get("rerank", 0.0) + timings.get("hydrate", 0.0),
                 **deeper_ms,
             },
-            degraded=tuple(
-                f"{d.stage}: {d.reason}" for d in (*run.retrieval.degraded, *run.reading.degraded)
-            ),
+            degraded=(*_told(run), *missing),
         )
 
     def _deeper(
         self, request: SearchRequest
-    ) -> tuple[dict[str, tuple[tuple[str, float], ...]], dict[str, float]]:
-        """Rankings and whole searches' milliseconds at each depth, by stage."""
-        rankings, timings = {}, {}
+    ) -> tuple[dict[str, tuple[tuple[str, float], ...]], dict[str, float], list[str]]:
+        """Rankings and searches' milliseconds at each depth, by stage, and what was missing."""
+        rankings, timings, missing = {}, {}, []
         for depth in self._depths:
             run = self.engine.run(replace(request, depth=depth))
             stage = f"final:{depth}"
             rankings[stage] = _final(run.heads, run.retrieval.candidates, run.reading)
             timings[stage] = sum(run.timings_ms.values())
-        return rankings, timings
+            missing += [f"{stage}: {each}" for each in _told(run)]
+        return rankings, timings, missing
 
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
         retrieval = run.retrieval
@@ -241,6 +242,12 @@ class EngineUnderTest:
             return self.catalog.document(ids.document_id(COLLECTION, key), _ALL)
         except NotFound:
             return None
+
+
+def _told(run: StageRun) -> tuple[str, ...]:
+    """What a search had to do without."""
+    degraded = (*run.retrieval.degraded, *run.reading.degraded)
+    return tuple(f"{each.stage}: {each.reason}" for each in degraded)
 
 
 def _final(

@@ -113,7 +113,9 @@ def open_qwen3(
         )
     attention = choose_attention(device, dtype)
     operations = choose_operations(device)
-    rows, rows_reason = choose_row_attention(device, dtype)
+    rows, rows_reason = choose_row_attention(
+        device, dtype, (weights.shape.heads, weights.shape.kv_heads, weights.shape.head_dim)
+    )
     model = GraphedScorer(
         Qwen3Scorer(weights, attention, operations, rows), deterministic=options.deterministic
     )

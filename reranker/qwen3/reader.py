@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from longleaf.core.budget import GIVEN_UP
-from longleaf.core.ids import split_point_id
 from longleaf.core.types import DocumentLimits, ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
@@ -298,14 +297,15 @@ class Qwen3Reranker:
 def _pieces(item: ReadingInput) -> tuple[PassageText, ...]:
     """What gets a score: each passage, or the document as one text.
 
-    Passages that touch are joined as they stand in it, others by an empty line.
+    What two passages both hold is there once. The white space between them is not exactly the
+    document's: one character becomes a space, more of it, or text that is left out, an empty line.
     """
     if item.depth == "passage" or not item.passages:
         return item.passages
     text = item.passages[0].text
     for before, passage in pairwise(item.passages):
-        touch = split_point_id(passage.point_id)[1] == split_point_id(before.point_id)[1] + 1
-        text += ("\n" if touch else "\n\n") + passage.text
+        gap = passage.start_char - before.end_char
+        text += ("" if gap <= 0 else " " if gap == 1 else "\n\n") + passage.text[max(0, -gap) :]
     return (replace(item.passages[0], text=text),)
 
 

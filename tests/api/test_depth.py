@@ -241,12 +241,38 @@ def test_what_no_reranker_has_read_has_no_score_to_ask_for(
 ) -> None:
     body = {"query": QUERY, "min_score": 0.5, "rerank": False}
     assert client.post("/v1/search", json=body).status_code == 400
+    listed = client.search("", filter={"field": "title", "prefix": ""}, min_score="calibrated")
+    assert listed["min_score"] == MINILM_MIN_SCORE and listed["below_min_count"] == 0
+    assert "min_score was not applied: nothing was read." in listed["warnings"]
     late = client.search(QUERY, min_score=0.0, rerank={"deadline_ms": 1e-6})
     assert late["hits"] and late["below_min_count"] == 0
     assert "min_score was not applied: nothing was read." in late["warnings"]
     monkeypatch.setattr(runtime.engine.reranker, "min_score", None)
     response = client.post("/v1/search", json={"query": QUERY, "min_score": "calibrated"})
     assert response.status_code == 400 and "calibrated" in response.json()["detail"]
+
+
+def test_a_version_that_scores_well_is_found_behind_one_that_does_not(runtime: Runtime) -> None:
+    """Good ones are told first, and only then put behind each other."""
+    client = Client(create_app(runtime))
+    runtime.catalog.create_collection("copies")
+    text = long_text(60, 59)
+    for name in ("a.txt", "b.txt"):
+        data = f"{text}\n\nThis copy is {name}.".encode()
+        runtime.indexer.index_bytes("copies", "english", data, name, key=name)
+    runtime.follower.catch_up()
+    wait_until_followed(runtime)
+    body = {"collections": ["copies"], "collapse": True}
+    both = client.search("the price of grain", **body)
+    assert len(both["hits"]) == 1 and len(both["hits"][0]["versions"]) == 1
+    plain = client.search("the price of grain", collections=["copies"])
+    scores = sorted(hit["reading"]["score"] for hit in plain["hits"])
+    between = (scores[0] + scores[1]) / 2 if scores[0] < scores[1] else scores[1]
+    answer = client.search("the price of grain", min_score=between, **body)
+    shown = len(answer["hits"]) + sum(len(hit["versions"]) for hit in answer["hits"])
+    assert answer["hits"] and shown + answer["below_min_count"] == 2
+    assert client.delete("/v1/collections/copies").status_code == 200
+    wait_until_followed(runtime)
 
 
 def test_the_page_offers_it_and_says_what_it_left_out(client: Client) -> None:

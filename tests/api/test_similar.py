@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.api.conftest import TEXTS, Client
 
+from longleaf.api.search import MAX_QUERY_CHARS
 from longleaf.api.similar import question_of
 from longleaf.api.wire import Runtime
 from longleaf.core.ids import document_id
@@ -72,3 +75,20 @@ def test_the_passage_nearest_to_the_title_asks(client: Client, runtime: Runtime)
     question = question_of(runtime.engine, head)
     title, _, passage = question.partition("\n")
     assert title == "Apache License" and passage in TEXTS["apache.md"]
+
+
+def test_a_passage_longer_than_a_query_is_cut_to_one(client: Client, runtime: Runtime) -> None:
+    head = runtime.catalog.document(document_id("law", "mit.txt"), Scope.all())
+    long = replace(head, title="word " * 6_000)
+    assert len(question_of(runtime.engine, long)) == MAX_QUERY_CHARS
+
+
+def test_without_an_embedder_the_first_passage_asks(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no model")
+
+    monkeypatch.setattr(runtime.engine.embedder, "embed_query", broken)
+    answer = ask(client, "lease.txt")
+    assert keys(answer) and any(each["stage"] == "dense" for each in answer["degraded"])

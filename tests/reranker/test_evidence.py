@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longleaf.reranker.evidence import choose
+from longleaf.core.types import PassageText
+from longleaf.reranker.evidence import choose, own_tokens
 
 
 @st.composite
@@ -44,3 +45,11 @@ def test_neighbours_go_before_the_next_best() -> None:
 
 def test_one_passage_that_is_too_long_is_read_nevertheless() -> None:
     assert choose([500, 400, 600], [1], 100, beside=True) == [1]
+
+
+def test_what_passages_share_counts_once() -> None:
+    passages = [
+        PassageText(0, 0, start, end, None, None, (), tokens, "")
+        for start, end, tokens in ((10, 30, 10), (0, 20, 10), (25, 30, 4))
+    ]
+    assert own_tokens(passages) == [5, 10, 0]

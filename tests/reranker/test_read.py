@@ -333,6 +333,65 @@ class TestWholeDocuments:
         (degradation,) = result.degraded
         assert degradation.reason.startswith("No document was read whole: scripted broke")
 
+    @pytest.mark.parametrize("depth", ["document", "auto"])
+    def test_what_was_read_stays_when_the_rest_is_refused(self, depth: DepthChoice) -> None:
+        """Whole documents ask anew every few: a queue that is full by then takes nothing away."""
+
+        class Full(Scripted):
+            def read(
+                self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+            ) -> Iterator[Reading]:
+                if inputs[0].depth == "document" and self.asked:
+                    raise Overloaded("Too much waits.", "Come again.")
+                yield from super().read(query, inputs, budget)
+
+        scores = [(n, 1.0 - n / 10) for n in range(1, 7)]
+        reranker = Full(scores, whole={n: n / 10 for n in range(1, 7)})
+        result = run([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], reranker, depth=depth)
+        assert result.whole_count == 4
+        assert result.reranked_count == (4 if depth == "document" else 6)
+        (degradation,) = result.degraded
+        assert "read 4 of 6" in degradation.reason and "Too much waits." in degradation.reason
+
+    def test_a_refusal_before_anything_was_read_is_one(self) -> None:
+        class Full(Scripted):
+            def read(
+                self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+            ) -> Iterator[Reading]:
+                raise Overloaded("Too much waits.")
+                yield
+
+        for depth in ("passage", "document", "auto"):
+            with pytest.raises(Overloaded):
+                run([2.0, 1.0], Full([]), depth=depth)
+
+    def test_a_document_that_is_gone_by_now_is_left_out(self) -> None:
+        candidates = [candidate(rank, 3.0 - rank) for rank in (1, 2)]
+        inputs = [reading_input(rank, ["court"]) for rank in (1, 2)]
+
+        def documents(asked: Sequence[int]) -> list[ReadingInput]:
+            return [
+                replace(inputs[rank - 1], depth="document", passages=inputs[0].passages[rank - 1 :])
+                for rank in asked
+            ]
+
+        reranker = Scripted([(1, 0.9), (2, 0.8)], whole={1: 1.0})
+        result = read_candidates(
+            QUERY, candidates, inputs, reranker, Budget(), depth="auto", documents=documents
+        )
+        assert result.whole_count == 1 and result.reranked_count == 2
+        assert "read 1 of 2 documents whole" in result.degraded[0].reason
+
+    def test_who_watches_and_fails_takes_nothing_away(self) -> None:
+        def watch(make: object) -> None:
+            raise RuntimeError("the page is closed")
+
+        candidates = [candidate(rank, 3.0 - rank) for rank in (1, 2)]
+        inputs = [reading_input(rank, ["court"]) for rank in (1, 2)]
+        reranker = Scripted([(1, 0.1), (2, 0.9)])
+        result = read_candidates(QUERY, candidates, inputs, reranker, Budget(), on_progress=watch)
+        assert result.order == (1, 0) and result.degraded == ()
+
     @given(
         first_stage=st.lists(numbers, min_size=1, max_size=12),
         own=st.lists(numbers, min_size=12, max_size=12),

@@ -162,6 +162,13 @@ def test_row_attention_is_believed_only_if_it_agrees() -> None:
 
     assert "other numbers than the plain steps" in disagrees(Wrong(), "cpu", "float16")
 
+    class NoNumbers(RowAttention):
+        def last(self, *given: Any) -> torch.Tensor:
+            return super().last(*given) * torch.nan
+
+    assert disagrees(NoNumbers(), "cpu", "float16") != ""
+    assert disagrees(RowAttention(), "cpu", "float16", (4, 1, 64)) == ""
+
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_whole_model(alone: bool) -> None:
