@@ -118,10 +118,10 @@ def test_event_loop_answers_while_searches_and_uploads_work(
     release, busy = threading.Event(), threading.Semaphore(0)
     search = runtime.engine.search
 
-    def slow(request: Any) -> Any:
+    def slow(request: Any, watch: Any = None) -> Any:
         busy.release()
         assert release.wait(20)
-        return search(request)
+        return search(request, watch)
 
     monkeypatch.setattr(runtime.engine, "search", slow)
     workers = runtime.settings.server.workers
