@@ -46,6 +46,18 @@ def open_reranker(
 
     `bundled`: the bundled model made the vectors, for which `late` is calibrated.
     """
+    chosen = _open(settings, catalog, generation, reasons, bundled=bundled)
+    return None if chosen is None else cached(chosen, settings.cached_readings)
+
+
+def _open(
+    settings: RerankerSettings,
+    catalog: Catalog,
+    generation: Generation,
+    reasons: dict[str, str],
+    *,
+    bundled: bool,
+) -> Reranker | None:
     kind = settings.kind
     if kind == "auto":
         return _open_best(settings, catalog, generation, reasons, bundled=bundled)
@@ -57,7 +69,7 @@ def open_reranker(
     if kind == "qwen3":
         reranker, reason = _open_qwen3(settings, catalog)
         reasons["reranker"] = f"{reason}; set by reranker.kind"
-        return cached(reranker, settings.cached_readings)
+        return reranker
     if not settings.model:
         raise ConfigError(
             "reranker.kind is cross-encoder, but reranker.model is not set.",
@@ -66,10 +78,8 @@ def open_reranker(
     from longleaf.reranker.crossencoder import CrossEncoderReranker
 
     if settings.first_stage_weight is None:
-        return cached(CrossEncoderReranker(settings.model), settings.cached_readings)
-    weight = settings.first_stage_weight
-    made = CrossEncoderReranker(settings.model, first_stage_weight=weight)
-    return cached(made, settings.cached_readings)
+        return CrossEncoderReranker(settings.model)
+    return CrossEncoderReranker(settings.model, first_stage_weight=settings.first_stage_weight)
 
 
 def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
@@ -115,7 +125,7 @@ def _open_best(
                 _log.warning("reranker.fallback", reason=instead)
             else:
                 reasons["reranker"] = f"{reason}; chosen because there is a GPU"
-                return cached(reranker, settings.cached_readings)
+                return reranker
         instead = f" (there is a GPU, but not qwen3: {instead})"
     if generation.token_dim:
         why = "the embedder stores token vectors and no GPU is needed"

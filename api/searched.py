@@ -29,12 +29,11 @@ class SearchRequest:
 
     `limit` and `offset` cut the answer out of the window of `candidates` documents. `rerank`
     False stops after the first stage; `reranker` names the one that must read, `read_candidates`,
-    `deadline_ms` and `max_tokens` bound what it does, `depth` says
-    what it reads (None: the setting; see reranker/read.py). `plain` takes the query as
-    words only, without query syntax (a text pasted from elsewhere, a test collection's topic).
-    `collapse` puts documents of nearly the same text behind the best of them. `explain` keeps how
-    each score came about. `min_score` leaves out documents whose passages the reranker scored
-    lower, or did not read. `is_bulk` lets all
+    `deadline_ms` and `max_tokens` bound what it does, `depth` says what it reads (None: the
+    setting; see reranker/read.py). `plain` takes the query as words only, without query syntax (a
+    text pasted from elsewhere, a test collection's topic). `collapse` puts documents of nearly the
+    same text behind the best of them. `explain` keeps how each score came about. `min_score` leaves
+    out documents whose passages the reranker scored lower, or did not read. `is_bulk` lets all
     others be read first; `given_up` is asked now and then whether anybody still waits.
     """
 
@@ -69,8 +68,8 @@ class SearchAnswer:
 
     `found_count` is how many documents the window holds, collapsed ones counted once; `exhausted`
     says that there are no more beyond it. `below_min_count`: how many `min_score` left out.
-    `reranker` is None when no second stage was asked for or
-    configured. `seen_seq` is the change up to which the index had followed the catalog.
+    `reranker` is None when no second stage was asked for or configured. `seen_seq` is the change up
+    to which the index had followed the catalog.
     """
 
     hits: tuple[Hit, ...]

@@ -50,15 +50,21 @@ class WholeDocuments:
         heads = {each.revision_id: self._heads[each.revision_id] for each in candidates}
         passages = self._passages(heads)
         limits = self._reranker.document_limits
-        chosen: dict[int, list[PassageText]] = {}
+        counts = {revision_id: own_tokens(own) for revision_id, own in passages.items()}
+        too_long = [
+            revision_id
+            for revision_id, tokens in counts.items()
+            if limits.tokens is not None and sum(tokens) > limits.tokens
+        ]
+        self._look_at([p.point_id for revision_id in too_long for p in passages[revision_id]])
+        chosen = dict(passages)
         for candidate in candidates:
-            own = passages[candidate.revision_id]
-            counts = own_tokens(own)
-            places = list(range(len(own)))
-            if limits.tokens is not None and sum(counts) > limits.tokens:
+            revision_id = candidate.revision_id
+            if revision_id in too_long:
+                own, tokens = passages[revision_id], counts[revision_id]
                 ranked = self._ranked(candidate, own)
-                places = choose(counts, ranked, limits.tokens, beside=limits.beside)
-            chosen[candidate.revision_id] = [own[place] for place in places]
+                places = choose(tokens, ranked, limits.tokens, beside=limits.beside)
+                chosen[revision_id] = [own[place] for place in places]
         if self._reranker.reads_text:
             points = [passage.point_id for own in chosen.values() for passage in own]
             texts, _ = self._catalog.hydrate(heads, points, self._generation)
@@ -95,18 +101,20 @@ class WholeDocuments:
                 passages[revision_id].append(replace(passage, point_id=named))
         return passages
 
+    def _look_at(self, points: Sequence[int]) -> None:
+        """Ask for the cosines of these passages, all at once."""
+        if points and self._vectors is not None:
+            self.dense |= self._index.score_dense(self._vectors.dense, points)
+
     def _ranked(self, candidate: Candidate, own: Sequence[PassageText]) -> list[int]:
         """Places by nearness to the query; by the first stage's order where it has no vector."""
         if self._vectors is None:
             places = {passage.point_id: place for place, passage in enumerate(own)}
             found = [each.point_id for each in candidate.passages]
             return [places[point] for point in found if point in places]
-        points = [passage.point_id for passage in own]
-        scores = self._index.score_dense(self._vectors.dense, points)
-        self.dense |= scores
 
         def nearness(place: int) -> tuple[bool, float, int]:
             passage = own[place]
-            return (passage.role.is_aside, -scores.get(passage.point_id, -2.0), place)
+            return (passage.role.is_aside, -self.dense.get(passage.point_id, -2.0), place)
 
         return sorted(range(len(own)), key=nearness)

@@ -22,7 +22,14 @@ from longleaf.core.catalog import CandidateHead, DocumentHead
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, NotFound
 from longleaf.core.protocols import ReaderQuery
-from longleaf.core.types import Candidate, CandidatePassage, Outcome, QueryVectors, Scope
+from longleaf.core.types import (
+    Candidate,
+    CandidatePassage,
+    Degradation,
+    Outcome,
+    QueryVectors,
+    Scope,
+)
 from longleaf.reranker.read import DepthChoice, ReadResult
 from longleaf.retriever.fusion import z_score_fusion
 
@@ -102,7 +109,7 @@ class EngineUnderTest:
                 "rerank": timings.get("rerank", 0.0) + timings.get("hydrate", 0.0),
                 **deeper_ms,
             },
-            degraded=(*_told(run), *missing),
+            degraded=(*_told(_missing(run)), *missing),
         )
 
     def _deeper(
@@ -115,7 +122,7 @@ class EngineUnderTest:
             stage = f"final:{depth}"
             rankings[stage] = _final(run.heads, run.retrieval.candidates, run.reading)
             timings[stage] = sum(run.timings_ms.values())
-            missing += [f"{stage}: {each}" for each in _told(run)]
+            missing += [f"{stage}: {each}" for each in _told(_missing(run))]
         return rankings, timings, missing
 
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
@@ -226,7 +233,7 @@ class EngineUnderTest:
                 "embed": (embedded - started) * 1000.0,
                 "rerank": sum(timings.values()),
             },
-            degraded=tuple(f"{d.stage}: {d.reason}" for d in read.result.degraded),
+            degraded=_told(read.result.degraded),
         )
 
     def _densest(self, head: DocumentHead, vectors: QueryVectors) -> list[tuple[int, float]]:
@@ -244,9 +251,12 @@ class EngineUnderTest:
             return None
 
 
-def _told(run: StageRun) -> tuple[str, ...]:
+def _missing(run: StageRun) -> tuple[Degradation, ...]:
     """What a search had to do without."""
-    degraded = (*run.retrieval.degraded, *run.reading.degraded)
+    return (*run.retrieval.degraded, *run.reading.degraded)
+
+
+def _told(degraded: Sequence[Degradation]) -> tuple[str, ...]:
     return tuple(f"{each.stage}: {each.reason}" for each in degraded)
 
 

@@ -156,6 +156,15 @@ def http_problem(status: int, detail: str = "", hint: str = "", **more: Any) -> 
     return problem(status, code, title, detail or title, hint, **more)
 
 
+def our_fault() -> Problem:
+    """What is said of an exception that nobody expected: nothing of it, it is in the log."""
+    return http_problem(
+        500,
+        "The server failed on this request; it is not your fault.",
+        "The log names the cause under this request id.",
+    )
+
+
 def respond(request: Request, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """The problem as JSON, or as a page for a browser that asks for one outside /v1."""
     what = what.model_copy(update={"request_id": getattr(request.state, "request_id", "")})

@@ -16,7 +16,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longleaf.api.http.errors import http_problem, respond
+from longleaf.api.http.errors import our_fault, respond
 from longleaf.api.http.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -70,12 +70,7 @@ class Observe:
                 _log.exception("http.failed", method=scope["method"], route=_route(scope))
                 if status:  # the answer has begun; cutting it off is all that is left
                     raise
-                broken = http_problem(
-                    500,
-                    "The server failed on this request; it is not your fault.",
-                    "The log names the cause under this request id.",
-                )
-                await respond(Request(scope), broken)(scope, receive, watched)
+                await respond(Request(scope), our_fault())(scope, receive, watched)
             finally:
                 elapsed = time.perf_counter() - started
                 self._metrics.note_request(scope["method"], _route(scope), status, elapsed)

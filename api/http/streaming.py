@@ -16,7 +16,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from longleaf.api.http.errors import Problem, http_problem, problem_of
+from longleaf.api.http.errors import our_fault, problem_of
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.service import GivenUp, Service
 from longleaf.core.errors import LongleafError
@@ -87,18 +87,10 @@ async def stream(
             yield event("error", problem_of(error))
         except Exception:
             _log.exception("http.stream_failed")
-            yield event("error", _broken())
+            yield event("error", our_fault())
 
     return StreamingResponse(body(), media_type=MEDIA_TYPE, headers=_HEADERS)
 
 
 def _whole(last: bytes) -> Response:
     return Response(last, media_type=MEDIA_TYPE, headers=_HEADERS)
-
-
-def _broken() -> Problem:
-    return http_problem(
-        500,
-        "The server failed on this request; it is not your fault.",
-        "The log names the cause under this request id.",
-    )

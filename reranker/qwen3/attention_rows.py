@@ -55,40 +55,7 @@ class RowAttention:
 
         self._kernel: Any = attention_triton.attend_rows
 
-    def every(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        weight: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        eps: float,
-        heads: int,
-        tiles: Tiles,
-    ) -> torch.Tensor:
-        """(rows, heads, dim): each row over its prefix and its own sequence up to itself.
-
-        q: (rows, at least heads * dim), before norm and rotation, which are done here by `weight`
-        (dim,) and `angles` (cos and sin, (rows, dim / 2) float32). k, v: (rows, kv_heads, dim), k
-        normed and rotated; v may be a view. Rows of no sequence are left as memory was.
-        """
-        return self._launch(q, k, v, weight, angles, eps, heads, tiles, last_only=False)
-
-    def last(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        weight: torch.Tensor,
-        angles: tuple[torch.Tensor, torch.Tensor],
-        eps: float,
-        heads: int,
-        tiles: Tiles,
-    ) -> torch.Tensor:
-        """(N, heads, dim): the same for each document's last row, all that q and `angles` have."""
-        return self._launch(q, k, v, weight, angles, eps, heads, tiles, last_only=True)
-
-    def _launch(
+    def mixed(
         self,
         q: torch.Tensor,
         k: torch.Tensor,
@@ -99,8 +66,15 @@ class RowAttention:
         heads: int,
         tiles: Tiles,
         *,
-        last_only: bool,
+        last_only: bool = False,
     ) -> torch.Tensor:
+        """(rows, heads, dim): each row over its prefix and its own sequence up to itself.
+
+        q: (rows, at least heads * dim), before norm and rotation, which are done here by `weight`
+        (dim,) and `angles` (cos and sin, (rows, dim / 2) float32). k, v: (rows, kv_heads, dim), k
+        normed and rotated; v may be a view. Rows of no sequence are left as memory was.
+        `last_only`: q and `angles` have each document's last row and no others, (N, ...).
+        """
         kv_heads, dim = k.shape[1:]
         group = heads // kv_heads
         result = q.new_empty((len(q), heads, dim))
@@ -176,8 +150,9 @@ def disagreement(
     tiles = Tiles(moved(packed.tiles(tokens)), moved(packed.last_tiles()))
     last = moved(packed.last)
     some = (k.contiguous(), v, layer.q_norm)
-    found = attention.every(qkv, *some, angles, 1e-6, heads, tiles)
-    ends = attention.last(qkv[last], *some, (angles[0][last], angles[1][last]), 1e-6, heads, tiles)
+    found = attention.mixed(qkv, *some, angles, 1e-6, heads, tiles)
+    turned = (angles[0][last], angles[1][last])
+    ends = attention.mixed(qkv[last], *some, turned, 1e-6, heads, tiles, last_only=True)
     wrong = [float((found - expected).abs().max()), float((ends - expected[last]).abs().max())]
     if all(each <= _TOLERANCE for each in wrong):  # not so where one is no number
         return ""

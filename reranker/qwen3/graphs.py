@@ -161,17 +161,23 @@ def fill(buffer: NDArray[np.uint8], packed: Packed, bucket: Bucket, pad_id: int 
     """
     padding = {"ids": pad_id, "keys": bucket.rows - 1, "last": bucket.rows - 1}
     padding |= {"last_keys": bucket.rows - 1}
-    tiles = packed.tiles(bucket.tile_tokens) if bucket.tile_tokens else packed.last_tiles()
-    tables = dict(zip(_TABLES, (tiles, packed.last_tiles()), strict=True))
-    given: NDArray[np.generic]
     for name, dtype, count, start in layout(bucket)[0]:
         if not count:
             continue  # the bucket's attention does not use them
-        given = tables[name].ravel() if name in tables else getattr(packed, name)
+        given = _given(packed, bucket, name)
         assert len(given) <= count, f"{name} has {len(given)}, the bucket {count}"
         target = buffer[start : start + count * np.dtype(dtype).itemsize].view(dtype)
         target[: len(given)] = given
         target[len(given) :] = given[-1] if name in _CUMULATED else padding.get(name, 0)
+
+
+def _given(packed: Packed, bucket: Bucket, name: str) -> NDArray[np.generic]:
+    if name == "tiles":
+        return packed.tiles(bucket.tile_tokens).ravel()
+    if name == "last_tiles":
+        return packed.last_tiles().ravel()
+    found: NDArray[np.generic] = getattr(packed, name)
+    return found
 
 
 def padded(packed: Packed, bucket: Bucket, pad_id: int = 0) -> Packed:

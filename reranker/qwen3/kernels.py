@@ -91,13 +91,7 @@ class TritonOperations:
         v = split[:, query_heads + kv_heads :] if keys is None else k.new_empty(k.shape)
         q_rows = rows if query_heads else 0
         programs = q_rows + (key_rows if kv_heads else 0)
-        if programs:
-            self._kernels.split_rotate_rows[(programs,)](
-                qkv, layer.q_norm, layer.k_norm, cos, sin, qkv if keys is None else keys,
-                q, k, v, q_rows, eps, query_heads, kv_heads, dim,
-                self._block(max(query_heads, 1)), self._block(max(kv_heads, 1)),
-                self._block(dim // 2), self._block(dim), keys is not None,
-            )  # fmt: skip
+        self._turn(programs, qkv, layer, cos, sin, keys, (q, k, v), q_rows, heads, eps)
         return q, k, v
 
     def turn_keys(
@@ -113,13 +107,30 @@ class TritonOperations:
         query_heads, kv_heads, dim = heads
         rows = len(qkv)
         k = qkv.new_empty((rows, kv_heads, dim))
-        if rows:
-            self._kernels.split_rotate_rows[(rows,)](
-                qkv, layer.q_norm, layer.k_norm, cos, sin, qkv, k, k, k, 0, eps,
-                query_heads, kv_heads, dim, self._block(max(query_heads, 1)),
-                self._block(kv_heads), self._block(dim // 2), self._block(dim), False,
-            )  # fmt: skip
+        self._turn(rows, qkv, layer, cos, sin, None, (k, k, k), 0, heads, eps)
         return k, qkv.view(rows, query_heads + 2 * kv_heads, dim)[:, query_heads + kv_heads :]
+
+    def _turn(
+        self,
+        programs: int,
+        qkv: torch.Tensor,
+        layer: LayerWeights,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        keys: torch.Tensor | None,
+        made: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        q_rows: int,
+        heads: tuple[int, int, int],
+        eps: float,
+    ) -> None:
+        query_heads, kv_heads, dim = heads
+        if programs:
+            self._kernels.split_rotate_rows[(programs,)](
+                qkv, layer.q_norm, layer.k_norm, cos, sin, qkv if keys is None else keys,
+                *made, q_rows, eps, query_heads, kv_heads, dim,
+                self._block(max(query_heads, 1)), self._block(max(kv_heads, 1)),
+                self._block(dim // 2), self._block(dim), keys is not None,
+            )  # fmt: skip
 
     def swiglu(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `Operations`."""

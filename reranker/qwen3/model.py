@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 INNER_ROWS = 16_384
 """Rows of the SwiGLU product at once: at 32,768 it would hold as much again as all the rest."""
-
-
 _MOST_NUMBERS = 2**31
 """That the row attention can address."""
 
@@ -94,13 +92,10 @@ class PlainOperations:
         keys: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Operations`."""
-        import torch
-
-        query_heads, kv_heads, dim = heads
-        parts = [query_heads, kv_heads, kv_heads]
-        q, k, v = torch.split(qkv.view(len(qkv), -1, dim), parts, dim=1)
+        query_heads, _, dim = heads
+        q = qkv.view(len(qkv), -1, dim)[:, :query_heads]
         q = _rotate(self.norm(q, layer.q_norm, eps), cos, sin)
-        k = _rotate(self.norm(k, layer.k_norm, eps), cos, sin)
+        k, v = self.turn_keys(qkv, layer, cos, sin, heads, eps)
         return (q, k, v) if keys is None else (q, k[keys], v[keys])
 
     def turn_keys(
@@ -297,13 +292,15 @@ class Qwen3Scorer:
         if rows is None:
             qkv = linear(normed, layer.qkv)
             k, v = turn(qkv, layer, cos, sin, (heads, kv_heads, dim), eps)
-            mixed = attention.every(qkv, k, v, layer.q_norm, (cos, sin), eps, heads, batch.tiles)
+            mixed = attention.mixed(qkv, k, v, layer.q_norm, (cos, sin), eps, heads, batch.tiles)
         else:
             kv = linear(normed, layer.qkv[heads * dim :])
             k, v = turn(kv, layer, cos, sin, (0, kv_heads, dim), eps)
             q = linear(normed[rows], layer.qkv[: heads * dim])
             angles = (cos[rows], sin[rows])
-            mixed = attention.last(q, k, v, layer.q_norm, angles, eps, heads, batch.tiles)
+            mixed = attention.mixed(
+                q, k, v, layer.q_norm, angles, eps, heads, batch.tiles, last_only=True
+            )
         return mixed.reshape(len(mixed), -1)
 
     def _last_rows(

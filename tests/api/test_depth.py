@@ -15,6 +15,7 @@ from longleaf.api.cli.searching import print_answer
 from longleaf.api.http.search import answer_search
 from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.config import load_settings
+from longleaf.core.types import DocumentLimits
 from longleaf.reranker.late import MINILM_MIN_SCORE
 
 FILLER = (
@@ -81,6 +82,19 @@ def test_whole_documents_are_read_and_told(client: Client, depth: str) -> None:
     assert scores == sorted(scores, reverse=True)
     deciding = next(h for h in answer["hits"] if h["key"] == "minutes.txt")["passages"][0]
     assert ANSWER in deciding["text"]
+
+
+def test_of_a_document_that_is_too_long_the_nearest_passages_are_read(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = DocumentLimits(documents=20, tokens=200, beside=False)
+    monkeypatch.setattr(runtime.engine.reranker, "document_limits", few, raising=False)
+    answer = client.search(QUERY, passages_per_document=1, rerank={"depth": "document"})
+    minutes = next(hit for hit in answer["hits"] if hit["key"] == "minutes.txt")
+    assert 0 < minutes["reading"]["tokens_read"] <= 200 < minutes["reading"]["tokens_total"]
+    assert ANSWER in minutes["passages"][0]["text"]
+    short = [hit["reading"] for hit in answer["hits"] if hit["key"] != "minutes.txt"]
+    assert all(reading["tokens_read"] == reading["tokens_total"] for reading in short)
 
 
 def test_a_passage_that_only_the_whole_document_gave_has_no_scores_of_the_first_stage(

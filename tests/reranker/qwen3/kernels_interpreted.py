@@ -145,11 +145,11 @@ def test_row_attention(
     step = 1e-5 if dtype == torch.float32 else 4e-3
     ours, plain = RowAttention(), RowsLikeTheKernel()
     given_ = (qkv, k.contiguous(), v, layer.q_norm, angles, EPS, query_heads)
-    expected = plain.every(*given_, tiles)
-    torch.testing.assert_close(ours.every(*given_, padded), expected, rtol=step, atol=step)
+    expected = plain.mixed(*given_, tiles)
+    torch.testing.assert_close(ours.mixed(*given_, padded), expected, rtol=step, atol=step)
     last = torch.as_tensor(packed.last)
     turned = tuple(each[last] for each in angles)
-    ends = ours.last(qkv[last], *given_[1:4], turned, EPS, query_heads, tiles)
+    ends = ours.mixed(qkv[last], *given_[1:4], turned, EPS, query_heads, tiles, last_only=True)
     torch.testing.assert_close(ends, expected[last], rtol=step, atol=step)
 
 
@@ -157,14 +157,14 @@ def test_row_attention_is_believed_only_if_it_agrees() -> None:
     assert disagrees(RowAttention(), "cpu", "float16") == ""
 
     class Wrong(RowAttention):
-        def last(self, *given: Any) -> torch.Tensor:
-            return super().last(*given) * 1.5
+        def mixed(self, *given: Any, last_only: bool = False) -> torch.Tensor:
+            return super().mixed(*given, last_only=last_only) * (1.5 if last_only else 1.0)
 
     assert "other numbers than the plain steps" in disagrees(Wrong(), "cpu", "float16")
 
     class NoNumbers(RowAttention):
-        def last(self, *given: Any) -> torch.Tensor:
-            return super().last(*given) * torch.nan
+        def mixed(self, *given: Any, last_only: bool = False) -> torch.Tensor:
+            return super().mixed(*given, last_only=last_only) * (torch.nan if last_only else 1.0)
 
     assert disagrees(NoNumbers(), "cpu", "float16") != ""
     assert disagrees(RowAttention(), "cpu", "float16", (4, 1, 64)) == ""

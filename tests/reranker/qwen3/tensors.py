@@ -229,29 +229,31 @@ class RowsLikeTheKernel(RowAttention):
     def __init__(self) -> None:
         pass
 
-    def every(
-        self, q: Any, k: Any, v: Any, weight: Any, angles: Any, eps: float, heads: int, tiles: Tiles
+    def mixed(
+        self,
+        q: Any,
+        k: Any,
+        v: Any,
+        weight: Any,
+        angles: Any,
+        eps: float,
+        heads: int,
+        tiles: Tiles,
+        *,
+        last_only: bool = False,
     ) -> Any:
         import torch
 
         turned = _turned(q, weight, angles, eps, heads, k.shape[2])
         mixed = torch.full_like(turned, torch.nan)
-        tokens = tile_tokens(heads, k.shape[1])
-        for own, length, first, *prefix in tiles.every.tolist():
+        tokens = 1 if last_only else tile_tokens(heads, k.shape[1])
+        table = tiles.last if last_only else tiles.every
+        for number, (own, length, first, *prefix) in enumerate(table.tolist()):
+            if first < 0:
+                continue
             for row in range(own + first, own + min(first + tokens, length)):
-                mixed[row] = _seen_by(row, turned[row], k, v, own, *prefix)
-        return mixed
-
-    def last(
-        self, q: Any, k: Any, v: Any, weight: Any, angles: Any, eps: float, heads: int, tiles: Tiles
-    ) -> Any:
-        import torch
-
-        turned = _turned(q, weight, angles, eps, heads, k.shape[2])
-        mixed = torch.full_like(turned, torch.nan)
-        for number, (own, length, first, *prefix) in enumerate(tiles.last.tolist()):
-            if 0 <= first < length:
-                mixed[number] = _seen_by(own + first, turned[number], k, v, own, *prefix)
+                place = number if last_only else row
+                mixed[place] = _seen_by(row, turned[place], k, v, own, *prefix)
         return mixed
 
 

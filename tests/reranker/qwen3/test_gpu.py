@@ -146,10 +146,10 @@ def test_rows_that_read_keys_where_they_lie(
     tiles = Tiles(*(torch.as_tensor(table, device=GPU)
                     for table in (packed.tiles(tokens), packed.last_tiles())))  # fmt: skip
     rest = (k.contiguous(), v, layer.q_norm)
-    near(RowAttention().every(qkv, *rest, angles, 1e-6, query_heads, tiles), expected)
+    near(RowAttention().mixed(qkv, *rest, angles, 1e-6, query_heads, tiles), expected)
     last = torch.as_tensor(packed.last, device=GPU)
     turned = angles[0][last], angles[1][last]
-    found = RowAttention().last(qkv[last], *rest, turned, 1e-6, query_heads, tiles)
+    found = RowAttention().mixed(qkv[last], *rest, turned, 1e-6, query_heads, tiles, last_only=True)
     near(found, expected[last])
 
 
