@@ -397,11 +397,13 @@ class EdgeIndex:
         return qe.SearchParams(idf=qe.IdfParams(corpus=corpus))
 
     def _points_of(self, document_ids: Iterable[int]) -> dict[int, list[int]]:
-        """The points that are there of each document; documents without any are left out."""
+        """The points of each document that has any. Raises CatalogBroken where a point is not of
+        the document that it was found by."""
         import qdrant_edge as qe
 
         stored: dict[int, list[int]] = {}
         for batch in _batches(document_ids, _IDS_PER_REQUEST):
+            asked = set(batch)
             only = qe.Filter(must=[qe.FieldCondition(ef.DOCUMENT, match=qe.MatchAny(batch))])
             offset = None
             while True:
@@ -412,9 +414,11 @@ class EdgeIndex:
                     )
                 )  # fmt: skip
                 for record in records:
-                    assert record.payload is not None
-                    points = stored.setdefault(record.payload[ef.DOCUMENT], [])
-                    points.append(_integer(record.id))
+                    document_id = (record.payload or {}).get(ef.DOCUMENT)
+                    if document_id not in asked:  # found by the field's index, stored otherwise
+                        why = ValueError(f"point {record.id} has lost the document that it is of")
+                        raise edge_folder.damaged(self._taken.folder, why)
+                    stored.setdefault(document_id, []).append(_integer(record.id))
                 if offset is None:
                     break
         return stored

@@ -45,12 +45,17 @@ def why_unusable(index: EdgeIndex, change_log: ChangeLog) -> str | None:
 
 
 def document_ids(index: EdgeIndex, point_ids: Sequence[int]) -> set[int]:
-    """Which documents these points say they are of, whatever the catalog knows of them."""
+    """Which documents these points say they are of, whatever the catalog knows of them.
+
+    Points that name none are left out: only making the index anew removes them.
+    """
     found = set()
     for begin in range(0, len(point_ids), _POINTS_PER_READ):
         some: list[Any] = list(point_ids[begin : begin + _POINTS_PER_READ])
         for record in index._shard.retrieve(some, with_payload=[ef.DOCUMENT], with_vector=False):
-            found.add(int((record.payload or {})[ef.DOCUMENT]))
+            document_id = (record.payload or {}).get(ef.DOCUMENT)
+            if isinstance(document_id, int):
+                found.add(document_id)
     return found
 
 

@@ -28,6 +28,7 @@ from longleaf.api.doctor.report import Finding, Report, Status
 from longleaf.api.running import announced
 from longleaf.core.catalog import Catalog, orphans
 from longleaf.core.config import Settings, load_settings
+from longleaf.core.errors import CatalogBroken
 from longleaf.core.filters import Eq
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter
@@ -262,6 +263,37 @@ def test_what_the_index_says_of_a_passage_is_compared_with_deep(home: Path) -> N
     assert failing(examine(home, repair=True)) == []
     assert failing(examine(home, deep=True)) != [], "a look at a part mends a part"
     assert failing(examine(home, deep=True, repair=True)) == []
+    assert failing(examine(home, deep=True)) == []
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_point_that_lost_its_document_makes_the_index_be_made_anew(
+    home: Path, deep: bool
+) -> None:
+    """The engine's own index of the field still finds the point by the document that it lost."""
+    catalog = Catalog(home)
+    folder = wire.index_folder(settings_of(home), live(catalog))
+    ids, _ = catalog.all_document_ids()
+    pages = sorted(folder.glob("shard-*/segments/*/payload_storage/page_*.dat"))
+    damaged = [page for page in pages if b"doc" in page.read_bytes()]
+    assert damaged, "where does the engine keep payloads now?"
+    for page in damaged:
+        page.write_bytes(page.read_bytes().replace(b"doc", b"dod"))
+    with opened(home, catalog) as index, pytest.raises(CatalogBroken) as refused:
+        index.delete(ids[:1])
+    assert "has lost the document" in refused.value.message
+    assert refused.value.hint == "Make the index anew from the catalog: longleaf rebuild"
+    catalog.close()
+    if deep:
+        assert of(examine(home, deep=True), "index content").status is Status.FAIL
+    else:
+        # A look that compares ids alone goes on to the remaking when the log cannot mend it.
+        catalog = Catalog(home)
+        catalog.delete_document(catalog.documents(Scope.all())[0].public_id, Scope.all())
+        catalog.close()
+    report = examine(home, deep=deep, repair=True)
+    assert failing(report) == []
+    assert "made the index anew" in report.repaired
     assert failing(examine(home, deep=True)) == []
 
 
