@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from longleaf.api.searched import Explanation, StageRun
+from longleaf.api.searched import Explanation, SearchRequest, StageRun
 from longleaf.reranker.instructions import instruction_text
-from longleaf.retriever.retrieve import RetrievalSettings
 
 if TYPE_CHECKING:
     from longleaf.api.search import SearchEngine
 
 
-def explanation(engine: SearchEngine, run: StageRun, settings: RetrievalSettings) -> Explanation:
-    """`settings`: the request's own."""
+def explanation(engine: SearchEngine, run: StageRun, request: SearchRequest) -> Explanation:
+    settings = engine.settings_for(request)
     embedder = engine.embedder
     reranker = engine.reranker if run.depth is not None else None
     words = None

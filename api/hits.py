@@ -1,47 +1,91 @@
-"""A candidate as a hit: its passages, what decided among them, and what each stage said."""
+"""A candidate as a hit: its passages, what decided among them, and what each stage said.
+
+In two steps, with the catalog between them: `found_of` takes out of a search's results what one
+place of the window needs, without text; `hit_of` joins it with what the catalog says today.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
-from longleaf.api.searched import StageRun
+from longleaf.api.searched import Found, FoundPassage, FoundVersion, StageRun
 from longleaf.core.catalog import DocumentHead
-from longleaf.core.types import CandidatePassage, Hit, HitPassage, PassageText
+from longleaf.core.types import Hit, HitPassage, HitVersion, PassageText
 
 
-def shown_points(run: StageRun, index: int) -> list[int]:
-    """Point ids of a candidate's deciding passages: those that the reading scored best, then
-    what the first stage found, as many as the first stage keeps of a document."""
-    found = [passage.point_id for passage in run.retrieval.candidates[index].passages]
+def found_of(run: StageRun, index: int, rank: int, behind: Sequence[Member] = ()) -> Found:
+    """The candidate `index` at `rank` of the window; `behind`: places of its versions."""
+    candidate = run.retrieval.candidates[index]
+    return Found(
+        rank=rank,
+        score=run.reading.scores[index],
+        revision_id=candidate.revision_id,
+        first_stage_rank=candidate.rank,
+        first_stage_score=candidate.score,
+        reading=run.reading.readings[index],
+        earlier=run.reading.earlier[index] if run.reading.earlier else None,
+        passages=_deciding(run, index),
+        versions=tuple(
+            FoundVersion(revision_of(run, each.place), each.place + 1, each.similarity)
+            for each in behind
+        ),
+    )
+
+
+def revision_of(run: StageRun, place: int) -> int:
+    """The revision at a place of the final order."""
+    return run.retrieval.candidates[run.reading.order[place]].revision_id
+
+
+def _deciding(run: StageRun, index: int) -> tuple[FoundPassage, ...]:
+    """A candidate's deciding passages: those that the reading scored best, then what the first
+    stage found, as many as the first stage keeps of a document."""
+    known = {each.point_id: each for each in run.retrieval.candidates[index].passages}
     reading = run.reading.readings[index]
-    if reading is None or not reading.passage_scores:
-        return found
-    scores = dict(reading.passage_scores)
-    order = {point: place for place, point in enumerate(found)}
-    known = [*found, *(point for point in scores if point not in order)]
-    known.sort(key=lambda point: (-scores.get(point, -math.inf), order.get(point, len(order))))
-    return known[: len(found)]
+    scores = dict(reading.passage_scores) if reading else {}
+    points = list(known)
+    if scores:
+        order = {point: place for place, point in enumerate(points)}
+        points += [point for point in scores if point not in order]
+        points.sort(key=lambda point: (-scores.get(point, -math.inf), order.get(point, len(order))))
+    dense_z = run.retrieval.normalised.get("dense", {})
+    bm25_z = run.retrieval.normalised.get("bm25", {})
+    passages = []
+    for point in points[: len(known)]:
+        found = known.get(point)
+        passages.append(
+            FoundPassage(
+                point_id=point,
+                dense_score=found.dense_score if found else run.dense.get(point),
+                bm25_score=found.bm25_score if found else None,
+                dense_rank=found.dense_rank if found else None,
+                bm25_rank=found.bm25_rank if found else None,
+                fused_score=found.fused_score if found else None,
+                reading_score=scores.get(point),
+                dense_z=dense_z.get(point),
+                bm25_z=bm25_z.get(point),
+            )
+        )
+    return tuple(passages)
 
 
 def hit_of(
-    run: StageRun,
-    index: int,
-    rank: int,
-    head: DocumentHead,
+    found: Found,
+    heads: Mapping[int, DocumentHead],
     texts: Mapping[int, PassageText],
     highlighter: Highlighter,
 ) -> Hit:
-    """The candidate `index` at `rank`; `texts`: its passages with their words, by point id."""
-    candidate = run.retrieval.candidates[index]
-    reading = run.reading.readings[index]
-    scores = dict(reading.passage_scores) if reading else {}
-    known = {each.point_id: each for each in candidate.passages}
-    points = [point for point in shown_points(run, index) if point in texts]
+    """A hit of what was found; `heads` by revision id (its own is there), `texts` by point id.
+
+    Passages and versions that are gone are left out.
+    """
+    head = heads[found.revision_id]
     return Hit(
-        rank=rank,
-        score=run.reading.scores[index],
+        rank=found.rank,
+        score=found.score,
         document_id=head.public_id,
         collection=head.collection,
         key=head.key,
@@ -49,42 +93,46 @@ def hit_of(
         revision=head.revision,
         metadata=head.metadata,
         source=head.source,
-        first_stage_rank=candidate.rank,
-        first_stage_score=candidate.score,
-        reading=reading,
+        first_stage_rank=found.first_stage_rank,
+        first_stage_score=found.first_stage_score,
+        reading=found.reading,
         passages=tuple(
-            _hit_passage(
-                texts[point],
-                known.get(point),
-                run.dense.get(point),
-                highlighter.spans(texts[point]),
-                scores.get(point),
-                run.retrieval.normalised,
-            )
-            for point in points
+            _hit_passage(each, texts[each.point_id], highlighter)
+            for each in found.passages
+            if each.point_id in texts
         ),
-        earlier=run.reading.earlier[index] if run.reading.earlier else None,
+        versions=tuple(
+            _hit_version(each, heads[each.revision_id])
+            for each in found.versions
+            if each.revision_id in heads
+        ),
+        earlier=found.earlier,
     )
 
 
-def _hit_passage(
-    text: PassageText,
-    found: CandidatePassage | None,
-    dense_score: float | None,
-    highlights: tuple[tuple[int, int], ...],
-    reading_score: float | None,
-    normalised: Mapping[str, Mapping[int, float]],
-) -> HitPassage:
-    """`found`: what the first stage said of it, None where it had not found it."""
+def _hit_passage(found: FoundPassage, text: PassageText, highlighter: Highlighter) -> HitPassage:
     return HitPassage(
-        dense_z=normalised.get("dense", {}).get(text.point_id),
-        bm25_z=normalised.get("bm25", {}).get(text.point_id),
         passage=text,
-        highlights=highlights,
-        dense_score=found.dense_score if found else dense_score,
-        bm25_score=found.bm25_score if found else None,
-        dense_rank=found.dense_rank if found else None,
-        bm25_rank=found.bm25_rank if found else None,
-        fused_score=found.fused_score if found else None,
-        reading_score=reading_score,
+        highlights=highlighter.spans(text),
+        dense_score=found.dense_score,
+        bm25_score=found.bm25_score,
+        dense_rank=found.dense_rank,
+        bm25_rank=found.bm25_rank,
+        fused_score=found.fused_score,
+        reading_score=found.reading_score,
+        dense_z=found.dense_z,
+        bm25_z=found.bm25_z,
+    )
+
+
+def _hit_version(found: FoundVersion, head: DocumentHead) -> HitVersion:
+    return HitVersion(
+        rank=found.rank,
+        similarity=found.similarity,
+        document_id=head.public_id,
+        collection=head.collection,
+        key=head.key,
+        title=head.title,
+        revision=head.revision,
+        source=head.source,
     )

@@ -15,11 +15,8 @@ from typing import Any
 
 import structlog
 
-from longleaf.api.collapse import Member
-from longleaf.api.explain import explanation
-from longleaf.api.highlight import Highlighter
-from longleaf.api.hits import hit_of, shown_points
-from longleaf.api.minimum import least_score, minimum_warnings, only_good
+from longleaf.api.answer import answer_of
+from longleaf.api.minimum import least_score
 from longleaf.api.searched import (
     MAX_QUERY_CHARS,
     Explanation,
@@ -29,21 +26,14 @@ from longleaf.api.searched import (
     StageRun,
     Watch,
 )
-from longleaf.api.versions import collapsed, hit_versions, revision_of
 from longleaf.api.whole import WholeDocuments
 from longleaf.core.budget import Budget
-from longleaf.core.catalog import CandidateHead, Catalog, DocumentHead, Generation
+from longleaf.core.catalog import CandidateHead, Catalog, Generation
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
-from longleaf.core.types import (
-    Candidate,
-    PassageText,
-    QueryVectors,
-    ReadingInput,
-    Scope,
-)
+from longleaf.core.types import Candidate, PassageText, QueryVectors, ReadingInput, Scope
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.read import DepthChoice, ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
@@ -123,65 +113,12 @@ class SearchEngine:
         started = time.perf_counter()
         seen_seq = self._seen_seq()
         if watch is None:
-            return self._answer(self.run(request), request, started, seen_seq)
+            return answer_of(self, self.run(request), request, started, seen_seq)
 
         def tell(run: StageRun) -> None:
-            watch(self._answer(replace(run, is_final=False), request, started, seen_seq))
+            watch(answer_of(self, replace(run, is_final=False), request, started, seen_seq))
 
-        return self._answer(self.run(request, tell), request, started, seen_seq)
-
-    def _answer(
-        self, run: StageRun, request: SearchRequest, started: float, seen_seq: int
-    ) -> SearchAnswer:
-        timings = dict(run.timings_ms)
-        shown = time.perf_counter()
-        least = least_score(self.reranker, request)
-        window = len(run.reading.order)
-        run = only_good(run, least)
-        below_min_count = window - len(run.reading.order)
-        whole: Sequence[int] = run.reading.order
-        behind: dict[int, list[Member]] = {}
-        if request.collapse:
-            behind = collapsed(self.catalog, run)
-            whole = list(behind)
-            timings["collapse"] = _lap(shown)
-            shown = time.perf_counter()
-        order = whole[request.offset : request.offset + request.limit]
-        chosen = [run.retrieval.candidates[index].revision_id for index in order]
-        others = [revision_of(run, each.place) for index in order for each in behind.get(index, ())]
-        heads = self.catalog.heads([*chosen, *others], request.scope)
-        texts = self._texts(run, order, heads)
-        highlighter = Highlighter(run.parsed.text, run.parsed.phrases)
-        hits = tuple(
-            replace(
-                hit_of(run, index, rank, heads[revision_id], texts, highlighter),
-                versions=hit_versions(run, behind.get(index, ()), heads),
-            )
-            for rank, (index, revision_id) in enumerate(
-                zip(order, chosen, strict=True), start=request.offset + 1
-            )
-            if revision_id in heads
-        )
-        reranker = self.reranker if request.rerank else None
-        return SearchAnswer(
-            hits=hits,
-            query=run.parsed,
-            found_count=len(whole),
-            exhausted=run.retrieval.exhausted,
-            reranker=reranker.name if reranker else None,
-            reranked_count=run.reading.reranked_count,
-            whole_count=run.reading.whole_count,
-            degraded=(*run.retrieval.degraded, *run.reading.degraded),
-            warnings=(*run.warnings, *minimum_warnings(run, least, below_min_count)),
-            timings_ms={**timings, "show": _lap(shown), "total": _lap(started)},
-            seen_seq=seen_seq,
-            explanation=self._explanation(run, request),
-            min_score=least,
-            below_min_count=below_min_count,
-        )
-
-    def _explanation(self, run: StageRun, request: SearchRequest) -> Explanation | None:
-        return explanation(self, run, self._settings(request)) if request.explain else None
+        return answer_of(self, self.run(request, tell), request, started, seen_seq)
 
     def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
         """The passage that is nearest to `text`; the first where that cannot be told."""
@@ -245,7 +182,7 @@ class SearchEngine:
                 ),
                 self.index,
                 looked_up,
-                self._settings(request),
+                self.settings_for(request),
             )
         timings |= retrieval.timings_ms
 
@@ -406,7 +343,8 @@ class SearchEngine:
             _log.exception("search.embed_failed")
             return None
 
-    def _settings(self, request: SearchRequest) -> RetrievalSettings:
+    def settings_for(self, request: SearchRequest) -> RetrievalSettings:
+        """The first stage's settings with what the request says otherwise."""
         changes: dict[str, object] = {"group": request.group, "explain": request.explain}
         if request.candidates is not None:
             changes["candidates"] = request.candidates
@@ -415,13 +353,6 @@ class SearchEngine:
         if request.fusion is not None:
             changes["fusion"] = request.fusion
         return replace(self.settings, **changes)  # type: ignore[arg-type]
-
-    def _texts(
-        self, run: StageRun, shown: Sequence[int], heads: Mapping[int, DocumentHead]
-    ) -> dict[int, PassageText]:
-        """The passages of the candidates that are shown, with their words, by point id."""
-        points = [point for index in shown for point in shown_points(run, index)]
-        return self.catalog.hydrate(heads, points, self.generation)[0]
 
 
 def _check(request: SearchRequest) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from longleaf.core.catalog import CandidateHead
 from longleaf.core.filters import Filter
-from longleaf.core.types import Candidate, Degradation, Hit, PassageText, Scope
+from longleaf.core.types import Candidate, Degradation, Hit, PassageText, Reading, Scope
 from longleaf.reranker.read import DepthChoice, ReadResult
 from longleaf.retriever.query import ParsedQuery
 from longleaf.retriever.retrieve import Retrieval
@@ -33,8 +33,10 @@ class SearchRequest:
     setting; see reranker/read.py). `plain` takes the query as words only, without query syntax (a
     text pasted from elsewhere, a test collection's topic). `collapse` puts documents of nearly the
     same text behind the best of them. `explain` keeps how each score came about. `min_score` leaves
-    out documents whose passages the reranker scored lower, or did not read. `is_bulk` lets all
-    others be read first; `given_up` is asked now and then whether anybody still waits.
+    out documents whose passages the reranker scored lower, or did not read. `facets`: metadata
+    fields whose values are to be counted in the window. `cursor` asks for a `next_cursor`.
+    `is_bulk` lets all others be read first; `given_up` is asked now and then whether anybody still
+    waits.
     """
 
     query: str
@@ -58,6 +60,8 @@ class SearchRequest:
     collapse: bool = False
     explain: bool = False
     min_score: float | Literal["calibrated"] | None = None
+    facets: tuple[str, ...] = ()
+    cursor: bool = False
     is_bulk: bool = False
     given_up: Callable[[], bool] = _never
 
@@ -69,7 +73,10 @@ class SearchAnswer:
     `found_count` is how many documents the window holds, collapsed ones counted once; `exhausted`
     says that there are no more beyond it. `below_min_count`: how many `min_score` left out.
     `reranker` is None when no second stage was asked for or configured. `seen_seq` is the change up
-    to which the index had followed the catalog.
+    to which the index had followed the catalog. `reaches_end`: the hits go to the window's end, or
+    were to go beyond it. `left_out_count`: documents that would be among the hits, and were
+    deleted, replaced or taken out of the caller's sight since the window was made. `next_cursor`:
+    see cursor.py; None at the end, or where nobody asked.
     """
 
     hits: tuple[Hit, ...]
@@ -86,6 +93,67 @@ class SearchAnswer:
     explanation: Explanation | None = None
     min_score: float | None = None
     below_min_count: int = 0
+    reaches_end: bool = True
+    left_out_count: int = 0
+    next_cursor: str | None = None
+    facets: tuple[Facet, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """How many documents of the window have which value of a metadata field.
+
+    `values`: most frequent first, then by value; `more_values` were not kept. A document with
+    several values counts for each; `without_count` have none. Of `document_count` in all.
+    """
+
+    field: str
+    values: tuple[tuple[str | int | float | bool, int], ...]
+    more_values: int
+    without_count: int
+    document_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPassage:
+    """A deciding passage as numbers: which it is and what every stage said of it.
+
+    Scores as in `HitPassage`. `point_id` names the passage in one generation only.
+    """
+
+    point_id: int
+    dense_score: float | None
+    bm25_score: float | None
+    dense_rank: int | None
+    bm25_rank: int | None
+    fused_score: float | None
+    reading_score: float | None
+    dense_z: float | None
+    bm25_z: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundVersion:
+    """A document behind another: see `HitVersion`."""
+
+    revision_id: int
+    rank: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One place of a window, without any text: what a hit is made of once it is shown."""
+
+    rank: int
+    score: float
+    revision_id: int
+    first_stage_rank: int
+    first_stage_score: float
+    reading: Reading | None
+    earlier: Reading | None
+    passages: tuple[FoundPassage, ...]
+    versions: tuple[FoundVersion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

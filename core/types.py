@@ -245,11 +245,24 @@ class Scope:
         wanted = frozenset(collections)
         return Scope(wanted if self.collections is None else wanted & self.collections, self.groups)
 
+    def shared_with(self, other: Scope) -> Scope:
+        """What both may see; less where a document is in one group of each."""
+        return Scope(
+            _both(self.collections, other.collections),
+            _both(self.groups, other.groups),
+        )
+
     def allows(self, collection: str, groups: Sequence[str]) -> bool:
         """Whether a document of `collection` with access `groups` may be seen."""
         if self.collections is not None and collection not in self.collections:
             return False
         return self.groups is None or not groups or not self.groups.isdisjoint(groups)
+
+
+def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one & other
 
 
 # --- the way out -------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from tests.doc_tables import (
 
 from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
+from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import STATUSES, Problem
 from longleaf.api.http.schemas import (
     Alive,
@@ -44,7 +45,7 @@ from longleaf.api.http.schemas import (
     UploadView,
     VersionList,
 )
-from longleaf.api.http.search_schemas import AnswerView, SearchBody
+from longleaf.api.http.search_schemas import SearchBody
 from longleaf.api.wire import Runtime
 from longleaf.core import errors
 from longleaf.core.config import Settings, setting_names

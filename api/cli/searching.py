@@ -52,6 +52,10 @@ def search(
     collapse: Annotated[
         bool, typer.Option("--collapse", help="Show versions of the same text once.")
     ] = False,
+    facet: Annotated[
+        list[str] | None,
+        typer.Option(help="Count this metadata field's values in the window (repeatable)."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print how each score came about.")
     ] = False,
@@ -83,6 +87,7 @@ def search(
             "instruction": instruction,
         },
         "collapse": collapse,
+        "facets": facet or [],
         "explain": explain,
     }
     answer = ask(load_settings({"home": home}).settings, body)
@@ -155,6 +160,16 @@ def _scores(scores: dict[str, Any]) -> str:
     return " ".join(told)
 
 
+def _facet(facet: dict[str, Any]) -> str:
+    """One line: the values of a field and how many documents of the window have each."""
+    counted = ", ".join(f"{each['value']} ({each['count']:,})" for each in facet["values"])
+    more = f" and {facet['more_values']:,} more values" if facet["more_values"] else ""
+    return (
+        f"{facet['field']}: {counted or 'nothing'}{more}; {facet['without_count']:,} of "
+        f"{facet['document_count']:,} documents have none"
+    )
+
+
 def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
     """Ranked documents, the deciding passages, both stages' scores, timings."""
     from rich.markup import escape
@@ -199,6 +214,8 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
         out.print()
     if not answer["hits"]:
         out.print("Nothing found.")
+    for counted in answer["facets"]:
+        out.print(_facet(counted), markup=False)
     timings = answer["timings_ms"]
     out.print(
         f"{answer['found_count']} documents found, {answer['reranked_count']} read by "

@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 
 from longleaf.api.http import textview
+from longleaf.api.http.answer_schemas import AnswerView, PassageHit
 from longleaf.api.http.errors import (
     OTHER_PROBLEMS,
     STATUSES,
@@ -25,8 +26,9 @@ from longleaf.api.http.errors import (
     retry_headers,
 )
 from longleaf.api.http.html import render
-from longleaf.api.http.search import body_of, document_url, search, view
-from longleaf.api.http.search_schemas import AnswerView, PageLink, PassageHit
+from longleaf.api.http.search import body_of, search
+from longleaf.api.http.search_schemas import PageLink
+from longleaf.api.http.search_view import document_url, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.core.catalog import DocumentText
 from longleaf.core.errors import InvalidRequest, LongleafError

@@ -7,45 +7,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
+from longleaf.api.answer import more
+from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import PROBLEM_RESPONSES, validation_problem
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.search_schemas import (
-    AnswerView,
-    DegradedView,
-    ExplainView,
-    FirstStage,
-    HitView,
-    IndexView,
-    OrderHit,
-    OrderView,
+    START,
     PageLink,
-    PassageHit,
-    PassageNormal,
-    PassageScores,
-    QueryView,
-    ReadingView,
     RerankOptions,
     SearchBody,
     SearchLink,
     SimilarLink,
-    VersionHit,
 )
+from longleaf.api.http.search_view import order_view, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import MEDIA_TYPE, Tell, is_wanted, stream
-from longleaf.api.search import SearchAnswer, SearchRequest, Watch
+from longleaf.api.search import SearchAnswer, SearchEngine, SearchRequest, Watch
 from longleaf.api.similar import similar
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.types import Hit, HitPassage, Reading, Scope
-from longleaf.retriever.filters import filter_from_json, filter_to_json
+from longleaf.core.types import Scope
+from longleaf.retriever.filters import filter_from_json
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
@@ -102,7 +91,7 @@ async def get_similar(
             asked = replace(asked, collections=asked.collections or (head.collection,))
             answer = similar(engine, head, asked)
         service.metrics.note_answer(answer)
-        return PlainJSON(view(answer, service.runtime.catalog.head_seq(), body))
+        return PlainJSON(view(answer, service.runtime.catalog.head_seq()))
 
     return await service.search(request, work)
 
@@ -119,9 +108,9 @@ async def _respond(service: Service, request: Request, body: SearchBody) -> Resp
         def watch(answer: SearchAnswer) -> None:
             nonlocal is_first
             if is_first:
-                tell("first", view(answer, service.runtime.catalog.head_seq(), body))
+                tell("first", view(answer, service.runtime.catalog.head_seq()))
             else:
-                tell("order", _order(answer))
+                tell("order", order_view(answer))
             is_first = False
 
         return view(*search(service, body, given_up, watch))
@@ -133,12 +122,25 @@ async def _respond(service: Service, request: Request, body: SearchBody) -> Resp
 
 def search(
     service: Service, body: SearchBody, given_up: GivenUp, watch: Watch | None = None
-) -> tuple[SearchAnswer, int, SearchBody]:
-    """Run a search (blocking) and count it; returns (answer, head_seq, body) for `view`."""
+) -> tuple[SearchAnswer, int]:
+    """Run a search (blocking) and count it; returns (answer, head_seq) for `view`."""
     with service.runtime.answering() as engine:
-        answer = engine.search(request_of(body, service.scope, given_up), watch)
+        answer = _answered(engine, body, service.scope, given_up, watch)
     service.metrics.note_answer(answer)
-    return answer, service.runtime.catalog.head_seq(), body
+    return answer, service.runtime.catalog.head_seq()
+
+
+def _answered(
+    engine: SearchEngine,
+    body: SearchBody,
+    scope: Scope,
+    given_up: GivenUp = lambda: False,
+    watch: Watch | None = None,
+) -> SearchAnswer:
+    if body.goes_on:
+        limit = body.limit if "limit" in body.model_fields_set else None
+        return more(engine, str(body.cursor), limit, scope)
+    return engine.search(request_of(body, scope, given_up), watch)
 
 
 def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,14 +151,24 @@ def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
         found = error.errors(include_url=False, include_input=False)
         raise InvalidRequest(validation_problem(found).detail) from None
     with runtime.answering() as engine:
-        answer = engine.search(request_of(read, Scope.all()))
-    shown = PlainJSON(view(answer, runtime.catalog.head_seq(), read))
+        answer = _answered(engine, read, Scope.all())
+    shown = PlainJSON(view(answer, runtime.catalog.head_seq()))
     said: dict[str, Any] = json.loads(bytes(shown.body))
     return said
 
 
 def body_of(link: PageLink) -> SearchBody:
-    """A link's search. Raises InvalidRequest when its filter is not JSON."""
+    """A link's search. Raises InvalidRequest when its filter is not JSON, or when more than `limit`
+    stands beside a cursor."""
+    cursor = link.cursor if isinstance(link, SearchLink) else None
+    if cursor not in (None, START):
+        beside = sorted(link.model_fields_set - {"cursor", "limit"})
+        if beside:
+            raise InvalidRequest(f"A cursor says the rest: leave out {', '.join(beside)}.")
+        given = {"limit": link.limit} if "limit" in link.model_fields_set else {}
+        return SearchBody(cursor=cursor, **given)
+    if cursor is not None and link.offset:
+        raise InvalidRequest("offset: a cursor begins at the first document.")
     tree = None
     if link.filter:
         try:
@@ -179,6 +191,8 @@ def body_of(link: PageLink) -> SearchBody:
             depth=link.depth if isinstance(link, SearchLink) else None,
         ),
         explain=isinstance(link, SearchLink) and link.explain,
+        facets=link.facet if isinstance(link, SearchLink) else [],
+        cursor=cursor,
         min_score="calibrated" if link.good else None,
         collapse=link.collapse,
     )
@@ -189,6 +203,7 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
     where = filter_from_json(body.filter) if body.filter is not None else None
     check_plain(body.filter, "filter")  # after the reading, which has a limit on the depth
     check_plain(body.collections, "collections")
+    check_plain(body.facets, "facets")
     return SearchRequest(
         query=body.query,
         scope=scope,
@@ -212,125 +227,6 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         collapse=body.collapse,
         explain=body.explain,
         min_score=body.min_score,
-    )
-
-
-def view(answer: SearchAnswer, head_seq: int, body: SearchBody) -> AnswerView:
-    """An answer as JSON says it."""
-    warnings = list(answer.warnings)
-    window = answer.found_count + answer.below_min_count
-    if body.offset + body.limit > window and not answer.exhausted:
-        warnings.append(
-            f"Only the best {window} were looked at and there are more: raise candidates to go on."
-        )
-    where = answer.query.where
-    return AnswerView(
-        hits=[_hit(hit, explain=answer.explanation is not None) for hit in answer.hits],
-        query=QueryView(
-            text=answer.query.text,
-            phrases=list(answer.query.phrases),
-            excluded=list(answer.query.excluded),
-            filter=filter_to_json(where) if where is not None else None,
-        ),
-        found_count=answer.found_count,
-        exhausted=answer.exhausted,
-        min_score=answer.min_score,
-        below_min_count=answer.below_min_count,
-        reranker=answer.reranker,
-        reranked_count=answer.reranked_count,
-        whole_count=answer.whole_count,
-        degraded=[DegradedView(**asdict(each)) for each in answer.degraded],
-        warnings=warnings,
-        timings_ms={name: round(value, 3) for name, value in answer.timings_ms.items()},
-        index=IndexView(seen_seq=answer.seen_seq, head_seq=head_seq),
-        explain=ExplainView(**asdict(answer.explanation)) if answer.explanation else None,
-    )
-
-
-def _order(answer: SearchAnswer) -> OrderView:
-    """Where the hits stand while they are still being read."""
-    return OrderView(
-        hits=[
-            OrderHit(
-                document_id=hit.document_id,
-                rank=hit.rank,
-                score=hit.score,
-                reading=_reading(hit.reading),
-            )
-            for hit in answer.hits
-        ],
-        reranked_count=answer.reranked_count,
-        whole_count=answer.whole_count,
-    )
-
-
-def document_url(document_id: str, start_char: int, end_char: int, query: str = "") -> str:
-    """The page of a document with a passage marked."""
-    parts = {"start": str(start_char), "end": str(end_char)}
-    if query:
-        parts["q"] = query
-    return f"/documents/{document_id}?{urlencode(parts)}#hit"
-
-
-def _hit(hit: Hit, *, explain: bool) -> HitView:
-    best = hit.passages[0].passage if hit.passages else None
-    return HitView(
-        rank=hit.rank,
-        score=hit.score,
-        document_id=hit.document_id,
-        collection=hit.collection,
-        key=hit.key,
-        title=hit.title,
-        revision=hit.revision,
-        metadata=dict(hit.metadata),
-        source=hit.source,
-        url=document_url(hit.document_id, best.start_char, best.end_char)
-        if best
-        else f"/documents/{hit.document_id}",
-        first_stage=FirstStage(rank=hit.first_stage_rank, score=hit.first_stage_score),
-        reading=_reading(hit.reading),
-        passages=[_passage(each, explain=explain) for each in hit.passages],
-        versions=[
-            VersionHit(**asdict(each), url=f"/documents/{each.document_id}")
-            for each in hit.versions
-        ],
-        earlier=_reading(hit.earlier) if explain else None,
-    )
-
-
-def _reading(reading: Reading | None) -> ReadingView | None:
-    if reading is None:
-        return None
-    return ReadingView(
-        score=reading.score,
-        depth=reading.depth,
-        tokens_read=reading.tokens_read,
-        tokens_total=reading.tokens_total,
-        truncated_tokens=reading.truncated_tokens,
-        probability=reading.probability,
-        windows=reading.windows,
-        from_cache=reading.from_cache,
-    )
-
-
-def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
-    passage = found.passage
-    return PassageHit(
-        start_char=passage.start_char,
-        end_char=passage.end_char,
-        first_page=passage.first_page,
-        last_page=passage.last_page,
-        headings=list(passage.headings),
-        role=passage.role.value,
-        text=passage.text,
-        highlights=list(found.highlights),
-        scores=PassageScores(
-            dense=found.dense_score,
-            bm25=found.bm25_score,
-            fused=found.fused_score,
-            reading=found.reading_score,
-            dense_rank=found.dense_rank,
-            bm25_rank=found.bm25_rank,
-        ),
-        normalised=PassageNormal(dense=found.dense_z, bm25=found.bm25_z) if explain else None,
+        facets=tuple(dict.fromkeys(body.facets)),
+        cursor=body.cursor is not None,
     )

@@ -27,6 +27,7 @@ from longleaf.core.catalog import (
     reader_ids,
     reads,
     schema,
+    signing,
     writes,
 )
 from longleaf.core.catalog.jobs import Jobs
@@ -76,6 +77,10 @@ class Catalog(CatalogReader):
             return reader_ids.put(connection, tokenizer, made)
 
     # --- collections ---------------------------------------------------------------------------
+
+    def signing_key(self) -> bytes:
+        """What whoever shares this catalog signs and checks with (32 bytes, see signing.py)."""
+        return signing.signing_key(self._database)
 
     def create_collection(
         self,

@@ -242,10 +242,17 @@ class CatalogReader:
             for row, text in zip(rows, texts, strict=True)
         ]
 
-    def heads(self, revision_ids: Sequence[int], scope: Scope) -> dict[int, DocumentHead]:
-        """revision_id -> head, of those that still exist and that the scope may see."""
+    def heads(
+        self, revision_ids: Sequence[int], scope: Scope, *, only_current: bool = False
+    ) -> dict[int, DocumentHead]:
+        """revision_id -> head, of those that still exist and that the scope may see.
+
+        A replaced revision exists until every index has passed it; `only_current` leaves it out.
+        """
         with self._database.reading() as connection:
-            return reads.heads_by_revision(connection, revision_ids, scope)
+            return reads.heads_by_revision(
+                connection, revision_ids, scope, only_current=only_current
+            )
 
     def candidate_heads(
         self, revision_ids: Sequence[int], scope: Scope

@@ -161,12 +161,13 @@ _HEADS_BY_REVISION = (
 
 
 def heads_by_revision(
-    connection: Connection, revision_ids: Sequence[int], scope: Scope
+    connection: Connection, revision_ids: Sequence[int], scope: Scope, *, only_current: bool = False
 ) -> dict[int, DocumentHead]:
     """The heads of those revisions that still exist and may be seen (current or just replaced)."""
     found: dict[int, DocumentHead] = {}
+    query = _HEADS_BY_REVISION.where(_CURRENT) if only_current else _HEADS_BY_REVISION
     for batch in batches(list(revision_ids)):
-        for row in connection.execute(_HEADS_BY_REVISION, {"among": json.dumps(batch)}):
+        for row in connection.execute(query, {"among": json.dumps(batch)}):
             if _may_see(scope, row):
                 found[row.revision_id] = head_from_row(row)
     return found

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.api.conftest import Client
 
+from longleaf.api import search
 from longleaf.api import search as searching
 from longleaf.api.wire import Runtime
 from longleaf.core.budget import Budget
@@ -135,7 +136,7 @@ def test_an_error_behind_the_first_event_is_one(
     assert events[0][0] == "first" and events[-1][0] == "error"
     assert events[-1][1]["status"] == 429 and events[-1][1]["code"] == "overloaded"
 
-    real, calls = runtime.engine._explanation, []
+    real, calls = search.answer_of, []
 
     def broken(*given: Any) -> Any:
         calls.append(given)
@@ -144,7 +145,7 @@ def test_an_error_behind_the_first_event_is_one(
         return real(*given)
 
     monkeypatch.setattr(runtime.engine, "reranker", None)
-    monkeypatch.setattr(runtime.engine, "_explanation", broken)
+    monkeypatch.setattr(search, "answer_of", broken)
     response = client.post("/v1/search", json={"query": PATENT}, headers=WANTED)
     names = [name for name, _ in events_of(response)]
     assert names == ["first", "error"] and "secret" not in response.text

@@ -1,0 +1,162 @@
+"""What two stages gave, as an answer: the window, the part of it that is shown, and what is said.
+
+The window is what a search found in its final order, after `min_score` and `collapse`; an answer
+shows a part of it. `answer_of` makes the first answer, `more` goes on where a cursor says: without
+searching again, so its pages are those of the window as it was, less what is gone by now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from longleaf.api.collapse import Member
+from longleaf.api.cursor import Rest, seal, unseal
+from longleaf.api.explain import explanation
+from longleaf.api.facets import facet_warnings, facets_of
+from longleaf.api.highlight import Highlighter
+from longleaf.api.hits import found_of
+from longleaf.api.minimum import least_score, minimum_warnings, only_good
+from longleaf.api.searched import Found, SearchAnswer, SearchRequest, StageRun
+from longleaf.api.showing import Span, show, texts_by_point, texts_by_span
+from longleaf.api.versions import collapsed
+from longleaf.core.types import Scope
+
+if TYPE_CHECKING:
+    from longleaf.api.search import SearchEngine
+
+
+def answer_of(
+    engine: SearchEngine, run: StageRun, request: SearchRequest, started: float, seen_seq: int
+) -> SearchAnswer:
+    """The answer to `request`; `started` (time.perf_counter) is when it came in."""
+    timings = dict(run.timings_ms)
+    began = time.perf_counter()
+    least = least_score(engine.reranker, request)
+    window = len(run.reading.order)
+    run = only_good(run, least)
+    below_min_count = window - len(run.reading.order)
+    order: Sequence[int] = run.reading.order
+    behind: Mapping[int, Sequence[Member]] = {}
+    if request.collapse:
+        behind = collapsed(engine.catalog, run)
+        order = list(behind)
+        timings["collapse"] = _lap(began)
+        began = time.perf_counter()
+    ranked = enumerate(order[request.offset :], start=request.offset + 1)
+    found = (found_of(run, index, rank, behind.get(index, ())) for rank, index in ranked)
+    shown = show(
+        engine.catalog,
+        request.scope,
+        found if request.cursor else islice(found, request.limit),
+        request.limit,
+        texts_by_point(engine.catalog, engine.generation),
+        Highlighter(run.parsed.text, run.parsed.phrases),
+    )
+    rest = tuple(found) if request.cursor else ()
+    timings["show"] = _lap(began)
+    warnings = [*run.warnings, *minimum_warnings(run, least, below_min_count)]
+    reranker = engine.reranker if request.rerank else None
+    answer = SearchAnswer(
+        hits=shown.hits,
+        query=run.parsed,
+        found_count=len(order),
+        exhausted=run.retrieval.exhausted,
+        reranker=reranker.name if reranker else None,
+        reranked_count=run.reading.reranked_count,
+        whole_count=run.reading.whole_count,
+        degraded=(*run.retrieval.degraded, *run.reading.degraded),
+        warnings=tuple(warnings),
+        timings_ms=timings,
+        seen_seq=seen_seq,
+        explanation=explanation(engine, run, request) if request.explain else None,
+        min_score=least,
+        below_min_count=below_min_count,
+        reaches_end=not rest
+        if request.cursor
+        else request.offset + request.limit > len(order) + below_min_count,
+        left_out_count=shown.left_out_count,
+    )
+    if run.is_final and request.facets:
+        answer = _with_facets(engine, answer, run, order, request)
+    if run.is_final and rest:
+        kept = Rest(
+            replace(answer, hits=(), facets=()),
+            rest,
+            _spans(engine, run, rest),
+            request.limit,
+            request.scope,
+            engine.generation.fingerprint,
+        )
+        answer = replace(answer, next_cursor=seal(kept, engine.catalog.signing_key()))
+    return replace(answer, timings_ms={**answer.timings_ms, "total": _lap(started)})
+
+
+def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> SearchAnswer:
+    """The next page of a window. Raises InvalidRequest for a cursor that is none.
+
+    What it shows, both the caller who asked for the window and the one who asks now may see.
+    `limit` None: as many as on the page before.
+    """
+    started = time.perf_counter()
+    key = engine.catalog.signing_key()
+    kept = unseal(cursor, key)
+    limit = limit or kept.limit
+    scope = scope.shared_with(kept.scope)
+    if kept.generation == engine.generation.fingerprint:
+        texts = texts_by_point(engine.catalog, engine.generation)
+    else:
+        texts = texts_by_span(engine.catalog, engine.generation, kept.spans)
+    query = kept.answer.query
+    found = iter(kept.found)
+    highlighter = Highlighter(query.text, query.phrases)
+    shown = show(engine.catalog, scope, found, limit, texts, highlighter, only_current=True)
+    kept = replace(kept, found=tuple(found), limit=limit)
+    return replace(
+        kept.answer,
+        hits=shown.hits,
+        left_out_count=shown.left_out_count,
+        reaches_end=not kept.found,
+        next_cursor=seal(kept, key) if kept.found else None,
+        timings_ms={"show": _lap(started), "total": _lap(started)},
+    )
+
+
+def _with_facets(
+    engine: SearchEngine,
+    answer: SearchAnswer,
+    run: StageRun,
+    order: Iterable[int],
+    request: SearchRequest,
+) -> SearchAnswer:
+    began = time.perf_counter()
+    revision_ids = [run.retrieval.candidates[index].revision_id for index in order]
+    collections = engine.catalog.collection_languages(request.scope, request.collections)
+    warnings = facet_warnings(engine.catalog, request.facets, list(collections))
+    return replace(
+        answer,
+        facets=facets_of(engine.catalog, request.facets, revision_ids, request.scope),
+        warnings=(*answer.warnings, *warnings),
+        timings_ms={**answer.timings_ms, "facets": _lap(began)},
+    )
+
+
+def _spans(engine: SearchEngine, run: StageRun, found: Sequence[Found]) -> dict[int, Span]:
+    """Where the passages of what was found lie, by point id, of those that are still there."""
+    points = [passage.point_id for each in found for passage in each.passages]
+    unknown = [point for point in points if point not in run.passages]
+    known = dict(run.passages)
+    if unknown:
+        known |= engine.catalog.hydrate(run.heads, unknown, engine.generation, with_text=False)[0]
+    return {
+        point: (known[point].start_char, known[point].end_char)
+        for point in points
+        if point in known
+    }
+
+
+def _lap(started: float) -> float:
+    return (time.perf_counter() - started) * 1000.0

@@ -1,0 +1,110 @@
+"""A part of a window as hits: heads, words and marks, as the catalog has them now.
+
+What is no longer there, or no longer the caller's to see, is left out and counted; the next ones
+take its place where there are more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from longleaf.api.highlight import Highlighter
+from longleaf.api.hits import hit_of
+from longleaf.api.searched import Found
+from longleaf.core.catalog import Catalog, DocumentHead, Generation
+from longleaf.core.errors import NotFound
+from longleaf.core.types import Hit, PassageText, Scope
+
+Span = tuple[int, int]
+"""start_char and end_char in a document."""
+
+Heads = Mapping[int, DocumentHead]
+Texts = Callable[[Sequence[Found], Heads], Mapping[int, PassageText]]
+"""The passages of what was found with their words, by point id; `Heads` by revision id."""
+
+_ALL = 1 << 30
+
+
+class Shown(NamedTuple):
+    hits: tuple[Hit, ...]
+    left_out_count: int
+
+
+def show(
+    catalog: Catalog,
+    scope: Scope,
+    found: Iterator[Found],
+    limit: int,
+    texts: Texts,
+    highlighter: Highlighter,
+    *,
+    only_current: bool = False,
+) -> Shown:
+    """The next `limit` hits of `found`, which is left standing behind the last of them.
+
+    `only_current`: a document that was replaced is gone, even while an index still has it.
+    """
+    hits: list[Hit] = []
+    left_out_count = 0
+    while some := list(islice(found, limit - len(hits))):
+        others = [version.revision_id for each in some for version in each.versions]
+        wanted = [*(each.revision_id for each in some), *others]
+        heads = catalog.heads(wanted, scope, only_current=only_current)
+        there = [each for each in some if each.revision_id in heads]
+        words = texts(there, heads)
+        hits += [hit_of(each, heads, words, highlighter) for each in there]
+        left_out_count += len(some) - len(there)
+    return Shown(tuple(hits), left_out_count)
+
+
+def texts_by_point(catalog: Catalog, generation: Generation) -> Texts:
+    """Passages looked up by the generation that found them."""
+
+    def look_up(found: Sequence[Found], heads: Heads) -> Mapping[int, PassageText]:
+        points = [passage.point_id for each in found for passage in each.passages]
+        return catalog.hydrate(heads, points, generation)[0]
+
+    return look_up
+
+
+def texts_by_span(catalog: Catalog, generation: Generation, spans: Mapping[int, Span]) -> Texts:
+    """Passages looked up by their characters, for a generation that does not have them.
+
+    `spans` by point id. Headings, pages and role are those of the passages that `generation` has
+    there; the words are exactly the ones that were found.
+    """
+
+    def look_up(found: Sequence[Found], heads: Heads) -> Mapping[int, PassageText]:
+        texts: dict[int, PassageText] = {}
+        for each in found:
+            head = heads[each.revision_id]
+            try:
+                text = catalog.text(head).text
+            except NotFound:  # deleted since its head was read
+                continue
+            passages = catalog.passages(head, generation, 0, _ALL)
+            if not passages:
+                continue
+            starts = [passage.start_char for passage in passages]
+            for passage in each.passages:
+                start, end = spans[passage.point_id]
+                first = passages[max(bisect_right(starts, start) - 1, 0)]
+                last = passages[max(bisect_right(starts, end - 1) - 1, 0)]
+                texts[passage.point_id] = PassageText(
+                    point_id=passage.point_id,
+                    passage_id=first.passage_id,
+                    start_char=start,
+                    end_char=end,
+                    first_page=first.first_page,
+                    last_page=last.last_page,
+                    headings=first.headings,
+                    token_count=first.token_count,
+                    text=text[start:end],
+                    role=first.role,
+                )
+        return texts
+
+    return look_up

@@ -1,0 +1,34 @@
+"""The catalog's secret: what was signed with it, a process that shares the catalog can trust.
+
+It lies in the catalog, so that all replicas have it, and in its backups, which hold every document
+anyway. What is signed ends with the catalog's epoch: ids of another history mean other things.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+
+from sqlalchemy import insert, select
+
+from longleaf.core.catalog import feed
+from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.schema import meta
+
+_ROW = "signing"
+_SECRET_BYTES = 32
+
+
+def signing_key(database: Database) -> bytes:
+    """32 bytes, another one in each epoch; the secret is made when it is first asked for."""
+    stored = select(meta.c.value).where(meta.c.key == _ROW)
+    with database.reading() as connection:
+        secret = connection.execute(stored).scalar()
+        epoch = feed.epoch(connection)
+    if secret is None:
+        with database.writing() as connection:
+            secret = connection.execute(stored).scalar()
+            if secret is None:
+                secret = secrets.token_hex(_SECRET_BYTES)
+                connection.execute(insert(meta).values(key=_ROW, value=secret))
+    return hmac.digest(bytes.fromhex(secret), epoch.encode(), "sha256")
