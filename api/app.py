@@ -12,7 +12,16 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 import longleaf
-from longleaf.api.http import collections, documents, health, index, jobs, pages, search
+from longleaf.api.http import (
+    collections,
+    documents,
+    health,
+    index,
+    jobs,
+    judgements,
+    pages,
+    search,
+)
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.html import FOLDER
@@ -47,8 +56,9 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, documents, jobs, collections, health, index, pages):
+    for each in (search, documents, jobs, collections, judgements, health, index, pages):
         app.include_router(each.router)
+    app.include_router(judgements.form_router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     add_handlers(app)
     _describe_problems(app)

@@ -53,6 +53,12 @@ class Conflict(LongleafError):
     code = "conflict"
 
 
+class CatalogBusy(Conflict):
+    """Another process has kept the catalog locked for longer than anybody waits."""
+
+    code = "catalog_busy"
+
+
 class NoSpace(LongleafError):
     """The disk is full: nothing more can be written until there is room."""
 

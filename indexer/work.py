@@ -25,7 +25,7 @@ from longleaf.core.catalog.jobs import (
     Progress,
     end_files,
 )
-from longleaf.core.errors import LongleafError, NoSpace
+from longleaf.core.errors import CatalogBusy, LongleafError, NoSpace
 from longleaf.core.types import MetaValue, Scope
 from longleaf.indexer.build import FileResult, Indexer
 from longleaf.indexer.prepare import Labels
@@ -224,8 +224,10 @@ def do_job(
 
     Everything that goes wrong becomes the job's error, except KeyboardInterrupt, which cancels
     the job and is raised again, and a lost lease, after which the job is another worker's.
-    QUEUED is returned when `stopping` was set: the job waits for the next worker. So it does when
-    the disk is full, with `wait_for_room`; else that is the job's error.
+    QUEUED is returned when `stopping` was set: the job waits for the next worker. With
+    `wait_for_room` it does so when the disk is full or another process keeps the catalog locked;
+    else that is the job's error. RUNNING: its end could not be written, so its lease runs out and
+    it is done again, which changes nothing that is there already.
     """
     jobs = indexer.catalog.jobs
     with JobSupervisor(indexer, job, owner, stopping, heartbeat_seconds) as supervisor:
@@ -252,9 +254,9 @@ def do_job(
         except KeyboardInterrupt:
             _try_to_end(indexer, job, owner, supervisor.counts)
             raise
-        except NoSpace as failure:
+        except (NoSpace, CatalogBusy) as failure:
             if wait_for_room:
-                _log.warning("job.waits_for_room", job=job.public_id)
+                _log.warning("job.waits", job=job.public_id, reason=failure.message)
                 with suppress(LongleafError):  # else its lease runs out
                     jobs.release(job, owner, supervisor.counts)
                 return JobState.QUEUED
@@ -268,8 +270,12 @@ def do_job(
             jobs.end(job, owner, state, supervisor.counts, error)
         except LeaseLost:
             return JobState.RUNNING
-    if job.kind == UploadSpec.kind:
-        indexer.catalog.drop_upload(str(job.spec["original"]))
+        except (NoSpace, CatalogBusy) as failure:
+            _log.warning("job.end_not_written", job=job.public_id, reason=failure.message)
+            return JobState.RUNNING
+    with suppress(NoSpace, CatalogBusy):  # longleaf doctor finds an upload that stays
+        if job.kind == UploadSpec.kind:
+            indexer.catalog.drop_upload(str(job.spec["original"]))
     with suppress(LongleafError):  # a busy or full disk: the next job's end does it
         indexer.catalog.forget_unused_pages()
     return state

@@ -31,6 +31,7 @@ from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import STATUSES, Problem
+from longleaf.api.http.judgements import JudgementBody, JudgementList
 from longleaf.api.http.schemas import (
     Alive,
     CollectionBody,
@@ -240,6 +241,8 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "GET /v1/documents": (DocumentList,),
         "GET /v1/documents/{document_id}/passages": (PassageList,),
         "GET /v1/documents/{document_id}/versions": (VersionList,),
+        "POST /v1/judgements": (JudgementBody,),
+        "GET /v1/judgements": (JudgementList,),
         "GET /v1/collections": (CollectionList,),
         "POST /v1/collections": (CollectionBody,),
         "PATCH /v1/collections/{name}": (CollectionChanges,),

@@ -17,6 +17,7 @@ from longleaf.api.cli import (
     doctor,
     evaluation,
     jobs,
+    judging,
     maintain,
     models,
     searching,
@@ -34,7 +35,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, jobs, searching, serving, maintain, evaluation, doctor, backup, transfer, models, setup,
+    corpus, jobs, searching, serving, maintain, evaluation, judging, doctor, backup, transfer,
+    models, setup,
 ):  # fmt: skip
     group.register(app)
 

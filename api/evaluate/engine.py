@@ -79,21 +79,32 @@ def open_scratch(
 
 
 class EngineUnderTest:
-    """Implements `run.StagedSearch` over a scratch runtime."""
+    """Implements `run.StagedSearch` over one collection of a runtime."""
 
     def __init__(
-        self, runtime: wire.Runtime, *, spans: bool, depths: Sequence[DepthChoice] = ()
+        self,
+        runtime: wire.Runtime,
+        *,
+        spans: bool,
+        depths: Sequence[DepthChoice] = (),
+        collection: str = COLLECTION,
+        plain: bool = True,
     ) -> None:
-        """`depths`: depths of the second stage that have stages of their own, as "final:auto"."""
+        """`depths`: depths of the second stage that have stages of their own, as "final:auto".
+
+        `plain`: queries are words only; else they are in our query syntax.
+        """
         self.engine = runtime.engine
         self.catalog = runtime.catalog
+        self._collection = collection
+        self._plain = plain
         self._spans = spans
         self._depths = depths
         self._passages_per_document = runtime.settings.retriever.passages_per_document
 
     def search(self, query_text: str) -> StagedResult:
         """Both stages; for span measures a second search that ranks single passages."""
-        request = SearchRequest(query_text, collections=(COLLECTION,), plain=True)
+        request = SearchRequest(query_text, collections=(self._collection,), plain=self._plain)
         run = self.engine.run(request)
         timings = run.timings_ms
         deeper, deeper_ms, missing = self._deeper(request)
@@ -143,7 +154,9 @@ class EngineUnderTest:
 
     def _ranked_spans(self, query_text: str) -> dict[str, tuple[RankedSpan, ...]]:
         run = self.engine.run(
-            SearchRequest(query_text, collections=(COLLECTION,), plain=True, group="none")
+            SearchRequest(
+                query_text, collections=(self._collection,), plain=self._plain, group="none"
+            )
         )
 
         def spans(
@@ -246,7 +259,7 @@ class EngineUnderTest:
 
     def _head(self, key: str) -> DocumentHead | None:
         try:
-            return self.catalog.document(ids.document_id(COLLECTION, key), _ALL)
+            return self.catalog.document(ids.document_id(self._collection, key), _ALL)
         except NotFound:
             return None
 

@@ -25,13 +25,15 @@ class StageFigures:
     """One stage over all queries. `measures`: by name of `MEASURES`. Times are None if not told.
 
     `spans`: budget in characters to {"recall", "precision"}, over the queries with gold spans.
-    `missing_queries` had no ranking of this stage and count as 0.
+    `missing_queries` had no ranking of this stage and count as 0. `judged_share`: which part of
+    the best 10 was judged, where only judged documents are scored.
     """
 
     measures: Mapping[str, Interval]
     p50_ms: float | None
     p95_ms: float | None
     missing_queries: int = 0
+    judged_share: float | None = None
     spans: Mapping[int, Mapping[str, Interval]] = field(default_factory=dict)
 
 
@@ -39,13 +41,16 @@ class StageFigures:
 class Comparison:
     """`stage` minus `over` in one measure, paired by query.
 
-    `measure` is one of `MEASURES`, or "span_recall@500" and the like.
+    `measure` is one of `MEASURES`, or "span_recall@500" and the like. `won`, `lost`: on how many
+    queries `stage` was better and worse (None where that is not told).
     """
 
     stage: str
     over: str
     measure: str
     difference: Interval
+    won: int | None = None
+    lost: int | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -57,7 +62,8 @@ class EvalReport:
     """One collection and split, every stage that answered.
 
     `rankings` (stage to query id to ranking) and `values` (stage to measure to query id to value)
-    are kept for run files and later comparisons; JSON leaves them out. `degraded`: reason to
+    are kept for run files and later comparisons, `texts` (query id to text) for those who read
+    them; JSON leaves them out. `degraded`: reason to
     number of queries. `other_timings`: name to (p50, p95) in ms.
     """
 
@@ -76,6 +82,7 @@ class EvalReport:
     values: Mapping[str, Mapping[str, Mapping[str, float]]] = field(
         default_factory=dict, repr=False
     )
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ def to_json(report: EvalReport) -> dict[str, Any]:
             "p50_ms": figures.p50_ms,
             "p95_ms": figures.p95_ms,
             "missing_queries": figures.missing_queries,
+            "judged_share": figures.judged_share,
         }
         if figures.spans:
             spans[stage] = {str(budget): _means(both) for budget, both in figures.spans.items()}
@@ -113,6 +121,8 @@ def to_json(report: EvalReport) -> dict[str, Any]:
                 "difference": comparison.difference.mean,
                 "interval": [comparison.difference.low, comparison.difference.high],
                 "distinguishable": comparison.distinguishable,
+                "won": comparison.won,
+                "lost": comparison.lost,
             }
             for comparison in report.comparisons
         ],
@@ -156,8 +166,11 @@ def comparison_table(report: EvalReport) -> Table:
                 verdict = f"{comparison.stage if gap.mean > 0 else comparison.over} is better"
             pair = f"{comparison.stage} − {comparison.over}"
             span = f"{gap.low:+.3f} … {gap.high:+.3f}"
-            rows.append((pair, _TITLES[comparison.measure], f"{gap.mean:+.3f}", span, verdict))
-    columns = ("stages", "measure", "difference", f"{_confidence(report)} interval", "")
+            queries = f"{comparison.won} / {comparison.lost}"
+            title = _TITLES[comparison.measure]
+            rows.append((pair, title, f"{gap.mean:+.3f}", span, queries, verdict))
+    interval = f"{_confidence(report)} interval"
+    columns = ("stages", "measure", "difference", interval, "won / lost", "")
     return Table("Paired differences", columns, tuple(rows), _unadjusted(report))
 
 

@@ -14,12 +14,15 @@ from functools import partial
 from itertools import islice
 from typing import Protocol
 
-from longleaf.api.evaluate.beir import BeirCollection
+from longleaf.api.evaluate.beir import GoldSpan
 from longleaf.api.evaluate.metrics import (
     MEASURES,
     Interval,
     Ranking,
     check_ranking,
+    condensed,
+    differences,
+    judged_share,
     paired_intervals,
     percentile_ms,
     score_rankings,
@@ -78,6 +81,30 @@ class StagedResult:
     degraded: tuple[str, ...] = ()
 
 
+class JudgedQueries(Protocol):
+    """What an evaluation asks, and what counts as right.
+
+    `queries`: id to text. `qrels`: query id to document key to grade, the same queries in the same
+    order. `gold`: query id to spans that answer it, if any are known. `counts` and `notes` say what
+    was read and what was odd.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def queries(self) -> Mapping[str, str]: ...
+    @property
+    def qrels(self) -> Mapping[str, Mapping[str, int]]: ...
+    @property
+    def gold(self) -> Mapping[str, tuple[GoldSpan, ...]]: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+
 class StagedSearch(Protocol):
     """The two stages over one collection, with every stage's own ranking.
 
@@ -102,7 +129,8 @@ class EvalOptions:
     """`relevant_from`: the lowest grade that R@100 and MRR@10 count (TREC DL: 2).
 
     `settings` is copied into the report: what the engine was. `warm_up_queries` run first,
-    uncounted.
+    uncounted. `judged_only` leaves documents that nobody judged out of the rankings before they are
+    scored.
     """
 
     relevant_from: int = 1
@@ -112,6 +140,7 @@ class EvalOptions:
     confidence: float = 0.95
     warm_up_queries: int = 1
     given_run: GivenRun | None = None
+    judged_only: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -127,7 +156,7 @@ class _Answers:
 
 
 def evaluate(
-    collection: BeirCollection,
+    collection: JudgedQueries,
     engine: StagedSearch,
     options: EvalOptions | None = None,
     progress: Progress | None = None,
@@ -142,8 +171,11 @@ def evaluate(
         raise InvalidRequest("A span budget must be 1 character or more.")
     answers = _ask(collection, engine, options, progress)
     stages = [stage for stage in STAGES if stage in answers.rankings]
+    scored: Mapping[str, Mapping[str, Ranking]] = answers.rankings
+    if options.judged_only:
+        scored = {stage: condensed(answers.rankings[stage], collection.qrels) for stage in stages}
     values = {
-        stage: score_rankings(collection.qrels, answers.rankings[stage], options.relevant_from)
+        stage: score_rankings(collection.qrels, scored[stage], options.relevant_from)
         for stage in stages
     }
     gold = {
@@ -173,6 +205,9 @@ def evaluate(
             p50_ms=percentile_ms(times, 50) if times else None,
             p95_ms=percentile_ms(times, 95) if times else None,
             missing_queries=n_queries - len(answers.rankings[stage]),
+            judged_share=judged_share(answers.rankings[stage], collection.qrels)
+            if options.judged_only
+            else None,
             spans={
                 budget: {
                     what: span_intervals[stage, f"span_{what}@{budget}"]
@@ -182,7 +217,10 @@ def evaluate(
                 if stage in span_values
             },
         )
-    comparisons = tuple(Comparison(*names, gap) for names, gap in (gaps | span_gaps).items())
+    comparisons = tuple(
+        Comparison(*names, gap, *_won_and_lost(values, *names))
+        for names, gap in (gaps | span_gaps).items()
+    )
     return EvalReport(
         collection=collection.name,
         split=collection.split,
@@ -206,11 +244,22 @@ def evaluate(
         settings=_settings(options),
         rankings={stage: answers.rankings[stage] for stage in stages},
         values=values,
+        texts=dict(collection.queries),
     )
 
 
+def _won_and_lost(
+    values: Mapping[str, Mapping[str, Mapping[str, float]]], stage: str, over: str, measure: str
+) -> tuple[int, int] | tuple[()]:
+    """On how many queries `stage` is better, and worse; nothing for measures of spans."""
+    if measure not in MEASURES:
+        return ()
+    gaps = differences(values, stage, over, measure).values()
+    return sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+
+
 def _ask(
-    collection: BeirCollection,
+    collection: JudgedQueries,
     engine: StagedSearch,
     options: EvalOptions,
     progress: Progress | None,
@@ -262,7 +311,7 @@ def _given_notes(given: GivenRun | None, without_given: int) -> Iterable[str]:
 
 
 def _figure_notes(
-    collection: BeirCollection, figures: Mapping[str, StageFigures], relevant_from: int
+    collection: JudgedQueries, figures: Mapping[str, StageFigures], relevant_from: int
 ) -> Iterable[str]:
     bare = sum(
         all(grade < relevant_from for grade in grades.values())
@@ -308,6 +357,7 @@ def _settings(options: EvalOptions) -> dict[str, object]:
         "seed": options.seed,
         "confidence": options.confidence,
         "warm_up_queries": options.warm_up_queries,
+        "judged_only": options.judged_only,
     }
     if options.given_run is not None:
         mine["given_run"] = options.given_run.source

@@ -31,6 +31,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.Rejected: (422, "The file was not indexed"),
     errors.NoTextFound: (422, "The file holds no text"),
     errors.Overloaded: (429, "More waits than can be done soon"),
+    errors.CatalogBusy: (503, "Another process keeps the catalog locked"),
     errors.IndexLocked: (503, "Another process owns the index"),
     errors.IndexUnavailable: (503, "The index is being started again"),
     errors.ModelUnavailable: (503, "A model cannot be had"),
@@ -42,7 +43,10 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
 }
 """Status and title of each class; a class that is not here has its parent's."""
 
-_RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {errors.IndexUnavailable: "2"}
+_RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {
+    errors.CatalogBusy: "5",
+    errors.IndexUnavailable: "2",
+}
 """Seconds after which a class of errors may be over by itself."""
 
 # The titles are ours: Python's phrases for statuses change between its versions.

@@ -31,6 +31,7 @@ from longleaf.api.http.search_schemas import PageLink
 from longleaf.api.http.search_view import document_url, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.core.catalog import DocumentText
+from longleaf.core.catalog.judgements import LOCAL
 from longleaf.core.errors import InvalidRequest, LongleafError
 from longleaf.core.types import Section
 
@@ -68,6 +69,7 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
     page = render(
         "search.html",
         link=link,
+        grades=_grades(service, link, answer),
         collections=collections,
         document_count=sum(each.document_count for each in collections),
         answer=answer,
@@ -77,11 +79,20 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
         paragraphs=_paragraphs,
         page_url=document_url,
         to=lambda **changes: _search_url(link, **changes),
+        here=_search_url(link, offset=link.offset).removeprefix("/?"),
         stages=[(name, ms) for name, ms in answer.timings_ms.items() if name != "total"]
         if answer
         else [],
     )
     return HTMLResponse(page, failure.status if failure else 200, headers)
+
+
+def _grades(service: Service, link: PageLink, answer: AnswerView | None) -> dict[str, int]:
+    """Document id -> what was said of it for this query."""
+    if answer is None or not link.q.strip():
+        return {}
+    found = service.runtime.catalog.judgements.found(service.scope, query=link.q)
+    return {each.document_id: each.grade for each in found if each.judge == LOCAL}
 
 
 def _paragraphs(passage: PassageHit) -> list[list[textview.Piece]]:

@@ -69,7 +69,7 @@ class Strikes:
         self.catalog = wire.open_catalog(common.settings_of(self.home))
         self.catalog.create_collection(common.COLLECTION)
         self.workers = [worker(self.home) for _ in range(WORKERS)]
-        self.stopped: dict[int, float] = {}
+        self.stopped: set[int] = set()
         self.struck: Counter[str] = Counter()
         self.asked: dict[str, list[str]] = {}
         self.orphaned_since: dict[str, float] = {}
@@ -114,7 +114,10 @@ class Strikes:
         process = self.rng.choice([each for each in self.workers if each not in self.stopped])
         if not self.stopped and self.rng.random() < 0.5:
             os.kill(process, signal.SIGSTOP)
-            self.stopped[process] = time.monotonic() + LEASE_SECONDS * self.rng.uniform(0.5, 2.0)
+            self.stopped.add(process)
+            # In a thread: a stopped worker may hold the catalog's lock, for which this one waits.
+            asleep = LEASE_SECONDS * self.rng.uniform(0.5, 2.0)
+            threading.Timer(asleep, self._wake, [process]).start()
             self.struck["SIGSTOP"] += 1
         else:
             os.kill(process, signal.SIGKILL)
@@ -123,15 +126,17 @@ class Strikes:
             self.workers.append(worker(self.home))
             self.struck["SIGKILL"] += 1
 
+    def _wake(self, process: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it ended with everything else
+            os.kill(process, signal.SIGCONT)
+        self.stopped.discard(process)
+
     def tend(self) -> list[str]:
-        """Wake who slept long enough; look how long jobs have been without a live lease."""
+        """Look how long jobs have been without a live lease."""
         from longleaf.core.catalog.jobs import JobState
         from longleaf.core.types import Scope
 
         now = time.monotonic()
-        for process in [each for each, until in self.stopped.items() if until < now]:
-            os.kill(process, signal.SIGCONT)
-            del self.stopped[process]
         running = self.catalog.jobs.newest(Scope.all(), [JobState.RUNNING], limit=1000)
         lost = {job.public_id for job in running if (job.lease_until or 0.0) < time.time()}
         self.orphaned_since = {each: self.orphaned_since.get(each, now) for each in lost}

@@ -31,6 +31,7 @@ from longleaf.core.catalog import (
     writes,
 )
 from longleaf.core.catalog.jobs import Jobs
+from longleaf.core.catalog.judgements import Judgements
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -58,6 +59,7 @@ class Catalog(CatalogReader):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.jobs = Jobs(self._database)
+        self.judgements = Judgements(self._database)
         self.erasure = erasure.Erasure(self._database, self.blobs, folder / SEGMENT_FOLDER)
         self._segment_writer = SegmentWriter(
             folder / SEGMENT_FOLDER, on_take=self.erasure.wipe_taken

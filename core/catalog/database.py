@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from longleaf.core.catalog import migrations, schema
 from longleaf.core.catalog.space import no_space
-from longleaf.core.errors import CatalogBroken, Conflict
+from longleaf.core.errors import CatalogBroken, CatalogBusy
 
 _DAMAGED = ("malformed", "not a database", "disk I/O error", "decode to UTF-8")
 """What SQLite says of a file that is not as it was written."""
@@ -80,7 +80,7 @@ class Database:
                         "catalog.",
                     ) from error
                 if "database is locked" in str(error.orig):
-                    raise Conflict(
+                    raise CatalogBusy(
                         f"{self.path} has been locked by another process for "
                         f"{_BUSY_TIMEOUT_MS // 1000} s.",
                         "Wait for it to finish, or end it, and try again.",

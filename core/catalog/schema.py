@@ -315,6 +315,24 @@ signature_bands = Table(
     sqlite_with_rowid=False,  # the key is all there is: 1,113 bytes a content instead of 1,457
 )
 
+# How well a document answers a query, as people said. Names revision and characters, no passages.
+judgements = Table(
+    "judgements",
+    metadata,
+    _id(),
+    Column("query", Text, nullable=False),
+    Column("document_id", _Id, ForeignKey("documents.id", ondelete="CASCADE"), nullable=False),
+    Column("judge", String, nullable=False),
+    Column("grade", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("start_char", Integer, nullable=True),
+    Column("end_char", Integer, nullable=True),
+    Column("judged_at", Float, nullable=False),
+    UniqueConstraint("query", "document_id", "judge"),
+    Index("judgements_by_document", "document_id"),
+    sqlite_autoincrement=True,
+)
+
 changes = Table(
     "changes",
     metadata,

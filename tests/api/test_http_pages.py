@@ -134,7 +134,7 @@ def test_hostile_text_stays_text(client: Client) -> None:
     for query in ("hostile zeppelin", f"zeppelin {EVIL}", EVIL, "javascript:alert(3) zeppelin"):
         read = _safe(client.get("/", params={"q": query}).text)
         inputs = [a["value"] for tag, a in read.elements if tag == "input" and a["name"] == "q"]
-        assert inputs == [query]
+        assert set(inputs) == {query}, "the form's, and the thumbs'"
         assert "<script>alert(1)</script>" in read.text
     answer = client.search("hostile zeppelin")
     assert answer["hits"][0]["key"] == "evil.md"

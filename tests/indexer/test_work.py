@@ -16,7 +16,7 @@ from longleaf.core.catalog import Catalog
 from longleaf.core.catalog import jobs as stored
 from longleaf.core.catalog.jobs import Job, JobState
 from longleaf.core.config import IndexerSettings
-from longleaf.core.errors import LongleafError, NoSpace
+from longleaf.core.errors import CatalogBusy, LongleafError, NoSpace
 from longleaf.core.types import Outcome, Scope
 from longleaf.indexer.build import Indexer
 from longleaf.indexer.chunk import PassageChunker
@@ -113,11 +113,14 @@ def test_a_failure_is_the_jobs_error(indexer: Indexer, folder: Path) -> None:
     assert "no collection 'gone'" in indexer.catalog.jobs.get(gone.public_id, ALL).error
 
 
-def test_a_job_waits_for_room_where_it_is_told_to(
-    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "why", [NoSpace("There is no room left."), CatalogBusy("It has been locked.")]
+)
+def test_a_job_waits_for_the_disk_where_it_is_told_to(
+    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch, why: LongleafError
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
-        raise NoSpace("There is no room left.", "Free some.")
+        raise why
 
     job = asked(indexer, folder)
     with monkeypatch.context() as patch:
@@ -126,10 +129,29 @@ def test_a_job_waits_for_room_where_it_is_told_to(
         again = indexer.catalog.jobs.claim("me")
         assert again is not None and again.tries == 0
         assert do_job(indexer, again, "me") is JobState.FAILED
-    assert "no room" in indexer.catalog.jobs.get(job.public_id, ALL).error
+    assert indexer.catalog.jobs.get(job.public_id, ALL).error == why.message
     indexer.catalog.jobs.retry(job.public_id, ALL)
     again = indexer.catalog.jobs.claim("me")
     assert again is not None and do_job(indexer, again, "me") is JobState.DONE
+    assert len(indexer.catalog.documents(ALL)) == 6
+
+
+def test_an_end_that_cannot_be_written_is_done_again(
+    indexer: Indexer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker lives on: somebody else held the lock for a minute, or a stopped process did."""
+    job = asked(indexer, folder)
+
+    def locked(*_: Any, **__: Any) -> None:
+        raise CatalogBusy("It has been locked.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.catalog.jobs, "end", locked)
+        assert do_job(indexer, job, "me") is JobState.RUNNING
+    monkeypatch.setattr(indexer.catalog.jobs, "_clock", lambda: time.time() + 3600)
+    again = indexer.catalog.jobs.claim("another")
+    assert again is not None and again.public_id == job.public_id
+    assert do_job(indexer, again, "another") is JobState.DONE
     assert len(indexer.catalog.documents(ALL)) == 6
 
 

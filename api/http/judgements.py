@@ -1,0 +1,177 @@
+"""/v1/judgements: what people say of answers (a thumb is grade 1 or 0), kept, listed, taken back.
+
+The page's thumbs come here as well, as a form where there is no script.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import APIRouter, Form, Query
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.plain import PlainJSON, check_plain
+from longleaf.api.http.service import Served
+from longleaf.core.catalog.judgements import (
+    GRADES,
+    LOCAL,
+    MAX_JUDGE_CHARS,
+    MAX_QUERY_CHARS,
+    Judgement,
+    JudgementWrite,
+)
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["judgements"],
+    responses=PROBLEM_RESPONSES,
+    default_response_class=PlainJSON,
+)
+form_router = APIRouter(include_in_schema=False)
+
+_MOST = 1000
+_Judge = Annotated[str, Field(min_length=1, max_length=MAX_JUDGE_CHARS)]
+
+
+class JudgementBody(BaseModel):
+    """How well a document answers a query."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"query": "who repairs the roof?", "document_id": "nmpvxe…", "grade": 1},
+            ]
+        },
+    )
+
+    query: str = Field(
+        min_length=1, max_length=MAX_QUERY_CHARS, description="As it was asked, syntax and all."
+    )
+    document_id: str = Field(max_length=64)
+    grade: int = Field(
+        ge=GRADES[0],
+        le=GRADES[-1],
+        description="1 and more: it answers the query, the more the better (a thumb up is 1); 0 "
+        "and less: it does not.",
+    )
+    start_char: int | None = Field(
+        None, ge=0, description="Where the passage begins that was looked at; with end_char."
+    )
+    end_char: int | None = Field(None, ge=1)
+    judge: _Judge = Field(LOCAL, description="Whose opinion it is: each has one of a pair.")
+
+
+class JudgementView(BaseModel):
+    """A judgement as kept."""
+
+    id: int
+    query: str
+    document_id: str
+    collection: str
+    key: str
+    title: str
+    grade: int
+    judge: str
+    revision: int = Field(description="The document's, when it was judged.")
+    start_char: int | None
+    end_char: int | None
+    judged_at: datetime
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> JudgementView:
+        values = {
+            name: getattr(judgement, name) for name in cls.model_fields if name != "judged_at"
+        }
+        return cls(**values, judged_at=datetime.fromtimestamp(judgement.judged_at, UTC))
+
+
+class JudgementList(BaseModel):
+    judgements: list[JudgementView]
+    next_after: int | None = Field(description="Asks for the next ones as `after`; null: no more.")
+
+
+class JudgementKept(BaseModel):
+    """What was kept, or taken back where `grade` is null."""
+
+    query: str
+    document_id: str
+    judge: str
+    grade: int | None
+
+
+@router.post("/judgements", summary="Judge a document for a query")
+async def put_judgement(body: JudgementBody, service: Served) -> JudgementKept:
+    """Keep a judgement; a later one of the same judge replaces it. It goes with its document."""
+    check_plain(body.query, "query")
+    check_plain(body.judge, "judge")
+    write = JudgementWrite(**body.model_dump())
+    judgements = service.runtime.catalog.judgements
+    await service.write(lambda: judgements.put([write], service.scope))
+    return JudgementKept(
+        query=body.query, document_id=body.document_id, judge=body.judge, grade=body.grade
+    )
+
+
+@router.delete("/judgements", summary="Take a judgement back")
+async def delete_judgement(
+    query: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS)],
+    document_id: Annotated[str, Query(max_length=64)],
+    service: Served,
+    judge: Annotated[_Judge, Query()] = LOCAL,
+) -> JudgementKept:
+    """Forget what one judge said of a document for a query."""
+    judgements = service.runtime.catalog.judgements
+    await service.write(lambda: judgements.remove(query, document_id, service.scope, judge))
+    return JudgementKept(query=query, document_id=document_id, judge=judge, grade=None)
+
+
+@router.get("/judgements", summary="List judgements")
+async def list_judgements(
+    service: Served,
+    collection: Annotated[
+        list[str] | None, Query(max_length=1000, description="Only of these collections.")
+    ] = None,
+    query: Annotated[
+        str | None, Query(max_length=MAX_QUERY_CHARS, description="Only of this query.")
+    ] = None,
+    after: Annotated[int, Query(ge=0, description="The last page's next_after.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+) -> JudgementList:
+    """Judgements of documents that you may see, oldest first."""
+    judgements = service.runtime.catalog.judgements
+    found = await service.read(
+        lambda: judgements.found(service.scope, collection, query, after, limit + 1)
+    )
+    more = found[limit - 1].id if len(found) > limit else None
+    return JudgementList(
+        judgements=[JudgementView.of(each) for each in found[:limit]], next_after=more
+    )
+
+
+@form_router.post("/judge")
+async def judge_by_form(
+    service: Served,
+    q: Annotated[str, Form(min_length=1, max_length=MAX_QUERY_CHARS)],
+    document_id: Annotated[str, Form(max_length=64)],
+    rank: Annotated[int, Form(ge=1)],
+    grade: Annotated[int | None, Form(ge=0, le=1)] = None,
+    start: Annotated[int | None, Form(ge=0)] = None,
+    end: Annotated[int | None, Form(ge=1)] = None,
+    back: Annotated[str, Form(max_length=200_000)] = "",
+) -> RedirectResponse:
+    """A thumb of the search page; without a grade it is taken back. Goes back to that search."""
+    check_plain(q, "q")
+    judgements = service.runtime.catalog.judgements
+    if grade is None:
+        await service.write(lambda: judgements.remove(q, document_id, service.scope))
+    else:
+        write = JudgementWrite(q, document_id, grade, LOCAL, start, end)
+        await service.write(lambda: judgements.put([write], service.scope))
+    # Only ever to the search page: `back` is read as its link's query and written anew.
+    link = urlencode(parse_qsl(back, keep_blank_values=True))
+    return RedirectResponse(f"/?{link}#hit-{rank}", status_code=303)

@@ -1,0 +1,204 @@
+"""What people said of answers: this document is good, or not, for this query.
+
+A judgement names query, document, revision and characters; it goes with its document. One judge has
+one opinion of a pair: a later one replaces it. It computes nothing of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from longleaf.core.catalog import reads
+from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.schema import contents, documents, judgements, revisions
+from longleaf.core.errors import InvalidRequest, NotFound
+from longleaf.core.types import Scope
+
+MAX_QUERY_CHARS = 20_000
+MAX_JUDGE_CHARS = 255
+GRADES = range(-10, 11)
+"""TREC's collections use -2 to 4; below 1 is not relevant."""
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgementWrite:
+    """A judgement to put. `document_id` is the public id; `judge` says whose opinion it is.
+
+    `start_char` and `end_char` mark the passage that was looked at, where one was.
+    """
+
+    query: str
+    document_id: str
+    grade: int
+    judge: str = LOCAL
+    start_char: int | None = None
+    end_char: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement(JudgementWrite):
+    """A judgement as stored; `revision` is the document's when it was judged. Times are seconds
+    since the epoch."""
+
+    id: int = 0
+    collection: str = ""
+    key: str = ""
+    title: str = ""
+    revision: int = 0
+    judged_at: float = 0.0
+
+
+def plain_query(query: str) -> str:
+    """The query as judgements are kept under: white space at its ends and runs of it do not tell
+    two queries apart."""
+    return " ".join(query.split())
+
+
+class Judgements:
+    """The judgements of one catalog. Thread-safe: every method is one transaction."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def put(self, given: Sequence[JudgementWrite], scope: Scope) -> None:
+        """Keep judgements, all or none. Raises NotFound for a document that is not there or that
+        `scope` may not see, InvalidRequest for what is none."""
+        for each in given:
+            _check(each)
+        now = self._clock()
+        with self._database.writing() as connection:
+            heads = _heads(connection, {each.document_id for each in given}, scope)
+            for each in given:
+                found = heads.get(each.document_id)
+                if found is None:
+                    raise NotFound(f"There is no document {each.document_id!r}.")
+                same = (
+                    (judgements.c.query == plain_query(each.query))
+                    & (judgements.c.document_id == found.id)
+                    & (judgements.c.judge == each.judge)
+                )
+                values: dict[str, Any] = {
+                    "grade": each.grade,
+                    "revision": found.revision,
+                    "start_char": each.start_char,
+                    "end_char": each.end_char,
+                    "judged_at": now,
+                }
+                if not connection.execute(update(judgements).where(same).values(values)).rowcount:
+                    names = {
+                        "query": plain_query(each.query),
+                        "document_id": found.id,
+                        "judge": each.judge,
+                    }
+                    connection.execute(insert(judgements).values(names | values))
+
+    def remove(self, query: str, document_id: str, scope: Scope, judge: str = LOCAL) -> None:
+        """Take one back. Raises NotFound where there is none."""
+        with self._database.writing() as connection:
+            found = _heads(connection, [document_id], scope).get(document_id)
+            this = (judgements.c.query == plain_query(query)) & (judgements.c.judge == judge)
+            gone = 0
+            if found is not None:
+                of_it = this & (judgements.c.document_id == found.id)
+                gone = connection.execute(delete(judgements).where(of_it)).rowcount
+        if not gone:
+            raise NotFound(f"{judge} has not judged {document_id!r} for this query.")
+
+    def found(
+        self,
+        scope: Scope,
+        collections: Sequence[str] | None = None,
+        query: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[Judgement]:
+        """Judgements of documents that the scope may see, oldest first, from behind id `after`."""
+        asked = _QUERY.where(judgements.c.id > after).order_by(judgements.c.id)
+        if collections is not None:
+            asked = asked.where(documents.c.collection.in_(list(collections)))
+        if query is not None:
+            asked = asked.where(judgements.c.query == plain_query(query))
+        with self._database.reading() as connection:
+            asked = asked.where(reads.scope_condition(connection, scope)).limit(limit)
+            rows = connection.execute(asked).all()
+        return [
+            Judgement(**{name: row._mapping[name] for name in Judgement.__dataclass_fields__})
+            for row in rows
+        ]
+
+    def count(self, scope: Scope) -> dict[str, int]:
+        """Collection -> judgements in it, of those that have any."""
+        asked = (
+            select(documents.c.collection, func.count().label("judgements"))
+            .select_from(judgements)
+            .join(documents, documents.c.id == judgements.c.document_id)
+            .join(revisions, _CURRENT)
+            .group_by(documents.c.collection)
+            .order_by(documents.c.collection)
+        )
+        with self._database.reading() as connection:
+            asked = asked.where(reads.scope_condition(connection, scope))
+            return {row.collection: row.judgements for row in connection.execute(asked)}
+
+
+_CURRENT = revisions.c.id == documents.c.revision_id
+_QUERY = (
+    select(
+        judgements.c.id,
+        judgements.c.query,
+        documents.c.public_id.label("document_id"),
+        judgements.c.judge,
+        judgements.c.grade,
+        judgements.c.revision,
+        judgements.c.start_char,
+        judgements.c.end_char,
+        judgements.c.judged_at,
+        documents.c.collection,
+        documents.c.key,
+        contents.c.title,
+    )
+    .select_from(judgements)
+    .join(documents, documents.c.id == judgements.c.document_id)
+    .join(revisions, _CURRENT)
+    .join(contents, contents.c.id == revisions.c.content_id)
+)
+
+
+def _heads(connection: Connection, public_ids: Iterable[str], scope: Scope) -> dict[str, Any]:
+    """Public id -> (id, public_id, revision) of the documents that are there and may be seen."""
+    seen = reads.scope_condition(connection, scope)
+    asked = (
+        select(documents.c.id, documents.c.public_id, revisions.c.revision)
+        .join(revisions, _CURRENT)
+        .where(seen)
+    )
+    found: dict[str, Any] = {}
+    for batch in reads.batches(sorted(set(public_ids))):
+        for row in connection.execute(asked.where(documents.c.public_id.in_(batch))):
+            found[row.public_id] = row
+    return found
+
+
+def _check(given: JudgementWrite) -> None:
+    query = plain_query(given.query)
+    if not query or len(query) > MAX_QUERY_CHARS:
+        raise InvalidRequest(f"A judged query has 1 to {MAX_QUERY_CHARS:,} characters.")
+    if given.grade not in GRADES:
+        raise InvalidRequest(
+            f"The grade {given.grade} is not one of {GRADES[0]} to {GRADES[-1]}.",
+            "1 and more: it answers the query, the more the better; 0 and less: it does not.",
+        )
+    if not 1 <= len(given.judge) <= MAX_JUDGE_CHARS:
+        raise InvalidRequest(f"judge: a name of 1 to {MAX_JUDGE_CHARS} characters is taken.")
+    start, end = given.start_char, given.end_char
+    if (start is None) != (end is None) or (
+        start is not None and end is not None and not 0 <= start < end
+    ):
+        raise InvalidRequest("start_char and end_char: both or none, and the start first.")
