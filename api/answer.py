@@ -20,10 +20,11 @@ from longleaf.api.facets import facet_warnings, facets_of
 from longleaf.api.highlight import Highlighter
 from longleaf.api.hits import found_of
 from longleaf.api.minimum import least_score, minimum_warnings, only_good
-from longleaf.api.searched import Found, SearchAnswer, SearchRequest, StageRun
+from longleaf.api.searched import Found, Highlight, SearchAnswer, SearchRequest, StageRun
+from longleaf.api.sentences import SentenceMarker
 from longleaf.api.showing import Span, show, texts_by_point, texts_by_span
 from longleaf.api.versions import collapsed
-from longleaf.core.types import Scope
+from longleaf.core.types import QueryVectors, Scope
 
 if TYPE_CHECKING:
     from longleaf.api.search import SearchEngine
@@ -55,6 +56,7 @@ def answer_of(
         request.limit,
         texts_by_point(engine.catalog, engine.generation),
         Highlighter(run.parsed.text, run.parsed.phrases),
+        _marker(engine, request.highlight, run.vectors) if run.is_final else None,
     )
     rest = tuple(found) if request.cursor else ()
     timings["show"] = _lap(began)
@@ -90,6 +92,8 @@ def answer_of(
             request.limit,
             request.scope,
             engine.generation.fingerprint,
+            request.highlight,
+            run.instruction,
         )
         answer = replace(answer, next_cursor=seal(kept, engine.catalog.signing_key()))
     return replace(answer, timings_ms={**answer.timings_ms, "total": _lap(started)})
@@ -106,14 +110,18 @@ def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> 
     kept = unseal(cursor, key)
     limit = limit or kept.limit
     scope = scope.shared_with(kept.scope)
+    query = kept.answer.query
+    marker = None
     if kept.generation == engine.generation.fingerprint:
         texts = texts_by_point(engine.catalog, engine.generation)
+        if kept.highlight != "words":
+            vectors = engine.embed(query.text, kept.instruction)
+            marker = _marker(engine, kept.highlight, vectors)
     else:
         texts = texts_by_span(engine.catalog, engine.generation, kept.spans)
-    query = kept.answer.query
     found = iter(kept.found)
     highlighter = Highlighter(query.text, query.phrases)
-    shown = show(engine.catalog, scope, found, limit, texts, highlighter, only_current=True)
+    shown = show(engine.catalog, scope, found, limit, texts, highlighter, marker, only_current=True)
     kept = replace(kept, found=tuple(found), limit=limit)
     return replace(
         kept.answer,
@@ -122,6 +130,20 @@ def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> 
         reaches_end=not kept.found,
         next_cursor=seal(kept, key) if kept.found else None,
         timings_ms={"show": _lap(started), "total": _lap(started)},
+    )
+
+
+def _marker(
+    engine: SearchEngine, highlight: Highlight, vectors: QueryVectors | None
+) -> SentenceMarker | None:
+    if highlight == "words":
+        return None
+    return SentenceMarker(
+        engine.catalog,
+        engine.generation,
+        engine.embedder,
+        vectors,
+        with_rectangles=highlight == "rectangles",
     )
 
 

@@ -28,6 +28,7 @@ from longleaf.api.searched import (
     Found,
     FoundPassage,
     FoundVersion,
+    Highlight,
     SearchAnswer,
 )
 from longleaf.api.showing import Span
@@ -65,6 +66,8 @@ class Rest:
     limit: int
     scope: Scope
     generation: str
+    highlight: Highlight
+    instruction: str | None
 
 
 def seal(rest: Rest, key: bytes) -> str:
@@ -74,6 +77,8 @@ def seal(rest: Rest, key: bytes) -> str:
         "limit": rest.limit,
         "scope": [_names(rest.scope.collections), _names(rest.scope.groups)],
         "generation": rest.generation,
+        "highlight": rest.highlight,
+        "instruction": rest.instruction,
         "answer": _answer_to_json(rest.answer),
         "found": [_found_to_json(each, rest.spans) for each in rest.found],
     }
@@ -113,6 +118,8 @@ def unseal(token: str, key: bytes) -> Rest:
             None if groups is None else frozenset(groups),
         ),
         generation=body["generation"],
+        highlight=body["highlight"],
+        instruction=body["instruction"],
     )
 
 

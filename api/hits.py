@@ -13,7 +13,7 @@ from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
 from longleaf.api.searched import Found, FoundPassage, FoundVersion, StageRun
 from longleaf.core.catalog import DocumentHead
-from longleaf.core.types import Hit, HitPassage, HitVersion, PassageText
+from longleaf.core.types import Hit, HitPassage, HitSentence, HitVersion, PassageText
 
 
 def found_of(run: StageRun, index: int, rank: int, behind: Sequence[Member] = ()) -> Found:
@@ -77,8 +77,10 @@ def hit_of(
     heads: Mapping[int, DocumentHead],
     texts: Mapping[int, PassageText],
     highlighter: Highlighter,
+    sentences: Mapping[int, tuple[HitSentence, ...]],
 ) -> Hit:
-    """A hit of what was found; `heads` by revision id (its own is there), `texts` by point id.
+    """A hit of what was found; `heads` by revision id (its own is there), `texts` and `sentences`
+    by point id.
 
     Passages and versions that are gone are left out.
     """
@@ -97,7 +99,7 @@ def hit_of(
         first_stage_score=found.first_stage_score,
         reading=found.reading,
         passages=tuple(
-            _hit_passage(each, texts[each.point_id], highlighter)
+            _hit_passage(each, texts[each.point_id], highlighter, sentences.get(each.point_id))
             for each in found.passages
             if each.point_id in texts
         ),
@@ -110,7 +112,12 @@ def hit_of(
     )
 
 
-def _hit_passage(found: FoundPassage, text: PassageText, highlighter: Highlighter) -> HitPassage:
+def _hit_passage(
+    found: FoundPassage,
+    text: PassageText,
+    highlighter: Highlighter,
+    sentences: tuple[HitSentence, ...] | None,
+) -> HitPassage:
     return HitPassage(
         passage=text,
         highlights=highlighter.spans(text),
@@ -122,6 +129,7 @@ def _hit_passage(found: FoundPassage, text: PassageText, highlighter: Highlighte
         reading_score=found.reading_score,
         dense_z=found.dense_z,
         bm25_z=found.bm25_z,
+        sentences=sentences,
     )
 
 

@@ -123,7 +123,7 @@ class SearchEngine:
     def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
         """The passage that is nearest to `text`; the first where that cannot be told."""
         with self._slots:
-            vectors = self._embed(text, None)
+            vectors = self.embed(text, None)
             if vectors is None:
                 return passages[0]
             points = [passage.point_id for passage in passages]
@@ -168,7 +168,7 @@ class SearchEngine:
         looked_up = _LookedUp(self.catalog)
         with self._slots:
             started = time.perf_counter()
-            vectors = self._embed(parsed.text, request.instruction)
+            vectors = self.embed(parsed.text, request.instruction)
             timings["embed"] = _lap(started)
             retrieval = retrieve(
                 RetrievalQuery(
@@ -217,6 +217,7 @@ class SearchEngine:
                 read.dense,
                 request.instruction,
                 read.depth,
+                vectors,
             )
 
         query = ReaderQuery(parsed.text, request.instruction, vectors, request.is_bulk)
@@ -332,7 +333,7 @@ class SearchEngine:
             ]
         return replace(request, instruction=(said or {""}).pop() or None), []
 
-    def _embed(self, text: str, instruction: str | None) -> QueryVectors | None:
+    def embed(self, text: str, instruction: str | None) -> QueryVectors | None:
         """The query's vectors; None when the model fails: BM25 still answers, and says so."""
         if not text.strip():
             return None

@@ -11,12 +11,21 @@ from typing import Literal
 
 from longleaf.core.catalog import CandidateHead
 from longleaf.core.filters import Filter
-from longleaf.core.types import Candidate, Degradation, Hit, PassageText, Reading, Scope
+from longleaf.core.types import (
+    Candidate,
+    Degradation,
+    Hit,
+    PassageText,
+    QueryVectors,
+    Reading,
+    Scope,
+)
 from longleaf.reranker.read import DepthChoice, ReadResult
 from longleaf.retriever.query import ParsedQuery
 from longleaf.retriever.retrieve import Retrieval
 
 MAX_QUERY_CHARS = 20_000
+Highlight = Literal["words", "sentences", "rectangles"]
 
 
 def _never() -> bool:
@@ -35,6 +44,8 @@ class SearchRequest:
     same text behind the best of them. `explain` keeps how each score came about. `min_score` leaves
     out documents whose passages the reranker scored lower, or did not read. `facets`: metadata
     fields whose values are to be counted in the window. `cursor` asks for a `next_cursor`.
+    `highlight`: what is marked of deciding passages, words of the query, also the sentences that
+    carry the score, also where these stand on the pages.
     `is_bulk` lets all others be read first; `given_up` is asked now and then whether anybody still
     waits.
     """
@@ -62,6 +73,7 @@ class SearchRequest:
     min_score: float | Literal["calibrated"] | None = None
     facets: tuple[str, ...] = ()
     cursor: bool = False
+    highlight: Highlight = "words"
     is_bulk: bool = False
     given_up: Callable[[], bool] = _never
 
@@ -193,6 +205,7 @@ class StageRun:
     """Cosines of passages that only reading a whole document has looked at."""
     instruction: str | None = None
     depth: DepthChoice | None = None
+    vectors: QueryVectors | None = None
     is_final: bool = True
     """False for what is told while the second stage is still to come, or reads."""
 

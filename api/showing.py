@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 from longleaf.api.highlight import Highlighter
 from longleaf.api.hits import hit_of
 from longleaf.api.searched import Found
+from longleaf.api.sentences import SentenceMarker
 from longleaf.core.catalog import Catalog, DocumentHead, Generation
 from longleaf.core.errors import NotFound
-from longleaf.core.types import Hit, PassageText, Scope
+from longleaf.core.types import Hit, HitSentence, PassageText, Scope
 
 Span = tuple[int, int]
 """start_char and end_char in a document."""
@@ -40,6 +42,7 @@ def show(
     limit: int,
     texts: Texts,
     highlighter: Highlighter,
+    marker: SentenceMarker | None = None,
     *,
     only_current: bool = False,
 ) -> Shown:
@@ -55,9 +58,35 @@ def show(
         heads = catalog.heads(wanted, scope, only_current=only_current)
         there = [each for each in some if each.revision_id in heads]
         words = texts(there, heads)
-        hits += [hit_of(each, heads, words, highlighter) for each in there]
+        sentences = marker.mark(words.values()) if marker else {}
+        if marker and marker.with_rectangles:
+            sentences = _placed(catalog, there, heads, sentences)
+        hits += [hit_of(each, heads, words, highlighter, sentences) for each in there]
         left_out_count += len(some) - len(there)
     return Shown(tuple(hits), left_out_count)
+
+
+def _placed(
+    catalog: Catalog,
+    found: Sequence[Found],
+    heads: Heads,
+    sentences: Mapping[int, tuple[HitSentence, ...]],
+) -> dict[int, tuple[HitSentence, ...]]:
+    """The same sentences with where they stand on the pages, of documents that know it."""
+    placed = dict(sentences)
+    for each in found:
+        layout = catalog.layout(heads[each.revision_id])
+        if layout is None:
+            continue
+        for passage in each.passages:
+            placed[passage.point_id] = tuple(
+                replace(
+                    sentence,
+                    rectangles=tuple(layout.rectangles(sentence.start_char, sentence.end_char)),
+                )
+                for sentence in sentences.get(passage.point_id, ())
+            )
+    return placed
 
 
 def texts_by_point(catalog: Catalog, generation: Generation) -> Texts:

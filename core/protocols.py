@@ -169,6 +169,17 @@ class Embedder(Protocol):
     def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors: ...
 
 
+@runtime_checkable
+class TokenPlaces(Protocol):
+    """What an `Embedder` with token vectors may know beside them: where their tokens stand.
+
+    For each input, (start_char, end_char) in its `text` of every token that `embed_passages` keeps
+    a vector of, in the same order, the prefix's left out. Runs no model.
+    """
+
+    def token_places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class IndexPassage:
     """A passage as an index stores it.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from longleaf.core.layout import Layout
+    from longleaf.core.layout import Layout, Rectangle
 
     FloatArray: TypeAlias = NDArray[np.float32]
     Int8Array: TypeAlias = NDArray[np.int8]
@@ -305,6 +305,7 @@ class PassageText:
     """A hydrated passage: where it lies and what it says.
 
     `text` and `headings` are empty where they were not asked for (a reranker that reads vectors).
+    `overlap_chars`: see `Passage`.
     """
 
     point_id: int
@@ -317,6 +318,7 @@ class PassageText:
     token_count: int
     text: str
     role: Role = Role.BODY
+    overlap_chars: int = 0
 
 
 Depth = Literal["passage", "document"]
@@ -413,11 +415,26 @@ class Degradation:
 
 
 @dataclass(frozen=True, slots=True)
+class HitSentence:
+    """A sentence that carries a passage's score: characters in the document.
+
+    `score`: the mean over the query's tokens of the best cosine in this sentence. `rectangles`:
+    where it stands on the pages, None where that was not asked for or is not known.
+    """
+
+    start_char: int
+    end_char: int
+    score: float
+    rectangles: tuple[Rectangle, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HitPassage:
     """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document.
 
-    The first stage's scores are None where only reading the whole document has found it; the
-    z-scores where nobody asked for an explanation.
+    `sentences`: those that carry the score, in text order; None where they were not asked for, or
+    nobody can tell (no token vectors). The first stage's scores are None where only reading the
+    whole document has found it; the z-scores where nobody asked for an explanation.
     """
 
     passage: PassageText
@@ -430,6 +447,7 @@ class HitPassage:
     reading_score: float | None
     dense_z: float | None = None
     bm25_z: float | None = None
+    sentences: tuple[HitSentence, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,10 @@ class MiniLMEmbedder:
         while window := list(itertools.islice(remaining, self._window_passages)):
             yield from self._embed_window(window)
 
+    def token_places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]:
+        """See core.protocols.TokenPlaces."""
+        return self._builder.places(inputs)
+
     def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors:
         """The query's vectors; `instruction` changes nothing (the model was trained without).
 

@@ -139,6 +139,12 @@ class SentenceTransformerEmbedder:
                     vectors[n] = self._passage(laid_out[n], output)
             yield from (vectors[n] for n in range(len(window)))
 
+    def token_places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]:
+        """See core.protocols.TokenPlaces."""
+        if self._projection is None:
+            return [[] for _ in inputs]
+        return [self._lay_out(item).places for item in inputs]
+
     def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors:
         """The query's vectors; the prompt's and the special tokens give none."""
         prompt = self._query_prompt
@@ -160,7 +166,8 @@ class SentenceTransformerEmbedder:
     def _lay_out(self, item: EmbedInput) -> _Laid:
         text = sequence.encodable(item.text)
         stripped = text.strip()
-        overlap_chars = max(0, item.overlap_chars - (len(text) - len(text.lstrip())))
+        before = len(text) - len(text.lstrip())
+        overlap_chars = max(0, item.overlap_chars - before)
         prompt_chars = len(self._document_prompt)
         alone = len(self.tokenizer.encode(self._document_prompt + stripped).ids)
         # Two tokens of slack: the seam between prefix and text may tokenize longer than its parts.
@@ -173,6 +180,10 @@ class SentenceTransformerEmbedder:
         kept_prefix = _covering(encoding, prompt_chars, text_start) if item.keep_prefix else []
         kept = _covering(encoding, text_start + overlap_chars, len(whole))
         return _Laid(
+            places=[
+                (max(start - text_start, 0) + before, end - text_start + before)
+                for start, end in (encoding.offsets[n] for n in kept)
+            ],
             text=prefix + stripped,
             ids=encoding.ids,
             kept=np.array([*kept_prefix, *kept], np.int64),
@@ -234,9 +245,11 @@ class SentenceTransformerEmbedder:
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
-    """A passage ready to encode; as `sequence.TokenSequence`, with the text the model is given."""
+    """A passage ready to encode; as `sequence.TokenSequence`, with the text the model is given and
+    where the text's kept tokens stand in the input's text."""
 
     text: str
+    places: list[tuple[int, int]]
     ids: list[int]
     kept: NDArray[np.int64]
     prefix_tokens: int

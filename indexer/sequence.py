@@ -85,14 +85,9 @@ class SequenceBuilder:
 
     def _passage(self, item: EmbedInput, prefix: Encoding, text: Encoding) -> TokenSequence:
         text_ids = text.ids[: self._room]
+        first_kept = _first_kept(text, item.overlap_chars, len(text_ids))
         prefix_ids = whole_words(prefix, min(PREFIX_MAX_TOKENS, self._room - len(text_ids)))
         text_start = 1 + len(prefix_ids)
-        # A token that reaches over the overlap's end is kept: the previous passage has a part of
-        # it only, and a part is another token.
-        first_kept = next(
-            (n for n, (_, end) in enumerate(text.offsets) if end > item.overlap_chars),
-            len(text_ids),
-        )
         kept = np.arange(text_start + first_kept, text_start + len(text_ids), dtype=np.int64)
         prefix_kept = len(prefix_ids) if item.keep_prefix else 0
         return TokenSequence(
@@ -102,10 +97,31 @@ class SequenceBuilder:
             truncated_tokens=len(text.ids) - len(text_ids),
         )
 
+    def places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]:
+        """Where each text's kept tokens stand in it, prefixes left out: (start_char, end_char)."""
+        texts = self._tokenizer.encode_batch(
+            [encodable(i.text) for i in inputs], add_special_tokens=False
+        )
+        return [
+            text.offsets[_first_kept(text, item.overlap_chars, self._room) : self._room]
+            for item, text in zip(inputs, texts, strict=True)
+        ]
+
     def query(self, text: str) -> tuple[tuple[int, ...], int]:
         """A query's ids, and how many of its tokens did not fit."""
         ids = self._tokenizer.encode(encodable(text), add_special_tokens=False).ids
         return (self._first, *ids[: self._room], self._last), max(0, len(ids) - self._room)
+
+
+def _first_kept(text: Encoding, overlap_chars: int, nothing: int) -> int:
+    """The first token that is kept; `nothing` where all are the previous passage's.
+
+    One that reaches over the overlap's end is kept: the previous passage has a part of it only, and
+    a part is another token.
+    """
+    if not overlap_chars:
+        return 0
+    return next((n for n, (_, end) in enumerate(text.offsets) if end > overlap_chars), nothing)
 
 
 def whole_words(encoding: Encoding, max_tokens: int) -> list[int]:

@@ -55,6 +55,29 @@ class PassageNormal(BaseModel):
     bm25: float | None
 
 
+class RectangleView(BaseModel):
+    """A part of a page, in PDF points from its upper left corner (y grows downwards)."""
+
+    page: int = Field(description="Counts from 1.")
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class SentenceView(BaseModel):
+    """A sentence that carries a passage's score."""
+
+    start_char: int
+    end_char: int
+    score: float = Field(
+        description="Mean over the query's tokens of the best cosine within the sentence."
+    )
+    rectangles: list[RectangleView] | None = Field(
+        description="Where it stands; null where that was not asked for or is not known."
+    )
+
+
 class PassageHit(BaseModel):
     """A passage that decided."""
 
@@ -67,6 +90,10 @@ class PassageHit(BaseModel):
     text: str = Field(description="Exactly the document's text from start_char to end_char.")
     highlights: list[tuple[int, int]] = Field(
         description="Words of the query, as offsets in the document."
+    )
+    sentences: list[SentenceView] | None = Field(
+        description="Those that carry the score, in text order; null where they were not asked for "
+        "(`highlight`) or cannot be told (no token vectors)."
     )
     scores: PassageScores
     normalised: PassageNormal | None = Field(description="With `explain`.")

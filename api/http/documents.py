@@ -20,6 +20,7 @@ from fastapi import APIRouter, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
 
 from longleaf.api import jobs
+from longleaf.api.http.answer_schemas import RectangleView
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.schemas import (
@@ -29,6 +30,7 @@ from longleaf.api.http.schemas import (
     PageSpan,
     PassageList,
     PassageView,
+    PlacesView,
     SectionSpan,
     UploadView,
     VersionList,
@@ -296,6 +298,38 @@ async def get_passages(
             first=first,
             passages=[PassageView.of(each) for each in found[:limit]],
             next=first + limit if len(found) > limit else None,
+        )
+
+    return await service.read(work)
+
+
+@router.get("/documents/{document_id}/rectangles", summary="Find characters on their pages")
+async def get_rectangles(
+    service: Served,
+    document_id: str = _ID,
+    start: Annotated[int, Query(ge=0, description="The first character.")] = 0,
+    end: Annotated[int, Query(ge=1, description="Behind the last one.")] = 1,
+) -> PlacesView:
+    """Where a part of a document's text stands on the pages of its PDF."""
+    catalog = service.runtime.catalog
+
+    def work() -> PlacesView:
+        head = catalog.document(document_id, service.scope)
+        if not start < end <= head.text_chars:
+            raise InvalidRequest(
+                f"start={start}, end={end}: the text has {head.text_chars:,} characters.",
+                "0 <= start < end <= that.",
+            )
+        layout = catalog.layout(head)
+        found = layout.rectangles(start, end) if layout else None
+        return PlacesView(
+            document_id=head.public_id,
+            start_char=start,
+            end_char=end,
+            pages=[(float(w), float(h)) for w, h in layout.pages] if layout else None,
+            rectangles=None
+            if found is None
+            else [RectangleView(**each._asdict()) for each in found],
         )
 
     return await service.read(work)

@@ -97,6 +97,8 @@ def _grades(service: Service, link: PageLink, answer: AnswerView | None) -> dict
 
 def _paragraphs(passage: PassageHit) -> list[list[textview.Piece]]:
     pieces = textview.marked(passage.text, passage.start_char, passage.highlights)
+    sentences = [(each.start_char, each.end_char) for each in passage.sentences or ()]
+    pieces = textview.carrying(pieces, passage.start_char, sentences)
     return textview.paragraphs(pieces)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from longleaf.api.http.answer_schemas import RectangleView
 from longleaf.core.catalog import Collection, DocumentHead, Versions
 from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.types import PassageText
@@ -72,6 +73,20 @@ class CollectionView(BaseModel):
 
 class CollectionList(BaseModel):
     collections: list[CollectionView]
+
+
+class PlacesView(BaseModel):
+    """Where characters of a document stand on its pages."""
+
+    document_id: str
+    start_char: int
+    end_char: int
+    pages: list[tuple[float, float]] | None = Field(
+        description="Width and height of each page in points, page 1 first; null: not known."
+    )
+    rectangles: list[RectangleView] | None = Field(
+        description="One for each line of each page; null where no places are known."
+    )
 
 
 class CollectionDeleted(BaseModel):

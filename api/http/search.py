@@ -192,6 +192,7 @@ def body_of(link: PageLink) -> SearchBody:
         ),
         explain=isinstance(link, SearchLink) and link.explain,
         facets=link.facet if isinstance(link, SearchLink) else [],
+        highlight=link.highlight if isinstance(link, SearchLink) else "sentences",
         cursor=cursor,
         min_score="calibrated" if link.good else None,
         collapse=link.collapse,
@@ -229,4 +230,5 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         min_score=body.min_score,
         facets=tuple(dict.fromkeys(body.facets)),
         cursor=body.cursor is not None,
+        highlight=body.highlight,
     )

@@ -137,6 +137,11 @@ class SearchBody(BaseModel):
         description="Leave out documents whose passages the reranker scored lower, or did not "
         "read; calibrated: the value that was measured for it.",
     )
+    highlight: Literal["words", "sentences", "rectangles"] = Field(
+        "words",
+        description="What is marked of deciding passages: words of the query; also the sentences "
+        "that carry the score; also where these stand on the pages of a PDF.",
+    )
     facets: list[FieldName] = Field(
         default_factory=list,
         max_length=20,
@@ -211,6 +216,9 @@ class SearchLink(PageLink):
         None, description="What is read of a candidate (setting)."
     )
     explain: bool = Field(False, description="Tell how each score came about.")
+    highlight: Literal["words", "sentences", "rectangles"] = Field(
+        "words", description="What is marked: words, also sentences, also their rectangles."
+    )
     facet: list[FieldName] = Field(
         default_factory=list,
         max_length=20,

@@ -21,10 +21,12 @@ from longleaf.api.http.answer_schemas import (
     PassageScores,
     QueryView,
     ReadingView,
+    RectangleView,
+    SentenceView,
     VersionHit,
 )
 from longleaf.api.searched import Facet, SearchAnswer
-from longleaf.core.types import Hit, HitPassage, Reading
+from longleaf.core.types import Hit, HitPassage, HitSentence, Reading
 from longleaf.retriever.filters import filter_to_json
 
 
@@ -139,6 +141,17 @@ def _reading(reading: Reading | None) -> ReadingView | None:
     )
 
 
+def _sentence(sentence: HitSentence) -> SentenceView:
+    return SentenceView(
+        start_char=sentence.start_char,
+        end_char=sentence.end_char,
+        score=sentence.score,
+        rectangles=None
+        if sentence.rectangles is None
+        else [RectangleView(**each._asdict()) for each in sentence.rectangles],
+    )
+
+
 def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
     passage = found.passage
     return PassageHit(
@@ -150,6 +163,9 @@ def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
         role=passage.role.value,
         text=passage.text,
         highlights=list(found.highlights),
+        sentences=None
+        if found.sentences is None
+        else [_sentence(each) for each in found.sentences],
         scores=PassageScores(
             dense=found.dense_score,
             bm25=found.bm25_score,

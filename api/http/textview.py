@@ -26,10 +26,11 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is marked or not."""
+    """Text that is marked or not; `carries`: in a sentence that carries the score."""
 
     text: str
     marked: bool
+    carries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,21 @@ def marked(text: str, start_char: int, spans: Sequence[Span]) -> tuple[Piece, ..
     return tuple(pieces)
 
 
+def carrying(
+    pieces: Sequence[Piece], start_char: int, sentences: Sequence[Span]
+) -> tuple[Piece, ...]:
+    """The same text, which begins at `start_char`, cut at ordered, disjoint `sentences` as well."""
+    cut: list[Piece] = []
+    begin = start_char
+    for piece in pieces:
+        within = [(max(s, begin) - begin, e - begin) for s, e in sentences if e > begin]
+        cut += [
+            Piece(part.text, piece.marked, part.marked) for part in marked(piece.text, 0, within)
+        ]
+        begin += len(piece.text)
+    return tuple(cut)
+
+
 def paragraphs(pieces: Sequence[Piece]) -> list[list[Piece]]:
     """Pieces by paragraph, for a column narrower than the lines that the source was cut into."""
     found: list[list[Piece]] = [[]]
@@ -83,7 +99,7 @@ def paragraphs(pieces: Sequence[Piece]) -> list[list[Piece]]:
             if number:
                 found.append([])
             if part:
-                found[-1].append(Piece(part, piece.marked))
+                found[-1].append(Piece(part, piece.marked, piece.carries))
     return [each for each in found if any(piece.text.strip() for piece in each)]
 
 

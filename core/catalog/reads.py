@@ -396,6 +396,7 @@ def passage_text(row: Row[Any], text: str, point: int) -> PassageText:
         token_count=row.token_count,
         text=text,
         role=Role(row.role),
+        overlap_chars=row.overlap_chars,
     )
 
 

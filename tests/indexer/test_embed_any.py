@@ -157,6 +157,27 @@ def test_surrounding_white_space_shifts_no_token(embedder: SentenceTransformerEm
     assert np.array_equal(plain.token_codes, spaced.token_codes)
 
 
+def test_tokens_stand_where_their_vectors_come_from(
+    embedder: SentenceTransformerEmbedder, wide: Path
+) -> None:
+    inputs = [
+        EmbedInput("lease", TEXT, overlap_chars=TEXT.index("before"), keep_prefix=True),
+        EmbedInput("", " \n the fee the term \n", overlap_chars=11),
+        EmbedInput("", TEXT * 60),
+    ]
+    for item, vectors, places in zip(
+        inputs, embedder.embed_passages(inputs), embedder.token_places(inputs), strict=True
+    ):
+        assert len(places) == len(vectors.token_codes) - vectors.prefix_tokens > 0
+        assert all(start < end <= len(item.text) for start, end in places)
+        assert not any(
+            item.text[start:end] != item.text[start:end].strip() for start, end in places
+        )
+    [_, spaced, _] = embedder.token_places(inputs)
+    assert "".join(inputs[1].text[start:end] for start, end in spaced) == "theterm"
+    assert SentenceTransformerEmbedder(str(wide)).token_places(inputs[:1]) == [[]]
+
+
 def test_the_prefix_gives_way_and_cuts_are_counted(embedder: SentenceTransformerEmbedder) -> None:
     """64 tokens take [CLS], [SEP], five of the prompt's and 57 of the text."""
     roomy, full, over = embedder.embed_passages(
