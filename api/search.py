@@ -52,6 +52,13 @@ __all__ = [
 
 _log = structlog.get_logger(__name__)
 
+_READING_DEFAULTS = (
+    ("depth", "depth", "what is read of a candidate"),
+    ("read_candidates", "candidates", "how many candidates are read"),
+    ("deadline_ms", "deadline_ms", "how long may be read"),
+    ("max_tokens", "max_tokens", "how many tokens may be read"),
+)
+"""Of a request, of a collection, and in words."""
 _LOOK_MS = 150.0
 """Between two looks at a reading under way: each costs a sort and the catalog's texts."""
 
@@ -160,7 +167,7 @@ class SearchEngine:
             and not parsed.excluded
         ):
             raise InvalidRequest("The query is empty.", "Ask with words, a phrase or a filter.")
-        request, differently = self._instructed(request, languages)
+        request, differently = self._with_defaults(request, languages)
         timings["parse"] = _lap(started)
         if not languages:
             return _nothing(parsed, timings)
@@ -312,10 +319,32 @@ class SearchEngine:
         known_fields = {*BUILT_IN_FIELDS, *self.catalog.metadata_fields(collections)}
         return parse_query(request.query, known_fields)
 
-    def _instructed(
+    def _with_defaults(
         self, request: SearchRequest, collections: Mapping[str, str]
     ) -> tuple[SearchRequest, list[str]]:
-        """The request with its collections' instruction where it has none, and what to say."""
+        """The request with what its collections say of reading where it says nothing, and what to
+        tell: collections that say differently are not followed."""
+        reranker = self.reranker if request.rerank else None
+        said = self.catalog.collection_defaults(collections)
+        warnings = []
+        for name, default, words in _READING_DEFAULTS if reranker else ():
+            values = {getattr(reading, default) for _, reading in said.values()}
+            if getattr(request, name) is not None or values <= {None}:
+                continue
+            if len(values) > 1:
+                warnings.append(
+                    f"The collections that were searched say differently {words}, so it was as "
+                    "configured: search one of them, or say it in the search."
+                )
+            else:
+                request = replace(request, **{name: values.pop()})
+        request, more = self._instructed(request, {text for text, _ in said.values()})
+        return request, [*warnings, *more]
+
+    def _instructed(
+        self, request: SearchRequest, said: set[str]
+    ) -> tuple[SearchRequest, list[str]]:
+        """`said`: what the collections say counts as an answer."""
         reranker = self.reranker if request.rerank else None
         taken = self.embedder.takes_instruction or (
             reranker is not None and reranker.takes_instruction
@@ -323,15 +352,14 @@ class SearchEngine:
         if request.instruction is not None and reranker and not reranker.takes_instruction:
             only = ", only the embedder does" if self.embedder.takes_instruction else ""
             return request, [f"{reranker.name} takes no instruction{only}: it read without one."]
-        if request.instruction is not None or not taken or not collections:
+        if request.instruction is not None or not taken or not said:
             return request, []
-        said = set(self.catalog.collection_instructions(collections).values())
         if len(said) > 1:
             return request, [
                 "The collections that were searched say differently what counts as an answer, so "
                 "none of it was used: search one of them, or give an instruction."
             ]
-        return replace(request, instruction=(said or {""}).pop() or None), []
+        return replace(request, instruction=said.pop() or None), []
 
     def embed(self, text: str, instruction: str | None) -> QueryVectors | None:
         """The query's vectors; None when the model fails: BM25 still answers, and says so."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from longleaf.api import targets
-from longleaf.api.reading import close_reranker, open_reranker
+from longleaf.api.reading import close_reranker, depth_of, open_reranker
 from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
@@ -263,7 +263,7 @@ def open_side(
             reranker,
             retrieval_settings(settings),
             settings.reranker.deadline_ms,
-            settings.reranker.depth,
+            settings.reranker.depth or depth_of(reranker),
             seen_seq=lambda: follower.applied_seq,
             slots=threading.BoundedSemaphore(settings.server.workers),
         )

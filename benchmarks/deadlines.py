@@ -52,7 +52,7 @@ class Slowed:
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:
         for each in inputs:
-            if budget.spent() is not None:
+            if budget.begin_unit() is not None:
                 return
             started = time.perf_counter()
             time.sleep(UNIT_MS / 1000.0)

@@ -1,7 +1,9 @@
 """What one request may spend on reading: milliseconds and tokens.
 
 The clock is a parameter, so a deadline is tested exactly with a virtual one. A budget is asked,
-never enforced from outside: a reranker checks between units of work and stops by itself.
+never enforced from outside: a reranker asks before each unit of work and stops by itself. A unit
+is not begun that would end farther behind the deadline than now is before it: of 500 searches with
+units of 24 ms, half ended 22 ms after a deadline of 50 ms when only what had passed was looked at.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+_FADING = 0.9
+"""What a unit still counts when the next one was shorter."""
 GIVEN_UP = "nobody waits for it any more"
 
 
@@ -32,6 +36,9 @@ class Budget:
     tokens_used: int = 0
     stopped_because: str | None = None
     _started: float = field(init=False)
+    _began_ms: float | None = field(init=False, default=None)
+    _unit_ms: float = field(init=False, default=0.0)
+    _is_late: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -54,9 +61,25 @@ class Budget:
 
     def spent(self) -> str | None:
         """Why to end: "deadline", "token budget" or GIVEN_UP; None while there is more."""
+        return self._why_to_end(self.elapsed_ms())
+
+    def begin_unit(self) -> str | None:
+        """Why not to begin another unit of work, as `spent`; None: it begins now.
+
+        Units are taken to be as long as the longest of the last ones, fading by a tenth each.
+        """
+        now_ms = self.elapsed_ms()
+        if self._began_ms is not None:
+            self._unit_ms = max(now_ms - self._began_ms, _FADING * self._unit_ms)
+        self._began_ms = now_ms
+        if self.deadline_ms is not None and now_ms + self._unit_ms / 2 > self.deadline_ms:
+            self._is_late = True  # and stays so: who asks later wants the reason
+        return self._why_to_end(now_ms)
+
+    def _why_to_end(self, now_ms: float) -> str | None:
         if self.given_up():
             return GIVEN_UP
-        if self.deadline_ms is not None and self.elapsed_ms() >= self.deadline_ms:
+        if self._is_late or (self.deadline_ms is not None and now_ms >= self.deadline_ms):
             return "deadline"
         if self.max_tokens is not None and self.tokens_used >= self.max_tokens:
             return "token budget"

@@ -181,10 +181,11 @@ class RerankerSettings(_Section):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
-    depth: Literal["passage", "document", "auto"] = Field(
-        "passage",
+    depth: Literal["passage", "document", "auto"] | None = Field(
+        None,
         description="What is read of a candidate: the passages that the first stage found, the "
-        "whole document, or (auto) passages first and then the best documents whole.",
+        "whole document, or (auto) passages first and then the best documents whole. Not set: what "
+        "was measured to be worth it with that reranker (docs/depth.md): passage with all of them.",
     )
     first_stage_weight: float | None = Field(
         None,

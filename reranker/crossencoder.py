@@ -150,7 +150,7 @@ class CrossEncoderReranker:
     def _score(self, query_text: str, batch: list[_Pair], budget: Budget) -> list[float] | None:
         """Logits of a batch, or None when the budget is gone by the time it is our turn."""
         with self._lock:
-            if budget.spent() is not None:
+            if budget.begin_unit() is not None:
                 return None
             logits = self._encoder.predict(
                 [(query_text, pair.text) for pair in batch],

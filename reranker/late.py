@@ -96,7 +96,7 @@ class LateInteraction:
             return
         scorer = _Scorer(_query_tokens(query), self._reader, self._read_title, self._arithmetic)
         position = read_count = 0
-        while position < len(inputs) and budget.spent() is None:
+        while position < len(inputs) and budget.begin_unit() is None:
             unit = _next_unit(inputs, position, budget)
             position += len(unit)
             for reading in scorer.read(unit):

@@ -1,4 +1,4 @@
-"""`longleaf index`, `rebuild`, `collections`, `documents`: what is in the catalog."""
+"""`longleaf index`, `rebuild`, `documents`: what is in the catalog."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Home = Annotated[Path | None, typer.Option(help="The data folder (default: LONGLEAF_HOME).")]
 
-collections_app = typer.Typer(help="List, create and delete collections.", no_args_is_help=True)
 documents_app = typer.Typer(help="List, show and delete documents.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     app.command("index")(index)
     app.command("rebuild")(rebuild)
-    app.add_typer(collections_app, name="collections")
     app.add_typer(documents_app, name="documents")
 
 
@@ -179,95 +177,6 @@ def rebuild(
         console().print(f"{done.documents:,} documents, {done.passages:,} passages in the index.")
 
 
-@collections_app.command("list")
-def list_collections(home: Home = None, as_json: AsJson = False) -> None:
-    """The collections, with how many documents each holds."""
-    from rich.table import Table
-
-    from longleaf.core.types import Scope
-
-    with opened_catalog(home) as catalog:
-        found = catalog.collections(Scope.all())
-    if as_json:
-        print_json([asdict(each) for each in found])
-        return
-    if not found:
-        console().print("No collections yet. longleaf index PATH makes the first.")
-        return
-    table = Table("collection", "BM25 language", "documents", "description")
-    for each in found:
-        table.add_row(each.name, each.language, f"{each.document_count:,}", each.description)
-    console().print(table)
-
-
-@collections_app.command("create")
-def create_collection(
-    name: str,
-    language: Annotated[str, typer.Option(help="BM25 language, or none.")] = "english",
-    description: Annotated[str, typer.Option(help="For people.")] = "",
-    instruction: Annotated[
-        str, typer.Option(help="What counts as an answer here: a preset's name or words.")
-    ] = "",
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a collection."""
-    from longleaf.api import wire
-
-    with opened_catalog(home) as catalog:
-        made = catalog.create_collection(
-            name, wire.check_language(language), description, instruction
-        )
-    print_json(asdict(made)) if as_json else console().print(f"Collection {name} is there.")
-
-
-@collections_app.command("describe")
-def describe_collection(
-    name: str,
-    description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    instruction: Annotated[
-        str | None, typer.Option(help="What counts as an answer here: a preset's name or words.")
-    ] = None,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Change what is said of a collection; what is left out stays."""
-    from longleaf.core.types import Scope
-
-    with opened_catalog(home) as catalog:
-        scope = Scope.all()
-        catalog.describe_collection(name, scope, description=description, instruction=instruction)
-        [found] = catalog.collections(scope.narrowed([name]))
-    if as_json:
-        print_json(asdict(found))
-    else:
-        console().print(f"Collection {name}: {found.description or 'no description'}; instruction:")
-        console().print(found.instruction or "the configured one", markup=False)
-
-
-@collections_app.command("delete")
-def delete_collection(
-    name: str,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    home: Home = None,
-    as_json: AsJson = False,
-) -> None:
-    """Delete a collection with all its documents, texts, vectors and originals."""
-    from longleaf.core.config import load_settings
-    from longleaf.core.types import Scope
-
-    if not yes:
-        typer.confirm(f"Delete collection {name} and everything in it?", abort=True)
-    settings = load_settings({"home": home}).settings
-    with opened_catalog(home, settings) as catalog:
-        count = catalog.delete_collection(name, Scope.all())
-    if as_json:
-        print_json({"deleted": name, "documents": count})
-    else:
-        console().print(f"Deleted {name} with {count:,} documents.")
-        _say_what_is_left(settings)
-
-
 @documents_app.command("list")
 def list_documents(
     collection: Annotated[str | None, typer.Option(help="Only of this collection.")] = None,
@@ -333,10 +242,10 @@ def delete_document(document_id: str, home: Home = None, as_json: AsJson = False
         print_json({"deleted": document_id})
         return
     console().print("Deleted.")
-    _say_what_is_left(settings)
+    say_what_is_left(settings)
 
 
-def _say_what_is_left(settings: Settings) -> None:
+def say_what_is_left(settings: Settings) -> None:
     """Where a deletion is not at its end yet, and who brings it there."""
     from longleaf.api.running import find_server
 

@@ -13,6 +13,7 @@ import typer
 
 from longleaf.api.cli import (
     backup,
+    collections,
     corpus,
     doctor,
     evaluation,
@@ -35,8 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, jobs, searching, serving, maintain, evaluation, judging, doctor, backup, transfer,
-    models, setup,
+    corpus, collections, jobs, searching, serving, maintain, evaluation, judging, doctor, backup,
+    transfer, models, setup,
 ):  # fmt: skip
     group.register(app)
 

@@ -45,7 +45,7 @@ async def create_collection(body: CollectionBody, service: Served) -> Collection
         except ConfigError as error:
             raise InvalidRequest(error.message, error.hint) from None
         return service.runtime.catalog.create_collection(
-            body.name, language, body.description, body.instruction
+            body.name, language, body.description, body.instruction, body.rerank.defaults()
         )
 
     return CollectionView.of(await service.write(work))
@@ -61,12 +61,16 @@ async def get_collection(service: Served, name: str = _NAME) -> CollectionView:
 async def change_collection(
     body: CollectionChanges, service: Served, name: str = _NAME
 ) -> CollectionView:
-    """Change a collection's description or instruction; searches use it from then on."""
+    """Change what is said of a collection; searches use it from then on."""
     catalog = service.runtime.catalog
 
     def work() -> None:
         catalog.describe_collection(
-            name, service.scope, description=body.description, instruction=body.instruction
+            name,
+            service.scope,
+            description=body.description,
+            instruction=body.instruction,
+            rerank=None if body.rerank is None else body.rerank.defaults(),
         )
 
     await service.write(work)

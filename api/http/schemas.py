@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from longleaf.api.http.answer_schemas import RectangleView
-from longleaf.core.catalog import Collection, DocumentHead, Versions
+from longleaf.core.catalog import Collection, DocumentHead, ReadingDefaults, Versions
 from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.types import PassageText
 
@@ -16,6 +17,24 @@ _INSTRUCTION = (
     "What counts as an answer here, for models that take it: a preset's name or words. A search "
     "may give another."
 )
+
+
+class CollectionRerank(BaseModel):
+    """How a collection is read unless a search says otherwise; null: as configured."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    depth: Literal["passage", "document", "auto"] | None = Field(
+        None, description="What is read of a candidate."
+    )
+    candidates: int | None = Field(
+        None, ge=1, le=1000, description="Read the first so many of the candidates only."
+    )
+    deadline_ms: float | None = Field(None, gt=0, description="Time to read in.")
+    max_tokens: int | None = Field(None, ge=1, description="Document tokens to read.")
+
+    def defaults(self) -> ReadingDefaults:
+        return ReadingDefaults(**self.model_dump())
 
 
 class CollectionBody(BaseModel):
@@ -36,6 +55,9 @@ class CollectionBody(BaseModel):
     )
     description: str = Field("", max_length=2000)
     instruction: str = Field("", max_length=2000, description=_INSTRUCTION)
+    rerank: CollectionRerank = Field(
+        default_factory=CollectionRerank, description="How it is read by default."
+    )
 
 
 class CollectionChanges(BaseModel):
@@ -47,6 +69,9 @@ class CollectionChanges(BaseModel):
 
     description: str | None = Field(None, max_length=2000)
     instruction: str | None = Field(None, max_length=2000, description=_INSTRUCTION)
+    rerank: CollectionRerank | None = Field(
+        None, description="How it is read by default: all of it, {} is as configured."
+    )
 
 
 class CollectionView(BaseModel):
@@ -56,6 +81,7 @@ class CollectionView(BaseModel):
     language: str
     description: str
     instruction: str
+    rerank: CollectionRerank
     document_count: int
     created_at: datetime
 
@@ -66,6 +92,7 @@ class CollectionView(BaseModel):
             language=collection.language,
             description=collection.description,
             instruction=collection.instruction,
+            rerank=CollectionRerank(**asdict(collection.rerank)),
             document_count=collection.document_count,
             created_at=_time(collection.created_at),
         )

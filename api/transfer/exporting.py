@@ -155,6 +155,7 @@ class _Export:
                 language=row.language,
                 description=row.description,
                 instruction=row.instruction,
+                rerank=form.RerankLine(**row.rerank),
             )
             for row in reads.known_collections(self._connection)
             if row.name in self._names

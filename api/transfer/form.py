@@ -81,11 +81,21 @@ class Header(Strict):
     vectors: MadeBy | None
 
 
+class RerankLine(Strict):
+    """How a collection is read; null: as configured."""
+
+    depth: Literal["passage", "document", "auto"] | None = None
+    candidates: Annotated[int, Field(ge=1, le=1000)] | None = None
+    deadline_ms: Annotated[float, Field(gt=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
 class CollectionLine(Strict):
     name: Name
     language: str
     description: str
     instruction: str = ""
+    rerank: RerankLine = RerankLine()
 
 
 class PassageLine(Strict):

@@ -29,6 +29,7 @@ from longleaf.core.catalog import (
     DocumentHead,
     DocumentWrite,
     Generation,
+    ReadingDefaults,
     SourceWrite,
     reads,
     schema,
@@ -139,7 +140,10 @@ class Import:
         language = wire.check_language(line.language)
         known = self._catalog.collection_languages(Scope.all(), None).get(line.name)
         if known is None:
-            self._catalog.create_collection(line.name, language, line.description, line.instruction)
+            reading = ReadingDefaults(**line.rerank.model_dump())
+            self._catalog.create_collection(
+                line.name, language, line.description, line.instruction, reading
+            )
             self.summary.collections += 1
         elif known != language:
             self.summary.problems.append(

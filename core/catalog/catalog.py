@@ -39,6 +39,7 @@ from longleaf.core.catalog.records import (
     DocumentWrite,
     Generation,
     PutResult,
+    ReadingDefaults,
     Source,
     SourceWrite,
 )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_AS_CONFIGURED = ReadingDefaults()
 COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -90,6 +92,7 @@ class Catalog(CatalogReader):
         language: str = "english",
         description: str = "",
         instruction: str = "",
+        rerank: ReadingDefaults = _AS_CONFIGURED,
     ) -> Collection:
         """Make a collection. Raises InvalidRequest for a bad name, Conflict if it is there."""
         if not COLLECTION_NAME.fullmatch(name):
@@ -102,6 +105,7 @@ class Catalog(CatalogReader):
             "language": language,
             "description": description,
             "instruction": instruction,
+            "rerank": rerank.stored(),
             "created_at": time.time(),
         }
         with self._database.writing() as connection:
@@ -109,7 +113,9 @@ class Catalog(CatalogReader):
                 raise Conflict(f"There is a collection {name!r} already.")
             connection.execute(insert(schema.collections).values(**row))
         created_at = float(str(row["created_at"]))
-        return Collection(name, language, description, created_at, instruction=instruction)
+        return Collection(
+            name, language, description, created_at, instruction=instruction, rerank=rerank
+        )
 
     def describe_collection(
         self,
@@ -118,13 +124,19 @@ class Catalog(CatalogReader):
         *,
         description: str | None = None,
         instruction: str | None = None,
+        rerank: ReadingDefaults | None = None,
     ) -> None:
-        """Change what is said of a collection; None leaves a part as it is. Raises NotFound."""
+        """Change what is said of a collection; None leaves a part as it is (`rerank` is one part).
+        Raises NotFound."""
         if scope.groups is not None:
             raise NotFound(f"There is no collection {name!r} that you may change.")
         self.collection_languages(scope, [name])
-        parts = {"description": description, "instruction": instruction}
-        wanted = {part: text for part, text in parts.items() if text is not None}
+        parts = {
+            "description": description,
+            "instruction": instruction,
+            "rerank": None if rerank is None else rerank.stored(),
+        }
+        wanted = {part: value for part, value in parts.items() if value is not None}
         if wanted:
             table = schema.collections
             with self._database.writing() as connection:

@@ -93,4 +93,14 @@ def _from_3(connection: Connection) -> None:
     connection.exec_driver_sql(statement)
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(connection: Connection) -> None:
+    statement = "ALTER TABLE collections ADD COLUMN rerank JSON NOT NULL DEFAULT '{}'"
+    connection.exec_driver_sql(statement)
+
+
+_STEPS: dict[int, Callable[[Connection], None]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+}

@@ -34,6 +34,7 @@ from longleaf.core.catalog.records import (
     DocumentSize,
     DocumentText,
     Generation,
+    ReadingDefaults,
     Source,
     Versions,
 )
@@ -81,6 +82,7 @@ class CatalogReader:
                     row.created_at,
                     reads.count_documents(connection, scope.narrowed([row.name])),
                     row.instruction,
+                    ReadingDefaults(**row.rerank),
                 )
                 for row in reads.known_collections(connection)
                 if scope.collections is None or row.name in scope.collections
@@ -107,12 +109,17 @@ class CatalogReader:
                 )
         return {name: seen[name] for name in sorted(set(names))}
 
-    def collection_instructions(self, names: Iterable[str]) -> dict[str, str]:
-        """name -> what counts as an answer in that collection; "" where nothing was said."""
+    def collection_defaults(self, names: Iterable[str]) -> dict[str, tuple[str, ReadingDefaults]]:
+        """name -> what counts as an answer in that collection ("" where nothing was said), and how
+        it is read."""
         wanted = set(names)
         with self._database.reading() as connection:
             known = reads.known_collections(connection)
-        return {row.name: str(row.instruction) for row in known if row.name in wanted}
+        return {
+            row.name: (str(row.instruction), ReadingDefaults(**row.rerank))
+            for row in known
+            if row.name in wanted
+        }
 
     def metadata_fields(self, collections: Sequence[str]) -> set[str]:
         """The metadata fields that documents of these collections have or had."""

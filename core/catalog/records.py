@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from longleaf.core.types import (
     Document,
@@ -75,6 +75,25 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadingDefaults:
+    """How a collection's documents are read unless a search says otherwise; None: as configured.
+
+    `depth` is what is read of a candidate, `candidates` how many, `deadline_ms` and `max_tokens`
+    the budget.
+    """
+
+    depth: Literal["passage", "document", "auto"] | None = None
+    candidates: int | None = None
+    deadline_ms: float | None = None
+    max_tokens: int | None = None
+
+    def stored(self) -> dict[str, object]:
+        """What is set, as the catalog keeps it."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """A named set of documents. `language` is what BM25's stemmer reads ("none": no stemming)."""
 
@@ -84,6 +103,7 @@ class Collection:
     created_at: float
     document_count: int = 0
     instruction: str = ""
+    rerank: ReadingDefaults = ReadingDefaults()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -48,6 +48,7 @@ collections = Table(
     Column("language", String, nullable=False),
     Column("description", Text, nullable=False, default=""),
     Column("instruction", Text, nullable=False, server_default=""),
+    Column("rerank", JSON, nullable=False, server_default="{}"),  # of ReadingDefaults, what is set
     Column("created_at", Float, nullable=False),
 )
 

@@ -163,6 +163,16 @@ def test_collections_and_documents_can_be_managed(home: Path, documents: Path) -
         home, "collections", "describe", "other", "--description", "Leases", "--json"
     )
     assert json.loads(described)["instruction"] == "Find [b] clauses"
+    how = ("--depth", "auto", "--read-candidates", "40", "--deadline-ms", "300")
+    assert "depth auto, candidates 40" in longleaf(home, "collections", "describe", "other", *how)
+    back = ("--depth", "default", "--read-candidates", "0", "--max-tokens", "900", "--json")
+    described = longleaf(home, "collections", "describe", "other", *back)
+    assert json.loads(described)["rerank"] == {
+        "depth": None, "candidates": None, "deadline_ms": 300.0, "max_tokens": 900,
+    }  # fmt: skip
+    assert "no depth" in longleaf(
+        home, "collections", "describe", "other", "--depth", "x", expect=1
+    )
     listed = json.loads(longleaf(home, "collections", "list", "--json"))
     assert {each["name"]: each["description"] for each in listed}["other"] == "Leases"
     assert {each["name"]: each["language"] for each in listed}["other"] == "german"

@@ -165,6 +165,55 @@ def test_the_setting_is_the_default(tmp_path: Path, runtime: Runtime) -> None:
 # --- explain -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def papers(client: Client) -> Iterator[Client]:
+    yield client
+    client.request("PATCH", "/v1/collections/papers", json={"rerank": {}})
+
+
+def test_a_collection_says_how_it_is_read(papers: Client) -> None:
+    change = {"rerank": {"depth": "document", "max_tokens": 900_000}}
+    told = papers.request("PATCH", "/v1/collections/papers", json=change).json()
+    assert told["rerank"] == {
+        "depth": "document", "candidates": None, "deadline_ms": None, "max_tokens": 900_000,
+    }  # fmt: skip
+    assert papers.search(QUERY)["whole_count"] == 3
+    # What a search says comes first.
+    assert papers.search(QUERY, rerank={"depth": "passage"})["whole_count"] == 0
+    # A part is left as it is by changes that do not name it, and replaced as a whole.
+    papers.request("PATCH", "/v1/collections/papers", json={"description": "of 1921"})
+    assert papers.search(QUERY)["whole_count"] == 3
+    papers.request("PATCH", "/v1/collections/papers", json={"rerank": {"candidates": 1}})
+    answer = papers.search(QUERY)
+    assert answer["whole_count"] == 0 and answer["reranked_count"] == 1
+    for bad in ({"depth": "deep"}, {"candidates": 0}, {"deadline_ms": 0}, {"model": "late"}):
+        response = papers.request("PATCH", "/v1/collections/papers", json={"rerank": bad})
+        assert response.status_code == 422, bad
+
+
+def test_collections_that_say_it_differently_are_not_followed_and_it_is_told(
+    papers: Client, runtime: Runtime
+) -> None:
+    made = {"name": "minutes", "rerank": {"depth": "auto", "deadline_ms": 60_000}}
+    assert papers.post("/v1/collections", json=made).json()["rerank"]["depth"] == "auto"
+    text = TEXTS["weather.txt"].encode()
+    runtime.indexer.index_bytes("minutes", "english", text, "w.txt", key="w")
+    wait_until_followed(runtime)
+    try:
+        assert papers.search(QUERY, collections=["minutes"])["whole_count"] == 1
+        both = papers.search(QUERY)
+        assert both["whole_count"] == 0
+        told = [each for each in both["warnings"] if "say differently" in each]
+        assert len(told) == 2 and "what is read of a candidate" in told[0]
+        # Nothing is said about it where nothing is read, or the search says it.
+        assert not papers.search(QUERY, rerank=False)["warnings"]
+        said = {"depth": "passage", "deadline_ms": 9_000}
+        assert not papers.search(QUERY, rerank=said)["warnings"]
+    finally:
+        assert papers.delete("/v1/collections/minutes").status_code == 200
+        wait_until_followed(runtime)
+
+
 def test_an_explanation_adds_up(client: Client, runtime: Runtime) -> None:
     body = {"passages_per_document": 2, "rerank": {"depth": "auto"}}
     plain = client.search(QUERY, **body)

@@ -28,6 +28,7 @@ from longleaf.core.catalog import (
     ContentWrite,
     DocumentWrite,
     Generation,
+    ReadingDefaults,
     SourceWrite,
     content_digest,
 )
@@ -98,7 +99,8 @@ def put(catalog: Catalog, collection: str, key: str, document: Document, **more:
 
 def fill(home: Path) -> None:
     catalog = Catalog(home)
-    catalog.create_collection("law", "german", "Gesetze", "statutes")
+    reading = ReadingDefaults("auto", 40, None, 9_000)
+    catalog.create_collection("law", "german", "Gesetze", "statutes", reading)
     catalog.create_collection("science", "english", "")
     text = "The tenant shall pay 𝔸 rent.\n" * 300
     layout = Layout(

@@ -22,3 +22,43 @@ def test_a_readers_own_reason_is_kept_and_spends_nothing() -> None:
     assert budget.stopped_because == "no room" and budget.spent() is None
     budget.use(10)
     assert budget.spent() == "token budget"
+
+
+def test_a_unit_is_not_begun_that_ends_farther_from_the_deadline_than_now() -> None:
+    clock = TickingClock()
+    budget = Budget(deadline_ms=50.0, clock=clock)
+    for at in (0.0, 24.0):
+        clock.now_ms = at
+        assert budget.begin_unit() is None
+    # 48 ms: another 24 would end at 72, 22 behind; now is 2 before.
+    clock.now_ms = 48.0
+    assert budget.begin_unit() == "deadline"
+    assert budget.spent() == "deadline", "who asks later hears why"
+
+
+def test_a_unit_that_ends_as_near_as_now_is_begun() -> None:
+    clock = TickingClock()
+    budget = Budget(deadline_ms=25.0, clock=clock)
+    for at in (0.0, 10.0, 20.0):
+        clock.now_ms = at
+        assert budget.begin_unit() is None
+    clock.now_ms = 30.0
+    assert budget.begin_unit() == "deadline"
+
+
+def test_a_long_unit_is_remembered_for_a_while() -> None:
+    clock = TickingClock()
+    budget = Budget(deadline_ms=100.0, clock=clock)
+    for at in (0.0, 60.0, 61.0, 62.0):  # one of 60 ms, then short ones
+        clock.now_ms = at
+        assert budget.begin_unit() is None
+    clock.now_ms = 79.0  # 60 * 0.9 ** 3 = 43.7: half of it is more than what is left
+    assert budget.begin_unit() == "deadline"
+    assert Budget(clock=clock).begin_unit() is None, "without a deadline there is time"
+
+
+def test_asking_does_not_count_as_work() -> None:
+    clock = TickingClock()
+    budget = Budget(deadline_ms=100.0, clock=clock)
+    clock.now_ms = 90.0  # the first unit began late: nothing is known of units
+    assert budget.begin_unit() is None and budget.spent() is None

@@ -20,7 +20,8 @@ _BACK_TO_1 = """
     ALTER TABLE passages DROP COLUMN checksum; ALTER TABLE vectors DROP COLUMN checksum;
     ALTER TABLE revisions DROP COLUMN checksum; DELETE FROM meta WHERE key = 'epoch';
     DROP TABLE layouts; DROP TABLE job_files; DROP TABLE jobs; DROP TABLE erasures;
-    ALTER TABLE collections DROP COLUMN instruction; DROP TABLE reader_ids;
+    ALTER TABLE collections DROP COLUMN instruction; ALTER TABLE collections DROP COLUMN rerank;
+    DROP TABLE judgements; DROP TABLE reader_ids;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
 """
