@@ -117,7 +117,7 @@ def evaluate_collection(
                 collection,
                 EngineUnderTest(
                     runtime,
-                    spans=bool(collection.gold) and not depths,
+                    spans=bool(collection.gold),
                     depths=depths,
                 ),
                 EvalOptions(relevant_from=relevant_from, given_run=given, settings=chosen),

@@ -16,6 +16,7 @@ from longleaf.api import wire
 from longleaf.api.evaluate.beir import BeirCollection
 from longleaf.api.evaluate.run import StagedResult
 from longleaf.api.evaluate.spans import RankedSpan
+from longleaf.api.hits import found_of
 from longleaf.api.search import SearchRequest, StageRun
 from longleaf.core import ids
 from longleaf.core.catalog import CandidateHead, DocumentHead
@@ -38,6 +39,8 @@ _BM25 = ("parse", "bm25", "check")
 _DENSE = ("parse", "embed", "dense", "check")
 _FUSED = ("parse", "embed", "dense", "bm25", "check", "fuse")
 _ALL = Scope.all()
+_RETURNED = 20
+"""Documents whose passages are taken as returned: more than any budget of characters holds."""
 
 
 def open_scratch(
@@ -90,7 +93,8 @@ class EngineUnderTest:
         collection: str = COLLECTION,
         plain: bool = True,
     ) -> None:
-        """`depths`: depths of the second stage that have stages of their own, as "final:auto".
+        """`depths`: depths of the second stage that have stages of their own, as "final:auto"; with
+        `spans`, these return the deciding passages of their hits, the best document's first.
 
         `plain`: queries are words only; else they are in our query syntax.
         """
@@ -107,10 +111,12 @@ class EngineUnderTest:
         request = SearchRequest(query_text, collections=(self._collection,), plain=self._plain)
         run = self.engine.run(request)
         timings = run.timings_ms
-        deeper, deeper_ms, missing = self._deeper(request)
+        deeper, returned, deeper_ms, missing = self._deeper(request)
+        if self._spans and not self._depths:
+            returned = self._ranked_spans(query_text)
         return StagedResult(
             rankings=self._rankings(run) | deeper,
-            passages=self._ranked_spans(query_text) if self._spans else {},
+            passages=returned,
             timings_ms={
                 "bm25": sum(timings.get(name, 0.0) for name in _BM25),
                 "dense": sum(timings.get(name, 0.0) for name in _DENSE),
@@ -125,16 +131,43 @@ class EngineUnderTest:
 
     def _deeper(
         self, request: SearchRequest
-    ) -> tuple[dict[str, tuple[tuple[str, float], ...]], dict[str, float], list[str]]:
-        """Rankings and searches' milliseconds at each depth, by stage, and what was missing."""
-        rankings, timings, missing = {}, {}, []
+    ) -> tuple[
+        dict[str, tuple[tuple[str, float], ...]],
+        dict[str, tuple[RankedSpan, ...]],
+        dict[str, float],
+        list[str],
+    ]:
+        """Rankings, returned passages and searches' milliseconds at each depth, by stage, and what
+        was missing."""
+        rankings, returned, timings, missing = {}, {}, {}, []
         for depth in self._depths:
             run = self.engine.run(replace(request, depth=depth))
             stage = f"final:{depth}"
             rankings[stage] = _final(run.heads, run.retrieval.candidates, run.reading)
             timings[stage] = sum(run.timings_ms.values())
             missing += [f"{stage}: {each}" for each in _told(_missing(run))]
-        return rankings, timings, missing
+            if self._spans:
+                returned[stage] = self._deciding_spans(run)
+        return rankings, returned, timings, missing
+
+    def _deciding_spans(self, run: StageRun) -> tuple[RankedSpan, ...]:
+        """What a reader of the hits gets, from the top: each document's deciding passages."""
+        found = [
+            found_of(run, index, rank)
+            for rank, index in enumerate(run.reading.order[:_RETURNED], start=1)
+        ]
+        points = [passage.point_id for each in found for passage in each.passages]
+        texts, _ = self.catalog.hydrate(run.heads, points, self.engine.generation, with_text=False)
+        spans = [
+            (run.heads[each.revision_id].key, texts[passage.point_id])
+            for each in found
+            for passage in each.passages
+            if passage.point_id in texts
+        ]
+        return tuple(
+            RankedSpan(key, text.start_char, text.end_char, float(len(spans) - place))
+            for place, (key, text) in enumerate(spans)
+        )
 
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:
         retrieval = run.retrieval
