@@ -8,7 +8,7 @@ searching again, so its pages are those of the window as it was, less what is go
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def answer_of(
         request.limit,
         texts_by_point(engine.catalog, engine.generation),
         Highlighter(run.parsed.text, run.parsed.phrases),
-        _marker(engine, request.highlight, run.vectors) if run.is_final else None,
+        _marker(engine, request.highlight, run.vectors, request.given_up) if run.is_final else None,
     )
     rest = tuple(found) if request.cursor else ()
     timings["show"] = _lap(began)
@@ -70,7 +70,7 @@ def answer_of(
         reranker=reranker.name if reranker else None,
         reranked_count=run.reading.reranked_count,
         whole_count=run.reading.whole_count,
-        degraded=(*run.retrieval.degraded, *run.reading.degraded),
+        degraded=(*run.retrieval.degraded, *run.reading.degraded, *shown.degraded),
         warnings=tuple(warnings),
         timings_ms=timings,
         seen_seq=seen_seq,
@@ -86,7 +86,12 @@ def answer_of(
         answer = _with_facets(engine, answer, run, order, request)
     if run.is_final and rest:
         kept = Rest(
-            replace(answer, hits=(), facets=()),
+            replace(
+                answer,
+                hits=(),
+                facets=(),
+                degraded=(*run.retrieval.degraded, *run.reading.degraded),
+            ),
             rest,
             _spans(engine, run, rest),
             request.limit,
@@ -99,7 +104,13 @@ def answer_of(
     return replace(answer, timings_ms={**answer.timings_ms, "total": _lap(started)})
 
 
-def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> SearchAnswer:
+def more(
+    engine: SearchEngine,
+    cursor: str,
+    limit: int | None,
+    scope: Scope,
+    given_up: Callable[[], bool] = lambda: False,
+) -> SearchAnswer:
     """The next page of a window. Raises InvalidRequest for a cursor that is none.
 
     What it shows, both the caller who asked for the window and the one who asks now may see.
@@ -115,8 +126,9 @@ def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> 
     if kept.generation == engine.generation.fingerprint:
         texts = texts_by_point(engine.catalog, engine.generation)
         if kept.highlight != "words":
-            vectors = engine.embed(query.text, kept.instruction)
-            marker = _marker(engine, kept.highlight, vectors)
+            with engine.slots:
+                vectors = engine.embed(query.text, kept.instruction)
+            marker = _marker(engine, kept.highlight, vectors, given_up)
     else:
         texts = texts_by_span(engine.catalog, engine.generation, kept.spans)
     found = iter(kept.found)
@@ -126,6 +138,7 @@ def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> 
     return replace(
         kept.answer,
         hits=shown.hits,
+        degraded=(*kept.answer.degraded, *shown.degraded),
         left_out_count=shown.left_out_count,
         reaches_end=not kept.found,
         next_cursor=seal(kept, key) if kept.found else None,
@@ -134,7 +147,10 @@ def more(engine: SearchEngine, cursor: str, limit: int | None, scope: Scope) -> 
 
 
 def _marker(
-    engine: SearchEngine, highlight: Highlight, vectors: QueryVectors | None
+    engine: SearchEngine,
+    highlight: Highlight,
+    vectors: QueryVectors | None,
+    given_up: Callable[[], bool],
 ) -> SentenceMarker | None:
     if highlight == "words":
         return None
@@ -144,6 +160,8 @@ def _marker(
         engine.embedder,
         vectors,
         with_rectangles=highlight == "rectangles",
+        slots=engine.slots,
+        given_up=given_up,
     )
 
 

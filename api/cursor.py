@@ -35,7 +35,7 @@ from longleaf.api.showing import Span
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.ids import point_id, split_point_id
 from longleaf.core.types import Degradation, Reading, Scope
-from longleaf.retriever.filters import filter_from_json, filter_to_json
+from longleaf.retriever.filters import filter_from_stored, filter_to_json
 from longleaf.retriever.query import ParsedQuery
 
 _VERSION = 1
@@ -161,7 +161,7 @@ def _answer_to_json(answer: SearchAnswer) -> dict[str, Any]:
 
 def _answer_from_json(body: dict[str, Any]) -> SearchAnswer:
     text, phrases, excluded, where, original = body.pop("query")
-    tree = filter_from_json(where) if where is not None else None
+    tree = filter_from_stored(where) if where is not None else None
     degraded = tuple(Degradation(*each) for each in body.pop("degraded"))
     explained = body.pop("explanation")
     warnings = tuple(body.pop("warnings"))

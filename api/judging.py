@@ -12,15 +12,22 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from longleaf.api.evaluate.beir import read_qrels
-from longleaf.api.evaluate.trec import escape_id
+from longleaf.api.evaluate.trec import escape_id, no_clash
 from longleaf.core import ids
 from longleaf.core.catalog import Catalog
-from longleaf.core.catalog.judgements import Judgement, JudgementWrite, plain_query
+from longleaf.core.catalog.judgements import (
+    Judgement,
+    JudgementWrite,
+    check_judgement,
+    plain_query,
+)
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
@@ -85,7 +92,7 @@ def export_csv(judgements: Iterable[Judgement]) -> str:
     writer.writerow(COLUMNS)
     for each in judgements:
         row = {name: getattr(each, name) for name in COLUMNS}
-        row["judged_at"] = datetime.fromtimestamp(each.judged_at, UTC).isoformat()
+        row["judged_at"] = datetime.fromtimestamp(each.judged_at or 0.0, UTC).isoformat()
         writer.writerow("" if value is None else value for value in row.values())
     return out.getvalue()
 
@@ -95,6 +102,9 @@ def export_folder(judgements: Sequence[Judgement], folder: Path, kind: str) -> J
     named by their keys, so the judgements are of one collection. Raises InvalidRequest where a
     file is there already."""
     found = judged(judgements, by_key=True)
+    for grades in found.qrels.values():
+        for key in grades:
+            no_clash(key, grades)
     if kind == "trec":
         lines = [
             f"{query_id} 0 {escape_id(key)} {grade}"
@@ -122,10 +132,20 @@ def export_folder(judgements: Sequence[Judgement], folder: Path, kind: str) -> J
         if (folder / name).exists():
             raise InvalidRequest(f"{folder / name} is there already.", "Choose another folder.")
     for name, lines in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")
+        write_new(folder / name, "".join(f"{line}\n" for line in lines))
     return found
+
+
+def write_new(path: Path, text: str) -> None:
+    """A file that was not there. Raises InvalidRequest where it was, or cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8", errors="replace", newline="") as out:
+            out.write(text)
+    except FileExistsError:
+        raise InvalidRequest(f"{path} is there already.", "Choose another place.") from None
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}.") from None
 
 
 # --- in ----------------------------------------------------------------------------------------
@@ -157,23 +177,36 @@ def import_file(
     they may be skipped.
     """
     if queries is None:
-        writes = list(_from_table(path, collection, judge))
+        given = list(_from_table(path, collection, judge))
     else:
-        writes = list(_from_qrels(path, _texts(queries), collection, judge))
-    if not writes:
+        given = list(_from_qrels(path, _texts(queries), collection, judge))
+    if not given:
         raise InvalidRequest(f"{path} holds no judgement.")
-    there = _there(catalog, {name for name, _ in writes}, scope)
-    unknown = tuple(dict.fromkeys(name for name, _ in writes if name not in there))
+    there = _there(catalog, {public_id for each in given for public_id in each.public_ids}, scope)
+    known: dict[tuple[str, str, str], JudgementWrite] = {}
+    unknown: dict[str, None] = {}
+    for each in given:
+        public_id = next((name for name in each.public_ids if name in there), None)
+        if public_id is None:
+            unknown[each.named] = None
+            continue
+        write = replace(each.write, document_id=public_id)
+        pair = (plain_query(write.query), public_id, write.judge)
+        if known.setdefault(pair, write).grade != write.grade:
+            raise InvalidRequest(
+                f"{each.where}: {each.named} has another grade for this query further up.",
+                "One judge has one opinion of a query and a document.",
+            )
     if unknown and not skip_unknown:
-        more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
+        names = list(unknown)
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         raise InvalidRequest(
-            f"{len(unknown):,} of the judged documents are not here: "
-            f"{', '.join(unknown[:_NAMED])}{more}. Nothing was imported.",
+            f"{len(names):,} of the judged documents are not here: "
+            f"{', '.join(names[:_NAMED])}{more}. Nothing was imported.",
             "Is it the right --collection? --skip-unknown imports the others.",
         )
-    known = [write for name, write in writes if name in there]
-    catalog.judgements.put(known, scope)
-    return Imported(len(known), len({plain_query(each.query) for each in known}), unknown)
+    catalog.judgements.put(list(known.values()), scope)
+    return Imported(len(known), len({query for query, *_ in known}), tuple(unknown))
 
 
 def _there(catalog: Catalog, public_ids: Iterable[str], scope: Scope) -> set[str]:
@@ -186,56 +219,97 @@ def _there(catalog: Catalog, public_ids: Iterable[str], scope: Scope) -> set[str
     return found
 
 
-_Named = tuple[str, JudgementWrite]
-"""With the document's public id, which need not exist."""
+class _Given(NamedTuple):
+    """A judgement of a file: `where` it stands, as what its document is `named`, and the public ids
+    that this may mean, the likeliest first."""
+
+    where: str
+    named: str
+    public_ids: tuple[str, ...]
+    write: JudgementWrite
 
 
-def _from_table(path: Path, collection: str | None, judge: str) -> Iterator[_Named]:
+def _from_table(path: Path, collection: str | None, judge: str) -> Iterator[_Given]:
     text = _read(path)
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = set(rows.fieldnames or ())
-    if not {"query", "grade"} <= columns or not columns & {"document_id", "key"}:
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = set(rows.fieldnames or ())
+        if not {"query", "grade"} <= columns or not columns & {"document_id", "key"}:
+            raise InvalidRequest(
+                f"{path}: the first line must name the columns query, grade, and document_id or "
+                "key.",
+                "Qrels with ids of queries need their texts: --queries.",
+            )
+        for row in rows:
+            yield _from_row(row, f"{path}, line {rows.line_num}", collection, judge)
+    except csv.Error as error:
         raise InvalidRequest(
-            f"{path}: the first line must name the columns query, grade, and document_id or key.",
-            "Qrels with ids of queries need their texts: --queries.",
-        )
-    for row in rows:
-        where = f"{path}, line {rows.line_num}"
-        public_id = (row.get("document_id") or "").strip()
-        if not public_id:
-            key = row.get("key") or ""
-            of = row.get("collection") or collection
-            if not of or not key:
-                raise InvalidRequest(
-                    f"{where}: no document_id, and no key with its collection.",
-                    "Name the collection with --collection.",
-                )
-            public_id = ids.document_id(of, key)
-        yield (
-            public_id,
-            JudgementWrite(
-                query=row["query"] or "",
-                document_id=public_id,
-                grade=_whole(row["grade"], where, "grade"),
-                judge=(row.get("judge") or "").strip() or judge,
-                start_char=_whole_or_none(row.get("start_char"), where, "start_char"),
-                end_char=_whole_or_none(row.get("end_char"), where, "end_char"),
-            ),
-        )
+            f"{path}, line {rows.line_num}: {error}.", "Is a quotation mark not closed?"
+        ) from None
+
+
+def _from_row(
+    row: Mapping[str, str | None], where: str, collection: str | None, judge: str
+) -> _Given:
+    key = row.get("key") or ""
+    public_id = (row.get("document_id") or "").strip()
+    if not public_id:
+        of = row.get("collection") or collection
+        if not of or not key:
+            raise InvalidRequest(
+                f"{where}: no document_id, and no key with its collection.",
+                "Name the collection with --collection.",
+            )
+        public_id = ids.document_id(of, key)
+    write = JudgementWrite(
+        query=row.get("query") or "",
+        document_id=public_id,
+        grade=_whole(row.get("grade"), where, "grade"),
+        judge=(row.get("judge") or "").strip() or judge,
+        start_char=_whole_or_none(row.get("start_char"), where, "start_char"),
+        end_char=_whole_or_none(row.get("end_char"), where, "end_char"),
+        revision=_whole_or_none(row.get("revision"), where, "revision"),
+        judged_at=_moment(row.get("judged_at"), where),
+    )
+    _checked(write, where)
+    return _Given(where, key or public_id, (public_id,), write)
+
+
+def _checked(write: JudgementWrite, where: str) -> None:
+    try:
+        check_judgement(write)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{where}: {error.message}", error.hint) from None
+
+
+def _moment(value: str | None, where: str) -> float | None:
+    if not (value or "").strip():
+        return None
+    try:
+        moment = datetime.fromisoformat((value or "").strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{where}: judged_at {value!r} is no time (ISO 8601).") from None
 
 
 def _from_qrels(
     path: Path, texts: Mapping[str, str], collection: str | None, judge: str
-) -> Iterator[_Named]:
+) -> Iterator[_Given]:
     if collection is None:
         raise InvalidRequest("Qrels name documents by key: say of which --collection.")
     for query_id, grades in read_qrels(path).items():
-        if query_id not in texts:
+        # As our own files write it: white space in an id as %20.
+        text = texts.get(query_id, texts.get(unquote(query_id)))
+        if text is None:
             raise InvalidRequest(f"{path} judges the query {query_id!r}, which has no text.")
         for key, grade in grades.items():
-            public_id = ids.document_id(collection, key)
-            yield public_id, JudgementWrite(texts[query_id], public_id, grade, judge)
+            public_ids = tuple(
+                ids.document_id(collection, name) for name in dict.fromkeys((key, unquote(key)))
+            )
+            write = JudgementWrite(text, public_ids[0], grade, judge)
+            _checked(write, f"{path}, query {query_id}, document {key}")
+            yield _Given(f"{path}, query {query_id}", key, public_ids, write)
 
 
 def _texts(path: Path) -> dict[str, str]:

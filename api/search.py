@@ -109,7 +109,7 @@ class SearchEngine:
         self.deadline_ms = deadline_ms
         self.depth: DepthChoice = depth
         self._seen_seq = seen_seq
-        self._slots = slots or nullcontext()
+        self.slots = slots or nullcontext()
 
     def search(self, request: SearchRequest, watch: Watch | None = None) -> SearchAnswer:
         """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong.
@@ -129,7 +129,7 @@ class SearchEngine:
 
     def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
         """The passage that is nearest to `text`; the first where that cannot be told."""
-        with self._slots:
+        with self.slots:
             vectors = self.embed(text, None)
             if vectors is None:
                 return passages[0]
@@ -173,7 +173,7 @@ class SearchEngine:
             return _nothing(parsed, timings)
 
         looked_up = _LookedUp(self.catalog)
-        with self._slots:
+        with self.slots:
             started = time.perf_counter()
             vectors = self.embed(parsed.text, request.instruction)
             timings["embed"] = _lap(started)

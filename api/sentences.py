@@ -11,7 +11,10 @@ out where their tokens stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +24,9 @@ from longleaf.core.types import EmbedInput, HitSentence, PassageText, QueryVecto
 from longleaf.indexer.sentences import sentence_spans
 
 _NEAR_BEST = 0.95
+
+
+_PASSAGES_AT_ONCE = 100
 
 
 class SentenceMarker:
@@ -34,32 +40,59 @@ class SentenceMarker:
         vectors: QueryVectors | None,
         *,
         with_rectangles: bool = False,
+        slots: AbstractContextManager[Any] | None = None,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`vectors` None: the query has none, and nothing is marked."""
+        """`vectors` None: the query has none, and nothing is marked. `slots` is held while some are
+        marked; `given_up` is asked between."""
         self._catalog = catalog
         self._generation = generation
         self._embedder = embedder
         self._tokens = None if vectors is None or not len(vectors.tokens) else vectors.tokens
+        self._slots = slots or nullcontext()
+        self._given_up = given_up
         self.with_rectangles = with_rectangles
 
     def mark(self, passages: Iterable[PassageText]) -> dict[int, tuple[HitSentence, ...]]:
-        """Point id -> sentences in text order, of those passages that have stored tokens."""
-        wanted = {passage.passage_id: passage for passage in passages}
+        """Point id -> sentences in text order, of those passages that have stored tokens.
+
+        Raises LongleafError where stored tokens cannot be read.
+        """
+        # Documents of equal text share passages: one look at each, told at every point.
+        points: dict[int, list[int]] = {}
+        different: dict[int, PassageText] = {}
+        for passage in passages:
+            points.setdefault(passage.passage_id, []).append(passage.point_id)
+            different[passage.passage_id] = passage
+        found: dict[int, tuple[HitSentence, ...]] = {}
+        remaining = iter(different.values())
+        while some := list(islice(remaining, _PASSAGES_AT_ONCE)):
+            if self._given_up():
+                break
+            with self._slots:
+                for passage_id, sentences in self._marked(some):
+                    found |= dict.fromkeys(points[passage_id], sentences)
+        return found
+
+    def _marked(
+        self, passages: Sequence[PassageText]
+    ) -> Iterator[tuple[int, tuple[HitSentence, ...]]]:
+        """Passage ids with their sentences; passages of different ids are given."""
         embedder = self._embedder
-        if self._tokens is None or not wanted or not isinstance(embedder, TokenPlaces):
-            return {}
-        codes, starts, prefix_tokens = self._catalog.token_vectors(list(wanted), self._generation)
-        inputs = [EmbedInput("", each.text, each.overlap_chars) for each in wanted.values()]
-        found = {}
+        if self._tokens is None or not isinstance(embedder, TokenPlaces):
+            return
+        codes, starts, prefix_tokens = self._catalog.token_vectors(
+            [passage.passage_id for passage in passages], self._generation
+        )
+        inputs = [EmbedInput("", each.text, each.overlap_chars) for each in passages]
         for row, (passage, places) in enumerate(
-            zip(wanted.values(), embedder.token_places(inputs), strict=True)
+            zip(passages, embedder.token_places(inputs), strict=True)
         ):
             own = codes[starts[row] + prefix_tokens[row] : starts[row + 1]]
             # Another number of tokens: the text is joined to its title otherwise than by itself.
             if len(own) and len(own) == len(places):
                 similar = own.astype(np.float32) @ self._tokens.T  # (tokens, query tokens)
-                found[passage.point_id] = _carrying(passage, places, similar)
-        return found
+                yield passage.passage_id, _carrying(passage, places, similar)
 
 
 def _carrying(

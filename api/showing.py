@@ -12,13 +12,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
+import structlog
+
 from longleaf.api.highlight import Highlighter
 from longleaf.api.hits import hit_of
 from longleaf.api.searched import Found
 from longleaf.api.sentences import SentenceMarker
 from longleaf.core.catalog import Catalog, DocumentHead, Generation
-from longleaf.core.errors import NotFound
-from longleaf.core.types import Hit, HitSentence, PassageText, Scope
+from longleaf.core.errors import LongleafError, NotFound
+from longleaf.core.layout import Layout
+from longleaf.core.types import Degradation, Hit, HitSentence, PassageText, Scope
 
 Span = tuple[int, int]
 """start_char and end_char in a document."""
@@ -29,10 +32,15 @@ Texts = Callable[[Sequence[Found], Heads], Mapping[int, PassageText]]
 
 _ALL = 1 << 30
 
+_log = structlog.get_logger(__name__)
+
 
 class Shown(NamedTuple):
+    """`degraded`: what could not be marked, and why; the hits are whole without it."""
+
     hits: tuple[Hit, ...]
     left_out_count: int
+    degraded: tuple[Degradation, ...] = ()
 
 
 def show(
@@ -52,18 +60,33 @@ def show(
     """
     hits: list[Hit] = []
     left_out_count = 0
+    degraded: tuple[Degradation, ...] = ()
     while some := list(islice(found, limit - len(hits))):
         others = [version.revision_id for each in some for version in each.versions]
         wanted = [*(each.revision_id for each in some), *others]
         heads = catalog.heads(wanted, scope, only_current=only_current)
         there = [each for each in some if each.revision_id in heads]
         words = texts(there, heads)
-        sentences = marker.mark(words.values()) if marker else {}
-        if marker and marker.with_rectangles:
-            sentences = _placed(catalog, there, heads, sentences)
+        sentences: dict[int, tuple[HitSentence, ...]] = {}
+        if marker and not degraded:
+            try:
+                sentences = marker.mark(words.values())
+                if marker.with_rectangles:
+                    sentences = _placed(catalog, there, heads, sentences)
+            except Exception as error:
+                degraded = (_unmarked(error),)
         hits += [hit_of(each, heads, words, highlighter, sentences) for each in there]
         left_out_count += len(some) - len(there)
-    return Shown(tuple(hits), left_out_count)
+    return Shown(tuple(hits), left_out_count, degraded)
+
+
+def _unmarked(error: Exception) -> Degradation:
+    """Marks are worth no search: what fails there is told, and the log has the rest."""
+    if isinstance(error, LongleafError):
+        _log.warning("search.not_marked", reason=error.message)
+        return Degradation("highlight", f"No sentence was marked: {error.message}")
+    _log.exception("search.not_marked")
+    return Degradation("highlight", "No sentence was marked: it failed (see the log).")
 
 
 def _placed(
@@ -74,17 +97,23 @@ def _placed(
 ) -> dict[int, tuple[HitSentence, ...]]:
     """The same sentences with where they stand on the pages, of documents that know it."""
     placed = dict(sentences)
+    layouts: dict[int, Layout | None] = {}
     for each in found:
-        layout = catalog.layout(heads[each.revision_id])
+        head = heads[each.revision_id]
+        if head.content_id not in layouts:
+            layouts[head.content_id] = catalog.layout(head)
+        layout = layouts[head.content_id]
         if layout is None:
             continue
         for passage in each.passages:
+            if passage.point_id not in sentences:
+                continue
             placed[passage.point_id] = tuple(
                 replace(
                     sentence,
                     rectangles=tuple(layout.rectangles(sentence.start_char, sentence.end_char)),
                 )
-                for sentence in sentences.get(passage.point_id, ())
+                for sentence in sentences[passage.point_id]
             )
     return placed
 

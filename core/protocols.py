@@ -339,18 +339,19 @@ class Reranker(Protocol):
     """Candidates to readings.
 
     `read` takes inputs in first-stage order and yields a `Reading` for each it has read (any order,
-    none twice). Before each unit of work it asks `budget.begin_unit()` and stops when the budget is
-    gone; what it has not yielded by then stays unread. It never drops or invents a candidate, gives
-    equal inputs equal scores whatever stands beside them, and raises `LongleafError` when it cannot
-    read at all. `takes_instruction` says whether an instruction changes anything. `reads_text`:
-    whether it looks at the passages' words; where not, they come as "". `default_instruction`
-    stands where a query has none (words or a preset's name; None: the model's own).
-    `document_limits` says how it reads inputs of depth "document", and `document_weight` how much
-    such a reading's z-score adds to what the passages gave it, found by measurement too.
-    `min_score`: what a passage reading's score must be for a document to have something to do with
-    the query, calibrated on judged collections; None where nobody has done that.
-    `first_stage_weight` is how much the first stage's z-score adds to this model's z-score in the
-    final order (0: the model alone decides), found by measurement and documented where it is set.
+    none twice). Before each unit of work it asks `budget.begin_unit()` (or, where a queue does the
+    work, `budget.spent()` after each pass) and stops when the budget is gone; what it has not
+    yielded by then stays unread. It never drops or invents a candidate, gives equal inputs equal
+    scores whatever stands beside them, and raises `LongleafError` when it cannot read at all.
+    `takes_instruction` says whether an instruction changes anything. `reads_text`: whether it looks
+    at the passages' words; where not, they come as "". `default_instruction` stands where a query
+    has none (words or a preset's name; None: the model's own). `document_limits` says how it reads
+    inputs of depth "document", and `document_weight` how much such a reading's z-score adds to what
+    the passages gave it, found by measurement too. `min_score`: what a passage reading's score must
+    be for a document to have something to do with the query, calibrated on judged collections; None
+    where nobody has done that. `first_stage_weight` is how much the first stage's z-score adds to
+    this model's z-score in the final order (0: the model alone decides), found by measurement and
+    documented where it is set.
     """
 
     name: str

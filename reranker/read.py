@@ -284,7 +284,7 @@ def _whole(
     """
     readings: dict[int, Reading] = {}
     for start in range(0, len(ranks), _UNIT_DOCUMENTS):
-        if budget.begin_unit() is not None:
+        if budget.spent() is not None:  # the reader itself begins units, which this fetching is of
             break
         # A document that has just been deleted has no passages.
         unit = [each for each in documents(ranks[start : start + _UNIT_DOCUMENTS]) if each.passages]

@@ -51,6 +51,12 @@ def filter_from_json(value: Any, path: str = "filter") -> Filter:
     return _read(value, path)
 
 
+def filter_from_stored(value: Any) -> Filter:
+    """The same of what `filter_to_json` made here: a query's filters and a request's together may
+    have more tests, and be deeper, than one request's may."""
+    return _read(value, "filter")
+
+
 def filter_to_json(tree: Filter) -> dict[str, Any]:
     """The JSON form; `filter_from_json` reads it back to an equal tree."""
     match tree:

@@ -62,9 +62,7 @@ def export(
         if str(out) == "-":
             typer.echo(table, nl=False)
             return
-        if out.exists():
-            raise InvalidRequest(f"{out} is there already.", "Choose another file.")
-        out.write_bytes(table.encode("utf-8", "replace"))
+        judging.write_new(out, table)
     else:
         judging.export_folder(found, out, kind)
     queries = len({each.query for each in found})

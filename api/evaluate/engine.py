@@ -121,7 +121,7 @@ class EngineUnderTest:
                 "bm25": sum(timings.get(name, 0.0) for name in _BM25),
                 "dense": sum(timings.get(name, 0.0) for name in _DENSE),
                 "fused": sum(timings.get(name, 0.0) for name in _FUSED),
-                "final": sum(timings.values()),
+                **({"final": sum(timings.values())} if self.engine.reranker is not None else {}),
                 "embed": timings.get("embed", 0.0),
                 "rerank": timings.get("rerank", 0.0) + timings.get("hydrate", 0.0),
                 **deeper_ms,
@@ -182,7 +182,8 @@ class EngineUnderTest:
         rankings["fused"] = tuple(
             (run.heads[each.revision_id].key, each.score) for each in retrieval.candidates
         )
-        rankings["final"] = _final(run.heads, retrieval.candidates, run.reading)
+        if self.engine.reranker is not None:
+            rankings["final"] = _final(run.heads, retrieval.candidates, run.reading)
         return rankings
 
     def _ranked_spans(self, query_text: str) -> dict[str, tuple[RankedSpan, ...]]:

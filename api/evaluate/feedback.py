@@ -101,10 +101,11 @@ class Verdict:
 
 
 def verdict(report: EvalReport) -> Verdict | None:
-    """Whether the second stage is worth it; None where it did not run."""
+    """Whether the second stage is worth it; None where there is none."""
     stage, over = WORTH
     if stage not in report.values or over not in report.values:
         return None
+    unread = max((n for why, n in report.degraded.items() if why.startswith("rerank")), default=0)
     gaps = list(differences(report.values, stage, over, MEASURE).values())
     mean = sum(gaps) / len(gaps)
     p = sign_flip_p(gaps)
@@ -116,6 +117,11 @@ def verdict(report: EvalReport) -> Verdict | None:
         f"nDCG@10 {mean:+.3f} over the first stage on {len(gaps)} queries ({won} won, {lost} lost, "
         f"p = {p:.3f}), for {cost_ms:.0f} ms more a search (p50)."
     )
+    if unread:
+        said += f" On {unread:,} of them reading failed or was cut short (see degraded)."
+    if unread >= len(gaps):
+        words = f"Whether reranking is worth it here cannot be told, it did not work: {said}"
+        return Verdict(mean, p, cost_ms, False, words)
     if p > _CLEAR:
         needed = _queries_needed(gaps)
         more = f" About {needed:,} would tell a difference of this size." if needed else ""

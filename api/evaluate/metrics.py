@@ -24,6 +24,8 @@ Ranking: TypeAlias = Sequence[tuple[str, float]]
 MEASURES = ("ndcg@10", "r@100", "mrr@10")
 
 _RESAMPLES_AT_ONCE = 500
+_ALL_SIGNS_UP_TO = 13
+"""Queries: 8,192 ways to give them signs, of which all are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,16 @@ def sign_flip_p(differences: Sequence[float], *, resamples: int = 10_000, seed: 
     values = np.asarray(differences, dtype=np.float64)
     if not len(values):
         return 1.0
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(resamples, len(values)))
-    means = np.abs(signs @ values)
-    reached = int(np.count_nonzero(means >= abs(values.sum()) - 1e-12))
+    least = abs(values.sum()) - 1e-12
+    if len(values) <= _ALL_SIGNS_UP_TO:
+        every = np.arange(1 << len(values))[:, None] >> np.arange(len(values)) & 1
+        return float(np.mean(np.abs((2.0 * every - 1.0) @ values) >= least))
+    generator = np.random.default_rng(seed)
+    reached = 0
+    for start in range(0, resamples, _RESAMPLES_AT_ONCE):
+        rows = min(_RESAMPLES_AT_ONCE, resamples - start)
+        signs = 2.0 * generator.integers(0, 2, size=(rows, len(values)), dtype=np.int8) - 1.0
+        reached += int(np.count_nonzero(np.abs(signs @ values) >= least))
     return (reached + 1) / (resamples + 1)
 
 

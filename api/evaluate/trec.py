@@ -99,9 +99,9 @@ def write_runs(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for query_id, grades in qrels.items():
-        _no_clash(query_id, qrels)
+        no_clash(query_id, qrels)
         for key in grades:
-            _no_clash(key, grades)
+            no_clash(key, grades)
     written = [folder / "qrels.trec"]
     with written[0].open("w", encoding="utf-8", newline="\n") as out:
         for query_id, grades in qrels.items():
@@ -114,7 +114,7 @@ def write_runs(
                 keys = {key for key, _ in ranking}
                 scores = _falling([score for _, score in ranking])
                 for rank, ((key, _), score) in enumerate(zip(ranking, scores, strict=True), 1):
-                    _no_clash(key, keys)
+                    no_clash(key, keys)
                     columns = (escape_id(query_id), "Q0", escape_id(key), rank, f"{score:.9g}")
                     out.write(" ".join(map(str, (*columns, f"{tag}-{stage}"))) + "\n")
         written.append(path)
@@ -158,7 +158,7 @@ def _falling(scores: list[float]) -> list[float]:
     return falling
 
 
-def _no_clash(identifier: str, others: Container[str]) -> None:
+def no_clash(identifier: str, others: Container[str]) -> None:
     written = escape_id(identifier)
     if written != identifier and written in others:
         raise InvalidRequest(

@@ -34,6 +34,8 @@ router = APIRouter(
 form_router = APIRouter(include_in_schema=False)
 
 _MOST = 1000
+_MOST_CHARS = 1 << 40
+_MOST_ID = (1 << 63) - 1
 _Judge = Annotated[str, Field(min_length=1, max_length=MAX_JUDGE_CHARS)]
 
 
@@ -60,9 +62,12 @@ class JudgementBody(BaseModel):
         "and less: it does not.",
     )
     start_char: int | None = Field(
-        None, ge=0, description="Where the passage begins that was looked at; with end_char."
+        None,
+        ge=0,
+        le=_MOST_CHARS,
+        description="Where the passage begins that was looked at.",
     )
-    end_char: int | None = Field(None, ge=1)
+    end_char: int | None = Field(None, ge=1, le=_MOST_CHARS)
     judge: _Judge = Field(LOCAL, description="Whose opinion it is: each has one of a pair.")
 
 
@@ -87,7 +92,7 @@ class JudgementView(BaseModel):
         values = {
             name: getattr(judgement, name) for name in cls.model_fields if name != "judged_at"
         }
-        return cls(**values, judged_at=datetime.fromtimestamp(judgement.judged_at, UTC))
+        return cls(**values, judged_at=datetime.fromtimestamp(judgement.judged_at or 0.0, UTC))
 
 
 class JudgementList(BaseModel):
@@ -139,7 +144,7 @@ async def list_judgements(
     query: Annotated[
         str | None, Query(max_length=MAX_QUERY_CHARS, description="Only of this query.")
     ] = None,
-    after: Annotated[int, Query(ge=0, description="The last page's next_after.")] = 0,
+    after: Annotated[int, Query(ge=0, le=_MOST_ID, description="The last page's next_after.")] = 0,
     limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
 ) -> JudgementList:
     """Judgements of documents that you may see, oldest first."""
@@ -160,8 +165,8 @@ async def judge_by_form(
     document_id: Annotated[str, Form(max_length=64)],
     rank: Annotated[int, Form(ge=1)],
     grade: Annotated[int | None, Form(ge=0, le=1)] = None,
-    start: Annotated[int | None, Form(ge=0)] = None,
-    end: Annotated[int | None, Form(ge=1)] = None,
+    start: Annotated[int | None, Form(ge=0, le=_MOST_CHARS)] = None,
+    end: Annotated[int | None, Form(ge=1, le=_MOST_CHARS)] = None,
     back: Annotated[str, Form(max_length=200_000)] = "",
 ) -> RedirectResponse:
     """A thumb of the search page; without a grade it is taken back. Goes back to that search."""

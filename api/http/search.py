@@ -139,7 +139,7 @@ def _answered(
 ) -> SearchAnswer:
     if body.goes_on:
         limit = body.limit if "limit" in body.model_fields_set else None
-        return more(engine, str(body.cursor), limit, scope)
+        return more(engine, str(body.cursor), limit, scope, given_up)
     return engine.search(request_of(body, scope, given_up), watch)
 
 

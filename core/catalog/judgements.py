@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from longleaf.core.catalog import reads
 from longleaf.core.catalog.database import Database
@@ -24,13 +24,15 @@ MAX_JUDGE_CHARS = 255
 GRADES = range(-10, 11)
 """TREC's collections use -2 to 4; below 1 is not relevant."""
 LOCAL = "local"
+_MOST_CHARS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class JudgementWrite:
     """A judgement to put. `document_id` is the public id; `judge` says whose opinion it is.
 
-    `start_char` and `end_char` mark the passage that was looked at, where one was.
+    `start_char` and `end_char` mark the passage that was looked at, where one was. `revision` and
+    `judged_at` (seconds since the epoch) are what a file says of them; None: the document's, now.
     """
 
     query: str
@@ -39,19 +41,18 @@ class JudgementWrite:
     judge: str = LOCAL
     start_char: int | None = None
     end_char: int | None = None
+    revision: int | None = None
+    judged_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement(JudgementWrite):
-    """A judgement as stored; `revision` is the document's when it was judged. Times are seconds
-    since the epoch."""
+    """A judgement as stored; `revision` is the document's when it was judged."""
 
     id: int = 0
     collection: str = ""
     key: str = ""
     title: str = ""
-    revision: int = 0
-    judged_at: float = 0.0
 
 
 def plain_query(query: str) -> str:
@@ -71,7 +72,7 @@ class Judgements:
         """Keep judgements, all or none. Raises NotFound for a document that is not there or that
         `scope` may not see, InvalidRequest for what is none."""
         for each in given:
-            _check(each)
+            check_judgement(each)
         now = self._clock()
         with self._database.writing() as connection:
             heads = _heads(connection, {each.document_id for each in given}, scope)
@@ -79,17 +80,26 @@ class Judgements:
                 found = heads.get(each.document_id)
                 if found is None:
                     raise NotFound(f"There is no document {each.document_id!r}.")
+                if (each.end_char or 0) > found.text_chars and each.revision is None:
+                    raise InvalidRequest(
+                        f"end_char is {each.end_char:,}; the text of {each.document_id} has "
+                        f"{found.text_chars:,} characters."
+                    )
                 same = (
                     (judgements.c.query == plain_query(each.query))
                     & (judgements.c.document_id == found.id)
                     & (judgements.c.judge == each.judge)
                 )
-                values: dict[str, Any] = {
+                opinion: dict[str, Any] = {
                     "grade": each.grade,
-                    "revision": found.revision,
                     "start_char": each.start_char,
                     "end_char": each.end_char,
-                    "judged_at": now,
+                }
+                if each.judged_at is None and _says(connection, same, opinion):
+                    continue  # the same again changes nothing, not even when it was said
+                values = opinion | {
+                    "revision": found.revision if each.revision is None else each.revision,
+                    "judged_at": now if each.judged_at is None else each.judged_at,
                 }
                 if not connection.execute(update(judgements).where(same).values(values)).rowcount:
                     names = {
@@ -172,11 +182,18 @@ _QUERY = (
 
 
 def _heads(connection: Connection, public_ids: Iterable[str], scope: Scope) -> dict[str, Any]:
-    """Public id -> (id, public_id, revision) of the documents that are there and may be seen."""
+    """Public id -> (id, public_id, revision, text_chars) of documents that are there and may be
+    seen."""
     seen = reads.scope_condition(connection, scope)
     asked = (
-        select(documents.c.id, documents.c.public_id, revisions.c.revision)
+        select(
+            documents.c.id,
+            documents.c.public_id,
+            revisions.c.revision,
+            contents.c.text_chars,
+        )
         .join(revisions, _CURRENT)
+        .join(contents, contents.c.id == revisions.c.content_id)
         .where(seen)
     )
     found: dict[str, Any] = {}
@@ -186,7 +203,18 @@ def _heads(connection: Connection, public_ids: Iterable[str], scope: Scope) -> d
     return found
 
 
-def _check(given: JudgementWrite) -> None:
+def _says(connection: Connection, same: ColumnElement[bool], opinion: dict[str, Any]) -> bool:
+    """Whether that judgement is there and says just that."""
+    columns = [judgements.c[name] for name in opinion]
+    known = connection.execute(select(*columns).where(same)).one_or_none()
+    return known is not None and tuple(known) == tuple(opinion.values())
+
+
+def check_judgement(given: JudgementWrite) -> None:
+    """Raises InvalidRequest for what is no judgement, whatever documents there are."""
+    for what, text in (("query", given.query), ("judge", given.judge)):
+        if not _is_storable(text):
+            raise InvalidRequest(f"The {what} holds a NUL character or half of a surrogate pair.")
     query = plain_query(given.query)
     if not query or len(query) > MAX_QUERY_CHARS:
         raise InvalidRequest(f"A judged query has 1 to {MAX_QUERY_CHARS:,} characters.")
@@ -199,6 +227,14 @@ def _check(given: JudgementWrite) -> None:
         raise InvalidRequest(f"judge: a name of 1 to {MAX_JUDGE_CHARS} characters is taken.")
     start, end = given.start_char, given.end_char
     if (start is None) != (end is None) or (
-        start is not None and end is not None and not 0 <= start < end
+        start is not None and end is not None and not 0 <= start < end < _MOST_CHARS
     ):
         raise InvalidRequest("start_char and end_char: both or none, and the start first.")
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from longleaf.core.errors import InvalidRequest
 from longleaf.core.types import (
     Document,
     MetaValue,
@@ -74,6 +76,9 @@ class Generation:
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
+_MOST_CANDIDATES = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingDefaults:
     """How a collection's documents are read unless a search says otherwise; None: as configured.
@@ -86,6 +91,17 @@ class ReadingDefaults:
     candidates: int | None = None
     deadline_ms: float | None = None
     max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest, whoever it comes from."""
+        if self.depth not in (None, "passage", "document", "auto"):
+            raise InvalidRequest(f"{self.depth!r} is no depth.", "passage, document or auto.")
+        if self.candidates is not None and not 1 <= self.candidates <= _MOST_CANDIDATES:
+            raise InvalidRequest(f"candidates: 1 to {_MOST_CANDIDATES:,} can be read.")
+        if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
+            raise InvalidRequest("deadline_ms: a number of milliseconds above 0 is taken.")
+        if self.max_tokens is not None and not 1 <= self.max_tokens < 1 << 63:
+            raise InvalidRequest("max_tokens: a whole number of 1 or more is taken.")
 
     def stored(self) -> dict[str, object]:
         """What is set, as the catalog keeps it."""

@@ -277,6 +277,23 @@ def test_a_window_ends_and_says_whether_there_is_more(quiet: Client) -> None:
     assert quiet.search(QUESTION, limit=3)["next_cursor"] is None, "nobody asked for one"
 
 
+def test_a_filter_larger_than_a_request_may_have_is_gone_on_with(quiet: Client) -> None:
+    years = ",".join(str(year) for year in range(1, 1_500))
+    deep: dict[str, Any] = {"field": "floor", "lte": 3}
+    for _ in range(15):  # as deep as a request's may be; the query's own stands above it
+        deep = {"and": [deep]}
+    bodies: list[dict[str, Any]] = [
+        {"query": f"floor:0,{years}"},
+        {"query": "floor:>=0 rent", "filter": deep},
+    ]
+    for body in bodies:
+        first = quiet.search(body.pop("query"), limit=1, cursor="*", **body)
+        assert first["next_cursor"]
+        second = quiet.post("/v1/search", json={"cursor": first["next_cursor"]})
+        assert second.status_code == 200, second.text
+        assert second.json()["query"] == first["query"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [

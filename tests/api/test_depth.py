@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from longleaf.api.cli.explaining import print_explanation
 from longleaf.api.cli.searching import print_answer
 from longleaf.api.http.search import answer_search
 from longleaf.api.wire import Runtime, open_runtime
+from longleaf.core.catalog import ReadingDefaults
 from longleaf.core.config import load_settings
+from longleaf.core.errors import InvalidRequest
 from longleaf.core.types import DocumentLimits
 from longleaf.reranker.late import MINILM_MIN_SCORE
 
@@ -186,6 +189,11 @@ def test_a_collection_says_how_it_is_read(papers: Client) -> None:
     papers.request("PATCH", "/v1/collections/papers", json={"rerank": {"candidates": 1}})
     answer = papers.search(QUERY)
     assert answer["whole_count"] == 0 and answer["reranked_count"] == 1
+    with pytest.raises(InvalidRequest, match="deadline_ms"):
+        ReadingDefaults(deadline_ms=math.inf)
+    for values in ({"depth": "deep"}, {"candidates": 1001}, {"max_tokens": 0}):
+        with pytest.raises(InvalidRequest):
+            ReadingDefaults(**values)
     for bad in ({"depth": "deep"}, {"candidates": 0}, {"deadline_ms": 0}, {"model": "late"}):
         response = papers.request("PATCH", "/v1/collections/papers", json={"rerank": bad})
         assert response.status_code == 422, bad

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,8 @@ def test_a_judgement_is_kept_changed_and_taken_back(client: Client) -> None:
         ({"document_id": "nowhere"}, 404, "nowhere"),
         ({"start_char": 3}, 400, "both"),
         ({"start_char": 3, "end_char": 3}, 400, "start first"),
+        ({"start_char": 3, "end_char": 10_000}, 400, "characters"),
+        ({"start_char": 3, "end_char": 1 << 63}, 422, "end_char"),
         ({"judge": ""}, 422, "judge"),
         ({"thumb": "up"}, 422, "thumb"),
     ],
@@ -236,8 +239,9 @@ def test_a_table_goes_out_and_comes_in_again(home: Path, tmp_path: Path) -> None
     table = tmp_path / "out.csv"
     said = command("judge", "export", table, "--home", home)
     assert "4 judgements of 2 queries" in said
-    with pytest.raises(InvalidRequest, match="there already"):
-        command("judge", "export", table, "--home", home)
+    for place in (table, table / "below.csv"):
+        with pytest.raises(InvalidRequest, match=r"already|written"):
+            command("judge", "export", place, "--home", home)
     with Catalog(home)._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM judgements")
     told = json.loads(command("judge", "import", table, "--home", home, "--json"))
@@ -245,6 +249,13 @@ def test_a_table_goes_out_and_comes_in_again(home: Path, tmp_path: Path) -> None
     assert kept(home) == before
     command("judge", "import", table, "--home", home)
     assert kept(home) == before, "another run changes nothing"
+    assert command("judge", "export", "-", "--home", home) == printed, "nor when it was said"
+    catalog = Catalog(home)
+    [old] = [j for j in catalog.judgements.found(EVERYONE) if j.judge == "ben"]
+    catalog.judgements.put([JudgementWrite(old.query, old.document_id, old.grade, "ben")], EVERYONE)
+    [same] = [j for j in catalog.judgements.found(EVERYONE) if j.judge == "ben"]
+    catalog.close()
+    assert same == old, "the same opinion again is not a new one"
 
 
 def test_qrels_go_out_and_come_in_again(home: Path, tmp_path: Path) -> None:
@@ -255,6 +266,18 @@ def test_qrels_go_out_and_come_in_again(home: Path, tmp_path: Path) -> None:
     qrels = (tmp_path / "trec/qrels.txt").read_text().splitlines()
     assert qrels == ["q1 0 no%201 2", "q1 0 no%202 0", "q2 0 no%202 1"], "the median of three"
     assert (tmp_path / "trec/queries.tsv").read_text() == f"q1\t{RENT}\nq2\troof\n"
+    command(
+        "judge", "import", tmp_path / "trec/qrels.txt", "--queries", tmp_path / "trec/queries.tsv",
+        "--collection", "law", "--judge", "eve", "--home", home,
+    )  # fmt: skip
+    eve = {key[:2] for key in kept(home) if key[2] == "eve"}
+    assert eve == {(RENT, "no 1"), (RENT, "no 2"), ("roof", "no 2")}, (
+        "%20 is read as it was written"
+    )
+    catalog = Catalog(home)
+    for query, key in eve:
+        catalog.judgements.remove(query, ids.document_id("law", key), EVERYONE, "eve")
+    catalog.close()
     command("judge", "export", tmp_path / "beir", "--format", "beir", "--home", home)
     with pytest.raises(InvalidRequest, match="there already"):
         command("judge", "export", tmp_path / "beir", "--format", "beir", "--home", home)
@@ -283,6 +306,12 @@ def test_qrels_go_out_and_come_in_again(home: Path, tmp_path: Path) -> None:
         ("query,key,grade\n", "no judgement"),
         ("query,key,grade\nx,no 1,1\ny,no 99,1\n", "1 of the judged documents are not here"),
         ("query,key,grade,start_char\nx,no 1,1,4\n", "both or none"),
+        ('query,key,grade,note\nx,no 1,1,"5 inch\ny,no 2,0,\n', "quotation mark"),
+        ("query,key,grade\nx,no 1,1\nx,no 1,0\n", "another grade"),
+        ("query,key,grade,judged_at\nx,no 1,1,yesterday\n", "line 2: judged_at"),
+        ("query,key,grade,end_char,start_char\nx,no 1,1,1e300,1\n", "line 2"),
+        (f"query,key,grade\n{'x' * 200_000},no 1,1\n", "larger than field limit"),
+        ("query,key,grade\nx,no 1,1\nx,no 2,99\n", "line 3: The grade 99"),
         ("", "first line"),
     ],
 )
@@ -402,6 +431,12 @@ def test_the_verdict_says_what_is_known_and_what_is_not() -> None:
     assert "16 queries (12 won, 1 lost, p = 0.00" in worth.words and "15 ms more" in worth.words
     worse = feedback.verdict(report_of(1, 12, 3))
     assert worse is not None and worse.words.startswith("Reranking makes it worse here")
+    broken = report_of(12, 1, 3)
+    broken = replace(broken, degraded={"rerank: late failed": 16})
+    told = feedback.verdict(broken)
+    assert told is not None and not told.is_clear and "it did not work" in told.words
+    some = feedback.verdict(replace(broken, degraded={"rerank: deadline": 3}))
+    assert some is not None and some.is_clear and "On 3 of them" in some.words
     unknown = feedback.verdict(report_of(3, 1, 4))
     assert unknown is not None and not unknown.is_clear
     assert "cannot be told yet" in unknown.words and "would tell a difference" in unknown.words
@@ -464,12 +499,17 @@ def test_randomisation_agrees_with_counting_all_signs() -> None:
         abs(sum(s * g for s, g in zip(each, gaps, strict=True))) >= observed - 1e-12
         for each in signs
     )
-    assert sign_flip_p(gaps, resamples=40_000) == pytest.approx(reached / len(signs), abs=0.01)
+    assert sign_flip_p(gaps) == reached / len(signs), "of few queries all signs are looked at"
+    many = [0.3, -0.1, 0.05] * 7
+    half = sign_flip_p(many, resamples=4_000)
+    assert half == pytest.approx(sign_flip_p(many, resamples=40_000, seed=3), abs=0.01)
     assert sign_flip_p([]) == 1.0 == sign_flip_p([0.0, 0.0])
     assert sign_flip_p([1.0] * 30) < 0.001
 
 
-def test_eval_from_feedback_asks_the_live_index(home: Path, tmp_path: Path) -> None:
+def test_eval_from_feedback_asks_the_live_index(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(InvalidRequest, match="Nothing has been judged"):
         command("eval", "--from-feedback", "--home", home)
     judge(home, {(RENT, f"no {n}"): n % 2 for n in range(8)})
@@ -492,6 +532,11 @@ def test_eval_from_feedback_asks_the_live_index(home: Path, tmp_path: Path) -> N
     assert told["queries"] == 3 and told["stages"]["final"]["judged_share"] is None
     with pytest.raises(InvalidRequest, match="left-out and wrong"):
         command(*asked, "maybe")
+    monkeypatch.setenv("LONGLEAF_RERANKER__KIND", "none")
+    assert "There is no second stage to judge." in command(
+        "eval", "--from-feedback", "--home", home
+    )
+    monkeypatch.delenv("LONGLEAF_RERANKER__KIND")
     with pytest.raises(InvalidRequest, match="own index"):
         command("eval", tmp_path, "--from-feedback", "--home", home)
     with pytest.raises(InvalidRequest, match="What is to be evaluated"):

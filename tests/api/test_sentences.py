@@ -16,6 +16,7 @@ from longleaf.api.http.textview import carrying, marked
 from longleaf.api.sentences import SentenceMarker
 from longleaf.api.wire import Runtime
 from longleaf.core import ids
+from longleaf.core.errors import CatalogBroken
 from longleaf.core.protocols import TokenPlaces
 from longleaf.core.types import EmbedInput, PassageText, QueryVectors
 from longleaf.indexer.sentences import sentence_spans
@@ -112,6 +113,65 @@ def _slow(
             scores[span] = float((own[inside].astype(np.float32) @ vectors.tokens.T).max(0).mean())
             assert scores[span] == pytest.approx(maxsim(own[inside], vectors.tokens), abs=0.02)
     return scores
+
+
+def test_documents_of_equal_text_are_all_marked(client: Client, runtime: Runtime) -> None:
+    for name in ("copy1.txt", "copy2.txt"):
+        client.upload(name, TRIAL.encode(), key=name)
+    wait_until_followed(runtime)
+    answer = client.search(QUESTION, collections=["scratch"], highlight="sentences")
+    marked_ones = {h["key"] for h in answer["hits"] for p in h["passages"] if p["sentences"]}
+    assert {"copy1.txt", "copy2.txt", "trial.txt"} <= marked_ones
+    for name in ("copy1.txt", "copy2.txt"):
+        client.delete(f"/v1/documents/{ids.document_id('scratch', name)}")
+    wait_until_followed(runtime)
+
+
+def test_a_failure_to_mark_is_told_and_no_more(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any) -> Any:
+        raise CatalogBroken("A segment is damaged.", "longleaf doctor")
+
+    monkeypatch.setattr(runtime.catalog, "token_vectors", damaged)
+    body = {"query": "who pays?", "highlight": "sentences", "rerank": False, "collections": ["law"]}
+    answer = client.post("/v1/search", json=body).json()
+    assert answer["hits"] and all(p["sentences"] is None for p in answer["hits"][0]["passages"])
+    assert answer["degraded"] == [
+        {"stage": "highlight", "reason": "No sentence was marked: A segment is damaged."}
+    ]
+    assert client.get("/", params={"q": "who pays?", "rerank": "off"}).status_code == 200
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(runtime.catalog, "token_vectors", broken)
+    answer = client.post("/v1/search", json=body).json()
+    assert answer["degraded"][0]["stage"] == "highlight" and "secret" not in str(answer)
+
+
+def test_marking_waits_for_its_turn_and_ends_with_the_client(runtime: Runtime) -> None:
+    engine = runtime.engine
+    head = engine.catalog.document(ids.document_id("law", "apache.md"), scope=_everyone())
+    passages = engine.catalog.passages(head, engine.generation)
+    vectors = engine.embed(QUESTION, None)
+    held: list[str] = []
+
+    class Slots:
+        def __enter__(self) -> None:
+            held.append("in")
+
+        def __exit__(self, *_: object) -> None:
+            held.append("out")
+
+    marker = SentenceMarker(
+        engine.catalog, engine.generation, engine.embedder, vectors, slots=Slots()
+    )
+    assert marker.mark(passages) and held == ["in", "out"]
+    gone = SentenceMarker(
+        engine.catalog, engine.generation, engine.embedder, vectors, given_up=lambda: True
+    )
+    assert gone.mark(passages) == {}
 
 
 def test_nothing_is_marked_where_nobody_can_tell(runtime: Runtime) -> None:
