@@ -243,12 +243,17 @@ class SearchEngine:
 
         `known_heads`: what the catalog has just said of them. `tell`: see `search`.
         """
-        started = time.perf_counter()
         revision_ids = [candidate.revision_id for candidate in found]
         if known_heads is None:
             known_heads = self.catalog.candidate_heads(revision_ids, request.scope)
         heads = {each: known_heads[each] for each in revision_ids if each in known_heads}
         candidates = tuple(c for c in found if c.revision_id in heads)
+        if tell is not None:
+            # Before anything is fetched to be read: whoever waits sees the first stage's hits.
+            bare = [ReadingInput(each.rank, "", 0, 0, ()) for each in candidates]
+            first = read_candidates(query, candidates, bare, None, Budget())
+            tell(SecondStage(candidates, heads, {}, first, {}, {}, None))
+        started = time.perf_counter()
         points = [passage.point_id for c in candidates for passage in c.passages]
         reranker = self.reranker if request.rerank and query.text.strip() else None
         passages, sizes = self.catalog.hydrate(
@@ -285,8 +290,6 @@ class SearchEngine:
             dense = whole.dense if whole else {}
             return SecondStage(candidates, heads, passages, result, timings, dense, read_as)
 
-        if tell is not None:
-            tell(staged(read_candidates(query, candidates, inputs, None, Budget()), None))
         looked = time.perf_counter()
 
         def progress(make: Callable[[], ReadResult]) -> None:
