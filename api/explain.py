@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def explanation(engine: SearchEngine, run: StageRun, request: SearchRequest) -> Explanation:
+    """What `engine` made `run` with, as `request` asked it to."""
     settings = engine.settings_for(request)
     embedder = engine.embedder
     reranker = engine.reranker if run.depth is not None else None

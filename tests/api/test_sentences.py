@@ -35,15 +35,15 @@ COURTS = Path(__file__).parents[3] / "shared/data/documents/court_files"
 
 @pytest.fixture
 def client(client: Client, runtime: Runtime) -> Client:
-    if not client.get("/v1/documents", params={"collection": "scratch"}).json()["documents"]:
+    if client.get(f"/v1/documents/{ids.document_id('scratch', 'trial.txt')}").status_code == 404:
         client.upload("trial.txt", TRIAL.encode(), key="trial.txt")
         wait_until_followed(runtime)
     return client
 
 
 def test_the_sentence_that_answers_is_marked(client: Client) -> None:
-    asked = {"collections": ["scratch"], "highlight": "sentences"}
-    [hit] = [h for h in client.search(QUESTION, **asked)["hits"] if h["key"] == "trial.txt"]
+    only = {"field": "key", "eq": "trial.txt"}
+    [hit] = client.search(QUESTION, filter=only, highlight="sentences")["hits"]
     [passage] = hit["passages"]
     [sentence] = passage["sentences"]
     said = TRIAL[sentence["start_char"] : sentence["end_char"]]
@@ -51,7 +51,7 @@ def test_the_sentence_that_answers_is_marked(client: Client) -> None:
     assert sentence["rectangles"] is None
     assert 0.3 < sentence["score"] <= passage["scores"]["reading"] + 1e-3
     # What is not asked for is not told.
-    plain = client.search(QUESTION, collections=["scratch"])["hits"][0]
+    plain = client.search(QUESTION, filter=only)["hits"][0]
     assert plain["passages"][0]["sentences"] is None
     link = client.get("/v1/search", params={"q": QUESTION, "highlight": "sentences"}).json()
     assert any(p["sentences"] for h in link["hits"] for p in h["passages"])
@@ -119,9 +119,10 @@ def test_documents_of_equal_text_are_all_marked(client: Client, runtime: Runtime
     for name in ("copy1.txt", "copy2.txt"):
         client.upload(name, TRIAL.encode(), key=name)
     wait_until_followed(runtime)
-    answer = client.search(QUESTION, collections=["scratch"], highlight="sentences")
+    only = {"field": "key", "in": ["copy1.txt", "copy2.txt", "trial.txt"]}
+    answer = client.search(QUESTION, filter=only, highlight="sentences")
     marked_ones = {h["key"] for h in answer["hits"] for p in h["passages"] if p["sentences"]}
-    assert {"copy1.txt", "copy2.txt", "trial.txt"} <= marked_ones
+    assert marked_ones == {"copy1.txt", "copy2.txt", "trial.txt"}
     for name in ("copy1.txt", "copy2.txt"):
         client.delete(f"/v1/documents/{ids.document_id('scratch', name)}")
     wait_until_followed(runtime)
@@ -267,7 +268,8 @@ def test_rectangles_of_what_has_no_pages(client: Client) -> None:
 
 
 def test_the_page_shows_them(client: Client) -> None:
-    page = client.get("/", params={"q": QUESTION, "collection": "scratch"}).text
+    only_it = '{"field": "key", "eq": "trial.txt"}'
+    page = client.get("/", params={"q": QUESTION, "filter": only_it}).text
     assert "<b>Serum </b>" in page or "<b>Serum" in page
     assert "<b><mark>ferritin</mark></b>" in page
     assert "<b>Nobody" not in page and "<script>" not in page
