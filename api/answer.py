@@ -22,7 +22,7 @@ from longleaf.api.hits import found_of
 from longleaf.api.minimum import least_score, minimum_warnings, only_good
 from longleaf.api.searched import Found, Highlight, SearchAnswer, SearchRequest, StageRun
 from longleaf.api.sentences import SentenceMarker
-from longleaf.api.showing import Span, show, texts_by_point, texts_by_span
+from longleaf.api.showing import Span, places_of, show, texts_by_point, texts_by_span
 from longleaf.api.versions import collapsed
 from longleaf.core.types import QueryVectors, Scope
 
@@ -45,7 +45,7 @@ def answer_of(
     if request.collapse:
         behind = collapsed(engine.catalog, run)
         order = list(behind)
-        timings["collapse"] = _lap(began)
+        timings["collapse"] = lap_ms(began)
         began = time.perf_counter()
     ranked = enumerate(order[request.offset :], start=request.offset + 1)
     found = (found_of(run, index, rank, behind.get(index, ())) for rank, index in ranked)
@@ -59,7 +59,7 @@ def answer_of(
         _marker(engine, request.highlight, run.vectors, request.given_up) if run.is_final else None,
     )
     rest = tuple(found) if request.cursor else ()
-    timings["show"] = _lap(began)
+    timings["show"] = lap_ms(began)
     warnings = [*run.warnings, *minimum_warnings(run, least, below_min_count)]
     reranker = engine.reranker if request.rerank else None
     answer = SearchAnswer(
@@ -70,7 +70,7 @@ def answer_of(
         reranker=reranker.name if reranker else None,
         reranked_count=run.reading.reranked_count,
         whole_count=run.reading.whole_count,
-        degraded=(*run.retrieval.degraded, *run.reading.degraded, *shown.degraded),
+        degraded=(*run.retrieval.degraded, *run.reading.degraded),
         warnings=tuple(warnings),
         timings_ms=timings,
         seen_seq=seen_seq,
@@ -86,12 +86,7 @@ def answer_of(
         answer = _with_facets(engine, answer, run, order, request)
     if run.is_final and rest:
         kept = Rest(
-            replace(
-                answer,
-                hits=(),
-                facets=(),
-                degraded=(*run.retrieval.degraded, *run.reading.degraded),
-            ),
+            answer,
             rest,
             _spans(engine, run, rest),
             request.limit,
@@ -101,7 +96,11 @@ def answer_of(
             run.instruction,
         )
         answer = replace(answer, next_cursor=seal(kept, engine.catalog.signing_key()))
-    return replace(answer, timings_ms={**answer.timings_ms, "total": _lap(started)})
+    return replace(
+        answer,
+        degraded=(*answer.degraded, *shown.degraded),
+        timings_ms={**answer.timings_ms, "total": lap_ms(started)},
+    )
 
 
 def more(
@@ -142,7 +141,7 @@ def more(
         left_out_count=shown.left_out_count,
         reaches_end=not kept.found,
         next_cursor=seal(kept, key) if kept.found else None,
-        timings_ms={"show": _lap(started), "total": _lap(started)},
+        timings_ms={"show": lap_ms(started), "total": lap_ms(started)},
     )
 
 
@@ -180,23 +179,16 @@ def _with_facets(
         answer,
         facets=facets_of(engine.catalog, request.facets, revision_ids, request.scope),
         warnings=(*answer.warnings, *warnings),
-        timings_ms={**answer.timings_ms, "facets": _lap(began)},
+        timings_ms={**answer.timings_ms, "facets": lap_ms(began)},
     )
 
 
 def _spans(engine: SearchEngine, run: StageRun, found: Sequence[Found]) -> dict[int, Span]:
     """Where the passages of what was found lie, by point id, of those that are still there."""
-    points = [passage.point_id for each in found for passage in each.passages]
-    unknown = [point for point in points if point not in run.passages]
-    known = dict(run.passages)
-    if unknown:
-        known |= engine.catalog.hydrate(run.heads, unknown, engine.generation, with_text=False)[0]
-    return {
-        point: (known[point].start_char, known[point].end_char)
-        for point in points
-        if point in known
-    }
+    places = places_of(engine.catalog, engine.generation, run, found)
+    return {point: (each.start_char, each.end_char) for point, each in places.items()}
 
 
-def _lap(started: float) -> float:
+def lap_ms(started: float) -> float:
+    """Milliseconds since `started` (time.perf_counter)."""
     return (time.perf_counter() - started) * 1000.0

@@ -26,13 +26,13 @@ from typing import Any
 from longleaf.api.searched import (
     Explanation,
     Found,
-    FoundPassage,
     FoundVersion,
     Highlight,
     SearchAnswer,
 )
 from longleaf.api.showing import Span
 from longleaf.core.errors import InvalidRequest
+from longleaf.core.hits import FoundPassage
 from longleaf.core.ids import point_id, split_point_id
 from longleaf.core.types import Degradation, Reading, Scope
 from longleaf.retriever.filters import filter_from_stored, filter_to_json
@@ -55,9 +55,9 @@ MAX_CURSOR_CHARS = 900_000
 class Rest:
     """What is left of a window, and what all its pages say alike.
 
-    `answer` is the first page's without its hits. `spans`: where the passages lie, by point id,
-    because points are another generation's after a `longleaf reindex`;
-    a passage without is left out.
+    `answer` is the first page's; its hits and facets are not kept. `spans`: where the passages lie,
+    by point id, because points are another generation's after a `longleaf reindex`; a passage
+    without is left out.
     """
 
     answer: SearchAnswer

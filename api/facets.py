@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from longleaf.api.searched import Facet
 from longleaf.core.catalog import Catalog, DocumentHead
 from longleaf.core.filters import BUILT_IN_FIELDS, as_number, as_text
-from longleaf.core.types import MetaValue, Scope
+from longleaf.core.types import Scope
+from longleaf.retriever.filters import entry_fields
 
 VALUES_KEPT = 50
 
@@ -64,24 +65,7 @@ def _by_value(value: str | int | float | bool) -> float:
 
 
 def _values(field: str, head: DocumentHead) -> tuple[str | int | float | bool, ...]:
-    value = _value(field, head)
+    value = entry_fields(head).get(field)
     if value is None or value == "":
         return ()
     return value if isinstance(value, tuple) else (value,)
-
-
-def _value(field: str, head: DocumentHead) -> MetaValue | None:
-    match field:
-        case "collection":
-            return head.collection
-        case "document":
-            return head.public_id
-        case "title":
-            return head.title
-        case "key":
-            return head.key
-        case "source":
-            return head.source
-        case "type":
-            return head.media_type
-    return head.metadata.get(field)

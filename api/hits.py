@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 
 from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
-from longleaf.api.searched import Found, FoundPassage, FoundVersion, StageRun
+from longleaf.api.searched import Found, FoundVersion, StageRun
 from longleaf.core.catalog import DocumentHead
-from longleaf.core.types import Hit, HitPassage, HitSentence, HitVersion, PassageText
+from longleaf.core.hits import FoundPassage, Hit, HitPassage, HitSentence, HitVersion
+from longleaf.core.types import PassageText
 
 _NEWCOMER_MARGIN = 0.05
 """In the cosines of `late`, which alone scores the passages of a whole document one by one. Recall
@@ -113,7 +114,12 @@ def hit_of(
         first_stage_score=found.first_stage_score,
         reading=found.reading,
         passages=tuple(
-            _hit_passage(each, texts[each.point_id], highlighter, sentences.get(each.point_id))
+            HitPassage(
+                texts[each.point_id],
+                highlighter.spans(texts[each.point_id]),
+                each,
+                sentences.get(each.point_id),
+            )
             for each in found.passages
             if each.point_id in texts
         ),
@@ -123,27 +129,6 @@ def hit_of(
             if each.revision_id in heads
         ),
         earlier=found.earlier,
-    )
-
-
-def _hit_passage(
-    found: FoundPassage,
-    text: PassageText,
-    highlighter: Highlighter,
-    sentences: tuple[HitSentence, ...] | None,
-) -> HitPassage:
-    return HitPassage(
-        passage=text,
-        highlights=highlighter.spans(text),
-        dense_score=found.dense_score,
-        bm25_score=found.bm25_score,
-        dense_rank=found.dense_rank,
-        bm25_rank=found.bm25_rank,
-        fused_score=found.fused_score,
-        reading_score=found.reading_score,
-        dense_z=found.dense_z,
-        bm25_z=found.bm25_z,
-        sentences=sentences,
     )
 
 

@@ -17,8 +17,8 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings
 from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable
 from longleaf.core.protocols import QueuedReranker, Reranker
+from longleaf.core.types import DepthChoice
 from longleaf.reranker.cache import cached
-from longleaf.reranker.read import DepthChoice
 
 if TYPE_CHECKING:
     import numpy as np

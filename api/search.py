@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from longleaf.api.answer import answer_of
+from longleaf.api.answer import answer_of, lap_ms
 from longleaf.api.minimum import least_score
 from longleaf.api.searched import (
     MAX_QUERY_CHARS,
@@ -33,9 +33,16 @@ from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
-from longleaf.core.types import Candidate, PassageText, QueryVectors, ReadingInput, Scope
+from longleaf.core.types import (
+    Candidate,
+    DepthChoice,
+    PassageText,
+    QueryVectors,
+    ReadingInput,
+    Scope,
+)
 from longleaf.reranker.instructions import instruction_text
-from longleaf.reranker.read import DepthChoice, ReadResult, read_candidates
+from longleaf.reranker.read import ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
 from longleaf.retriever.retrieve import Retrieval, RetrievalQuery, RetrievalSettings, retrieve
 
@@ -168,7 +175,7 @@ class SearchEngine:
         ):
             raise InvalidRequest("The query is empty.", "Ask with words, a phrase or a filter.")
         request, differently = self._with_defaults(request, languages)
-        timings["parse"] = _lap(started)
+        timings["parse"] = lap_ms(started)
         if not languages:
             return _nothing(parsed, timings)
 
@@ -176,7 +183,7 @@ class SearchEngine:
         with self.slots:
             started = time.perf_counter()
             vectors = self.embed(parsed.text, request.instruction)
-            timings["embed"] = _lap(started)
+            timings["embed"] = lap_ms(started)
             retrieval = retrieve(
                 RetrievalQuery(
                     text=parsed.text,
@@ -286,7 +293,7 @@ class SearchEngine:
         hydrated = time.perf_counter()
 
         def staged(result: ReadResult, read_as: DepthChoice | None) -> SecondStage:
-            timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": _lap(hydrated)}
+            timings = {"hydrate": (hydrated - started) * 1000.0, "rerank": lap_ms(hydrated)}
             dense = whole.dense if whole else {}
             return SecondStage(candidates, heads, passages, result, timings, dense, read_as)
 
@@ -294,7 +301,7 @@ class SearchEngine:
 
         def progress(make: Callable[[], ReadResult]) -> None:
             nonlocal looked
-            if tell is not None and _lap(looked) >= _LOOK_MS:
+            if tell is not None and lap_ms(looked) >= _LOOK_MS:
                 tell(staged(make(), depth))
                 looked = time.perf_counter()
 
@@ -405,7 +412,3 @@ def _nothing(parsed: ParsedQuery, timings: Mapping[str, float]) -> StageRun:
     empty = ReadResult((), (), (), (), 0, 0.0)
     warning = "There is no collection to search yet: index some documents first."
     return StageRun(parsed, Retrieval(()), empty, {}, {}, (warning,), timings)
-
-
-def _lap(started: float) -> float:
-    return (time.perf_counter() - started) * 1000.0

@@ -11,16 +11,17 @@ from typing import Literal
 
 from longleaf.core.catalog import CandidateHead
 from longleaf.core.filters import Filter
+from longleaf.core.hits import FoundPassage, Hit
 from longleaf.core.types import (
     Candidate,
     Degradation,
-    Hit,
+    DepthChoice,
     PassageText,
     QueryVectors,
     Reading,
     Scope,
 )
-from longleaf.reranker.read import DepthChoice, ReadResult
+from longleaf.reranker.read import ReadResult
 from longleaf.retriever.query import ParsedQuery
 from longleaf.retriever.retrieve import Retrieval
 
@@ -124,24 +125,6 @@ class Facet:
     more_values: int
     without_count: int
     document_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class FoundPassage:
-    """A deciding passage as numbers: which it is and what every stage said of it.
-
-    Scores as in `HitPassage`. `point_id` names the passage in one generation only.
-    """
-
-    point_id: int
-    dense_score: float | None
-    bm25_score: float | None
-    dense_rank: int | None
-    bm25_rank: int | None
-    fused_score: float | None
-    reading_score: float | None
-    dense_z: float | None
-    bm25_z: float | None
 
 
 @dataclass(frozen=True, slots=True)

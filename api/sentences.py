@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.hits import HitSentence
 from longleaf.core.protocols import Embedder, TokenPlaces
-from longleaf.core.types import EmbedInput, HitSentence, PassageText, QueryVectors
+from longleaf.core.types import EmbedInput, PassageText, QueryVectors
 from longleaf.indexer.sentences import sentence_spans
 
 _NEAR_BEST = 0.95

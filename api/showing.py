@@ -16,12 +16,13 @@ import structlog
 
 from longleaf.api.highlight import Highlighter
 from longleaf.api.hits import hit_of
-from longleaf.api.searched import Found
+from longleaf.api.searched import Found, StageRun
 from longleaf.api.sentences import SentenceMarker
 from longleaf.core.catalog import Catalog, DocumentHead, Generation
 from longleaf.core.errors import LongleafError, NotFound
+from longleaf.core.hits import Hit, HitSentence
 from longleaf.core.layout import Layout
-from longleaf.core.types import Degradation, Hit, HitSentence, PassageText, Scope
+from longleaf.core.types import Degradation, PassageText, Scope
 
 Span = tuple[int, int]
 """start_char and end_char in a document."""
@@ -116,6 +117,19 @@ def _placed(
                 for sentence in sentences[passage.point_id]
             )
     return placed
+
+
+def places_of(
+    catalog: Catalog, generation: Generation, run: StageRun, found: Sequence[Found]
+) -> dict[int, PassageText]:
+    """Where the passages of what `run` found lie, by point id, of those that are still there; the
+    catalog is asked only for what the run has not looked up. Without text."""
+    points = [passage.point_id for each in found for passage in each.passages]
+    unknown = [point for point in points if point not in run.passages]
+    known = dict(run.passages)
+    if unknown:
+        known |= catalog.hydrate(run.heads, unknown, generation, with_text=False)[0]
+    return {point: known[point] for point in points if point in known}
 
 
 def texts_by_point(catalog: Catalog, generation: Generation) -> Texts:

@@ -26,8 +26,8 @@ from longleaf.api.search import SearchRequest
 from longleaf.core.budget import Budget
 from longleaf.core.config import load_settings
 from longleaf.core.protocols import ReaderQuery, Reranker
-from longleaf.core.types import Reading, ReadingInput
-from longleaf.reranker.read import AUTO_DOCUMENTS, DepthChoice
+from longleaf.core.types import DepthChoice, Reading, ReadingInput
+from longleaf.reranker.read import AUTO_DOCUMENTS
 
 UNIT_MS = 20.0
 

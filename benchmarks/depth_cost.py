@@ -25,8 +25,7 @@ from benchmarks.latency import COLLECTION, _documents, _Pool, _queries, _write
 from longleaf.api import wire
 from longleaf.api.search import SearchRequest
 from longleaf.core.config import Settings, load_settings
-from longleaf.core.types import Document
-from longleaf.reranker.read import DepthChoice
+from longleaf.core.types import DepthChoice, Document
 
 DOCUMENTS = 100
 CHARS_PER_TOKEN = 5

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from longleaf.core.layout import Layout, Rectangle
+    from longleaf.core.layout import Layout
 
     FloatArray: TypeAlias = NDArray[np.float32]
     Int8Array: TypeAlias = NDArray[np.int8]
@@ -242,8 +242,7 @@ class Scope:
 
     def narrowed(self, collections: Iterable[str]) -> Scope:
         """The same caller, looking only into `collections`; never wider than before."""
-        wanted = frozenset(collections)
-        return Scope(wanted if self.collections is None else wanted & self.collections, self.groups)
+        return self.shared_with(Scope(frozenset(collections)))
 
     def shared_with(self, other: Scope) -> Scope:
         """What both may see; less where a document is in one group of each."""
@@ -323,6 +322,8 @@ class PassageText:
 
 Depth = Literal["passage", "document"]
 """What of a candidate is read: the passages that the first stage found, or the whole document."""
+DepthChoice = Literal["passage", "document", "auto"]
+"""What may be asked for: one of them, or passages first and then the best documents whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,81 +413,3 @@ class Degradation:
 
     stage: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class HitSentence:
-    """A sentence that carries a passage's score: characters in the document.
-
-    `score`: the mean over the query's tokens of the best cosine in this sentence. `rectangles`:
-    where it stands on the pages, None where that was not asked for or is not known.
-    """
-
-    start_char: int
-    end_char: int
-    score: float
-    rectangles: tuple[Rectangle, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HitPassage:
-    """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document.
-
-    `sentences`: those that carry the score, in text order; None where they were not asked for, or
-    nobody can tell (no token vectors). The first stage's scores are None where only reading the
-    whole document has found it; the z-scores where nobody asked for an explanation.
-    """
-
-    passage: PassageText
-    highlights: tuple[tuple[int, int], ...]
-    dense_score: float | None
-    bm25_score: float | None
-    dense_rank: int | None
-    bm25_rank: int | None
-    fused_score: float | None
-    reading_score: float | None
-    dense_z: float | None = None
-    bm25_z: float | None = None
-    sentences: tuple[HitSentence, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HitVersion:
-    """A document that stands behind a hit because its text is nearly the same.
-
-    `rank` is its own without collapsing; `similarity` the texts' estimated Jaccard similarity.
-    """
-
-    rank: int
-    similarity: float
-    document_id: str
-    collection: str
-    key: str
-    title: str
-    revision: int
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A document in the answer, with the passages that decided and every stage's rank and score.
-
-    `versions` are other documents of nearly the same text, where they were asked to be collapsed.
-    `earlier` is the reading of its passages that came before `reading` where that is of the whole.
-    """
-
-    rank: int
-    score: float
-    document_id: str
-    collection: str
-    key: str
-    title: str
-    revision: int
-    metadata: Mapping[str, MetaValue]
-    source: str
-    first_stage_rank: int
-    first_stage_score: float
-    reading: Reading | None
-    passages: tuple[HitPassage, ...]
-    versions: tuple[HitVersion, ...] = ()
-    earlier: Reading | None = None

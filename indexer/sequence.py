@@ -72,9 +72,7 @@ class SequenceBuilder:
 
     def passages(self, inputs: Sequence[EmbedInput]) -> list[TokenSequence]:
         """One sequence for each input, in order."""
-        texts = self._tokenizer.encode_batch(
-            [encodable(i.text) for i in inputs], add_special_tokens=False
-        )
+        texts = self._texts(inputs)
         prefixes = self._tokenizer.encode_batch(
             [encodable(joined_prefix(i.prefix)) for i in inputs], add_special_tokens=False
         )
@@ -99,13 +97,15 @@ class SequenceBuilder:
 
     def places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]:
         """Where each text's kept tokens stand in it, prefixes left out: (start_char, end_char)."""
-        texts = self._tokenizer.encode_batch(
-            [encodable(i.text) for i in inputs], add_special_tokens=False
-        )
         return [
             text.offsets[_first_kept(text, item.overlap_chars, self._room) : self._room]
-            for item, text in zip(inputs, texts, strict=True)
+            for item, text in zip(inputs, self._texts(inputs), strict=True)
         ]
+
+    def _texts(self, inputs: Sequence[EmbedInput]) -> list[Encoding]:
+        return self._tokenizer.encode_batch(
+            [encodable(i.text) for i in inputs], add_special_tokens=False
+        )
 
     def query(self, text: str) -> tuple[tuple[int, ...], int]:
         """A query's ids, and how many of its tokens did not fit."""

@@ -22,17 +22,15 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from longleaf.core.budget import Budget
 from longleaf.core.errors import LongleafError, Overloaded
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.scores import z_scores
-from longleaf.core.types import Candidate, Degradation, Reading, ReadingInput
+from longleaf.core.types import Candidate, Degradation, DepthChoice, Reading, ReadingInput
 
 _log = logging.getLogger(__name__)
 
-DepthChoice = Literal["passage", "document", "auto"]
 Progress = Callable[[Callable[[], "ReadResult"]], None]
 """Called whenever more has been read, with what makes the result so far: it costs a sort."""
 WholeDocuments = Callable[[Sequence[int]], Sequence[ReadingInput]]

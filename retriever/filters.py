@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range, parse_date
-from longleaf.core.protocols import IndexEntry
 from longleaf.core.types import MetaValue
 
 MAX_DEPTH = 16
@@ -27,7 +26,26 @@ _BOUNDS = ("gte", "gt", "lte", "lt")
 _KINDS = ("and", "or", "not", "field")
 
 
-def entry_fields(entry: IndexEntry) -> dict[str, MetaValue]:
+class Described(Protocol):
+    """A document as far as filters see it: `IndexEntry` and the catalog's `DocumentHead` are."""
+
+    @property
+    def metadata(self) -> Mapping[str, MetaValue]: ...
+    @property
+    def collection(self) -> str: ...
+    @property
+    def public_id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def media_type(self) -> str: ...
+
+
+def entry_fields(entry: Described) -> dict[str, MetaValue]:
     """Everything that filters see of a document; a built-in field hides metadata of its name."""
     return {
         **entry.metadata,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,6 +13,7 @@ from longleaf.api.cli.output import console, print_json
 
 if TYPE_CHECKING:
     from longleaf.core.catalog import ReadingDefaults
+    from longleaf.core.types import DepthChoice
 
 collections_app = typer.Typer(help="List, create and delete collections.", no_args_is_help=True)
 
@@ -65,19 +66,10 @@ def _reading(
     max_tokens: int | None,
 ) -> ReadingDefaults:
     """`known` with what was given. Raises InvalidRequest for a depth that is none."""
-    from longleaf.core.errors import InvalidRequest
-
-    depths: dict[str, Literal["passage", "document", "auto"] | None] = {
-        "passage": "passage",
-        "document": "document",
-        "auto": "auto",
-        "default": None,
-    }
-    if depth is not None and depth not in depths:
-        raise InvalidRequest(f"{depth!r} is no depth.", f"Use {', '.join(depths)}.")
+    said = None if depth == "default" else cast("DepthChoice | None", depth)
     return replace(
         known,
-        depth=known.depth if depth is None else depths[depth],
+        depth=known.depth if depth is None else said,
         candidates=known.candidates if candidates is None else candidates or None,
         deadline_ms=known.deadline_ms if deadline_ms is None else deadline_ms or None,
         max_tokens=known.max_tokens if max_tokens is None else max_tokens or None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from longleaf.api.cli.opening import opened_catalog
 from longleaf.api.cli.output import console, print_json, quiet_logs
 
 judge = typer.Typer(
@@ -40,23 +41,19 @@ def export(
     TREC and BEIR have one grade for a query and a document: the median of its judges.
     """
     quiet_logs()
-    from longleaf.api import judging, wire
-    from longleaf.core.config import load_settings
+    from longleaf.api import judging
     from longleaf.core.errors import InvalidRequest
     from longleaf.core.types import Scope
 
     if kind not in judging.FORMATS:
         raise InvalidRequest(f"{kind!r} is no format.", f"Use {', '.join(judging.FORMATS)}.")
     scope = Scope.all()
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         if kind != "csv":
             collection = judging.one_collection(catalog, collection, scope)
         elif collection is not None:
             catalog.collection_languages(scope, [collection])
         found = catalog.judgements.found(scope, [collection] if collection else None)
-    finally:
-        catalog.close()
     if kind == "csv":
         table = judging.export_csv(found)
         if str(out) == "-":
@@ -95,12 +92,10 @@ def bring_in(
 ) -> None:
     """Keep the judgements of a file: all of them, or none. Another run changes nothing."""
     quiet_logs()
-    from longleaf.api import judging, wire
-    from longleaf.core.config import load_settings
+    from longleaf.api import judging
     from longleaf.core.types import Scope
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
+    with opened_catalog(home) as catalog:
         done = judging.import_file(
             catalog,
             file,
@@ -110,8 +105,6 @@ def bring_in(
             judge=by,
             skip_unknown=skip_unknown,
         )
-    finally:
-        catalog.close()
     if as_json:
         print_json(
             {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longleaf.api.cli.opening import opened_catalog
 from longleaf.api.cli.output import console, print_json, quiet_logs
 from longleaf.api.cli.progress import showing_progress
 
@@ -41,18 +42,12 @@ def export(
     same models embeds nothing. Exits with 1 when something had to be left out.
     """
     quiet_logs()
-    from longleaf.api import wire
     from longleaf.api.transfer.exporting import Options
     from longleaf.api.transfer.exporting import export as write_export
-    from longleaf.core.config import load_settings
 
-    catalog = wire.open_catalog(load_settings({"home": home}).settings)
-    try:
-        with showing_progress(quiet=as_json) as progress:
-            options = Options(collection, originals, vectors)
-            done = write_export(catalog, target.absolute(), options, progress)
-    finally:
-        catalog.close()
+    with opened_catalog(home) as catalog, showing_progress(quiet=as_json) as progress:
+        options = Options(collection, originals, vectors)
+        done = write_export(catalog, target.absolute(), options, progress)
     if as_json:
         print_json(asdict(done))
     else:

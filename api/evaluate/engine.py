@@ -18,6 +18,7 @@ from longleaf.api.evaluate.run import StagedResult
 from longleaf.api.evaluate.spans import RankedSpan
 from longleaf.api.hits import found_of
 from longleaf.api.search import SearchRequest, StageRun
+from longleaf.api.showing import places_of
 from longleaf.core import ids
 from longleaf.core.catalog import CandidateHead, DocumentHead
 from longleaf.core.config import Settings
@@ -27,11 +28,12 @@ from longleaf.core.types import (
     Candidate,
     CandidatePassage,
     Degradation,
+    DepthChoice,
     Outcome,
     QueryVectors,
     Scope,
 )
-from longleaf.reranker.read import DepthChoice, ReadResult
+from longleaf.reranker.read import ReadResult
 from longleaf.retriever.fusion import z_score_fusion
 
 COLLECTION = "eval"
@@ -156,17 +158,16 @@ class EngineUnderTest:
             found_of(run, index, rank)
             for rank, index in enumerate(run.reading.order[:_RETURNED], start=1)
         ]
-        points = [passage.point_id for each in found for passage in each.passages]
-        texts, _ = self.catalog.hydrate(run.heads, points, self.engine.generation, with_text=False)
+        places = places_of(self.catalog, self.engine.generation, run, found)
         spans = [
-            (run.heads[each.revision_id].key, texts[passage.point_id])
+            (run.heads[each.revision_id].key, places[passage.point_id])
             for each in found
             for passage in each.passages
-            if passage.point_id in texts
+            if passage.point_id in places
         ]
         return tuple(
-            RankedSpan(key, text.start_char, text.end_char, float(len(spans) - place))
-            for place, (key, text) in enumerate(spans)
+            RankedSpan(key, place.start_char, place.end_char, float(len(spans) - number))
+            for number, (key, place) in enumerate(spans)
         )
 
     def _rankings(self, run: StageRun) -> dict[str, tuple[tuple[str, float], ...]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, get_args
 
 from longleaf.api.evaluate.beir import GoldSpan
 from longleaf.api.evaluate.metrics import (
@@ -31,9 +31,9 @@ from longleaf.api.evaluate.report import Comparison, EvalReport, StageFigures
 from longleaf.api.evaluate.spans import BUDGETS_CHARS, RankedSpan, span_measures
 from longleaf.api.evaluate.trec import GivenRun
 from longleaf.core.errors import InvalidRequest
-from longleaf.reranker.read import DepthChoice
+from longleaf.core.types import DepthChoice
 
-DEPTHS: tuple[DepthChoice, ...] = ("passage", "document", "auto")
+DEPTHS: tuple[DepthChoice, ...] = get_args(DepthChoice)
 STAGES = ("given", "bm25", "dense", "fused", "final", *(f"final:{depth}" for depth in DEPTHS))
 """`given` is the first stage of --given-run, whatever made it; the others are the engine's own.
 `final` is the whole search as it is set, `final:auto` and so on at that depth (--depth)."""

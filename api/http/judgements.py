@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from longleaf.api.http.errors import PROBLEM_RESPONSES
-from longleaf.api.http.plain import PlainJSON, check_plain
+from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.service import Served
 from longleaf.core.catalog.judgements import (
     GRADES,
@@ -112,8 +112,6 @@ class JudgementKept(BaseModel):
 @router.post("/judgements", summary="Judge a document for a query")
 async def put_judgement(body: JudgementBody, service: Served) -> JudgementKept:
     """Keep a judgement; a later one of the same judge replaces it. It goes with its document."""
-    check_plain(body.query, "query")
-    check_plain(body.judge, "judge")
     write = JudgementWrite(**body.model_dump())
     judgements = service.runtime.catalog.judgements
     await service.write(lambda: judgements.put([write], service.scope))
@@ -170,7 +168,6 @@ async def judge_by_form(
     back: Annotated[str, Form(max_length=200_000)] = "",
 ) -> RedirectResponse:
     """A thumb of the search page; without a grade it is taken back. Goes back to that search."""
-    check_plain(q, "q")
     judgements = service.runtime.catalog.judgements
     if grade is None:
         await service.write(lambda: judgements.remove(q, document_id, service.scope))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from longleaf.api.http.answer_schemas import RectangleView
 from longleaf.core.catalog import Collection, DocumentHead, ReadingDefaults, Versions
 from longleaf.core.catalog.jobs import Job, JobFile
-from longleaf.core.types import PassageText
+from longleaf.core.types import DepthChoice, PassageText
 
 _INSTRUCTION = (
     "What counts as an answer here, for models that take it: a preset's name or words. A search "
@@ -24,9 +24,7 @@ class CollectionRerank(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    depth: Literal["passage", "document", "auto"] | None = Field(
-        None, description="What is read of a candidate."
-    )
+    depth: DepthChoice | None = Field(None, description="What is read of a candidate.")
     candidates: int | None = Field(
         None, ge=1, le=1000, description="Read the first so many of the candidates only."
     )

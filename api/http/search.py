@@ -19,12 +19,13 @@ from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import PROBLEM_RESPONSES, validation_problem
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.search_schemas import (
-    START,
     PageLink,
     RerankOptions,
     SearchBody,
     SearchLink,
     SimilarLink,
+    beside_cursor,
+    goes_on,
 )
 from longleaf.api.http.search_view import order_view, view
 from longleaf.api.http.service import GivenUp, Served, Service
@@ -161,9 +162,8 @@ def body_of(link: PageLink) -> SearchBody:
     """A link's search. Raises InvalidRequest when its filter is not JSON, or when more than `limit`
     stands beside a cursor."""
     cursor = link.cursor if isinstance(link, SearchLink) else None
-    if cursor not in (None, START):
-        beside = sorted(link.model_fields_set - {"cursor", "limit"})
-        if beside:
+    if goes_on(cursor):
+        if beside := beside_cursor(link):
             raise InvalidRequest(f"A cursor says the rest: leave out {', '.join(beside)}.")
         given = {"limit": link.limit} if "limit" in link.model_fields_set else {}
         return SearchBody(cursor=cursor, **given)

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from longleaf.api.cursor import MAX_CURSOR_CHARS
-from longleaf.api.search import MAX_QUERY_CHARS
+from longleaf.api.searched import MAX_QUERY_CHARS, Highlight
+from longleaf.core.types import DepthChoice
 from longleaf.retriever.query import readable
 
 MAX_HITS = 1000
@@ -29,7 +30,7 @@ class RerankOptions(BaseModel):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
-    depth: Literal["passage", "document", "auto"] | None = Field(
+    depth: DepthChoice | None = Field(
         None,
         description="What is read of a candidate: the passages that the first stage found, the "
         "whole document, or (auto) passages first and then the best documents whole (setting).",
@@ -137,7 +138,7 @@ class SearchBody(BaseModel):
         description="Leave out documents whose passages the reranker scored lower, or did not "
         "read; calibrated: the value that was measured for it.",
     )
-    highlight: Literal["words", "sentences", "rectangles"] = Field(
+    highlight: Highlight = Field(
         "words",
         description="What is marked of deciding passages: words of the query; also the sentences "
         "that carry the score; also where these stand on the pages of a PDF.",
@@ -162,8 +163,7 @@ class SearchBody(BaseModel):
     @model_validator(mode="after")
     def _is_query_or_cursor(self) -> Self:
         if self.goes_on:
-            beside = sorted(self.model_fields_set - {"cursor", "limit"})
-            if beside:
+            if beside := beside_cursor(self):
                 raise ValueError(f"a cursor says the rest: leave out {', '.join(beside)}")
         elif "query" not in self.model_fields_set:
             raise ValueError("query: required, but with a cursor")
@@ -174,16 +174,22 @@ class SearchBody(BaseModel):
     @property
     def goes_on(self) -> bool:
         """Whether this is a page of a window that an earlier answer's cursor names."""
-        return self.cursor not in (None, START)
+        return goes_on(self.cursor)
 
 
-class PageLink(BaseModel):
-    """A search as the query part of a link."""
+def goes_on(cursor: str | None) -> bool:
+    """Whether it is an answer's, and not the one that asks for one."""
+    return cursor not in (None, START)
 
-    q: str = Field("", max_length=MAX_QUERY_CHARS, description="The query.")
-    collection: list[str] = Field(
-        default_factory=list, max_length=1000, description="Where to look; repeat it for more."
-    )
+
+def beside_cursor(asked: BaseModel) -> list[str]:
+    """What stands beside an answer's cursor and must not: it says the rest itself."""
+    return sorted(asked.model_fields_set - {"cursor", "limit"})
+
+
+class _PartLink(BaseModel):
+    """Which part of which answers a link asks for."""
+
     limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
     offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
     filter: str | None = Field(
@@ -193,6 +199,27 @@ class PageLink(BaseModel):
         examples=['{"field": "year", "gte": 2019}'],
     )
     rerank: bool = Field(True, description="False (or off) stops after the first stage.")
+
+
+class _ProgramLink(BaseModel):
+    """What links for programs take: an unknown name is a mistake, and all documents are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    collapse: bool = Field(
+        False, description="Put documents of nearly the same text behind the best of them."
+    )
+    depth: DepthChoice | None = Field(None, description="What is read of a candidate (setting).")
+    explain: bool = Field(False, description="Tell how each score came about.")
+
+
+class PageLink(_PartLink):
+    """A search as the query part of a link."""
+
+    q: str = Field("", max_length=MAX_QUERY_CHARS, description="The query.")
+    collection: list[str] = Field(
+        default_factory=list, max_length=1000, description="Where to look; repeat it for more."
+    )
     collapse: bool = Field(
         True, description="Put documents of nearly the same text behind the best of them."
     )
@@ -201,22 +228,13 @@ class PageLink(BaseModel):
     )
 
 
-class SearchLink(PageLink):
-    """The same for programs, where an unknown name is a mistake and all documents are wanted."""
+class SearchLink(_ProgramLink, PageLink):
+    """The same for programs."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    collapse: bool = Field(
-        False, description="Put documents of nearly the same text behind the best of them."
-    )
     instruction: str | None = Field(
         None, max_length=2000, description="What counts as an answer, for models that take it."
     )
-    depth: Literal["passage", "document", "auto"] | None = Field(
-        None, description="What is read of a candidate (setting)."
-    )
-    explain: bool = Field(False, description="Tell how each score came about.")
-    highlight: Literal["words", "sentences", "rectangles"] = Field(
+    highlight: Highlight = Field(
         "words", description="What is marked: words, also sentences, also their rectangles."
     )
     facet: list[FieldName] = Field(
@@ -233,24 +251,11 @@ class SearchLink(PageLink):
     )
 
 
-class SimilarLink(BaseModel):
+class SimilarLink(_ProgramLink, _PartLink):
     """What may be asked beside a document."""
-
-    model_config = ConfigDict(extra="forbid")
 
     collection: list[str] = Field(
         default_factory=list,
         max_length=1000,
         description="Where to look, instead of the document's own collection; repeat it for more.",
     )
-    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
-    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
-    filter: str | None = Field(None, max_length=100_000, description="A filter tree as JSON.")
-    rerank: bool = Field(True, description="False (or off) stops after the first stage.")
-    collapse: bool = Field(
-        False, description="Put documents of nearly the same text behind the best of them."
-    )
-    depth: Literal["passage", "document", "auto"] | None = Field(
-        None, description="What is read of a candidate (setting)."
-    )
-    explain: bool = Field(False, description="Tell how each score came about.")

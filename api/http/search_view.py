@@ -26,7 +26,8 @@ from longleaf.api.http.answer_schemas import (
     VersionHit,
 )
 from longleaf.api.searched import Facet, SearchAnswer
-from longleaf.core.types import Hit, HitPassage, HitSentence, Reading
+from longleaf.core.hits import Hit, HitPassage, HitSentence
+from longleaf.core.types import Reading
 from longleaf.retriever.filters import filter_to_json
 
 
@@ -152,8 +153,8 @@ def _sentence(sentence: HitSentence) -> SentenceView:
     )
 
 
-def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
-    passage = found.passage
+def _passage(shown: HitPassage, *, explain: bool) -> PassageHit:
+    passage, found = shown.passage, shown.found
     return PassageHit(
         start_char=passage.start_char,
         end_char=passage.end_char,
@@ -162,10 +163,10 @@ def _passage(found: HitPassage, *, explain: bool) -> PassageHit:
         headings=list(passage.headings),
         role=passage.role.value,
         text=passage.text,
-        highlights=list(found.highlights),
+        highlights=list(shown.highlights),
         sentences=None
-        if found.sentences is None
-        else [_sentence(each) for each in found.sentences],
+        if shown.sentences is None
+        else [_sentence(each) for each in shown.sentences],
         scores=PassageScores(
             dense=found.dense_score,
             bm25=found.bm25_score,

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from longleaf.core.types import Outcome
+from longleaf.core.types import DepthChoice, Outcome
 
 FORMAT, VERSION = "longleaf-export", 1
 HEADER, COLLECTIONS, SOURCES, END = "export.json", "collections.jsonl", "sources.jsonl", "end.json"
@@ -84,7 +84,7 @@ class Header(Strict):
 class RerankLine(Strict):
     """How a collection is read; null: as configured."""
 
-    depth: Literal["passage", "document", "auto"] | None = None
+    depth: DepthChoice | None = None
     candidates: Annotated[int, Field(ge=1, le=1000)] | None = None
     deadline_ms: Annotated[float, Field(gt=0)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -23,6 +23,7 @@ from longleaf.core.catalog import jobs, pages, schema
 from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.hold import erasing, must_erase
+from longleaf.core.catalog.migrations import meta_value
 from longleaf.core.catalog.segments import SegmentRef
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
 from longleaf.core.errors import TooLarge
@@ -97,8 +98,7 @@ def unscrubbed_since(connection: Connection) -> float | None:
 
 def _unscrubbed(connection: Connection) -> str | None:
     """The time of the first deletion since the last scrub, and how many there were."""
-    stored = select(schema.meta.c.value).where(schema.meta.c.key == _UNSCRUBBED)
-    return connection.execute(stored).scalar()
+    return meta_value(connection, _UNSCRUBBED)
 
 
 class Erasure:

@@ -161,8 +161,7 @@ def forget_followers_in(connection: Connection, folder: str) -> None:
 
 def compaction_asked(connection: Connection) -> int:
     """The number of the last request to make every index's files anew, 0 for none."""
-    stored = select(schema.meta.c.value).where(schema.meta.c.key == _COMPACTION_ASKED)
-    return int(connection.execute(stored).scalar() or 0)
+    return int(migrations.meta_value(connection, _COMPACTION_ASKED) or 0)
 
 
 def ask_for_compaction(connection: Connection) -> int:
@@ -184,8 +183,7 @@ def note_compaction_failure(connection: Connection, reason: str) -> None:
 
 def compaction_failure(connection: Connection) -> str | None:
     """What went wrong since the last request, if anything did."""
-    stored = select(schema.meta.c.value).where(schema.meta.c.key == _COMPACTION_FAILURE)
-    return connection.execute(stored).scalar()
+    return migrations.meta_value(connection, _COMPACTION_FAILURE)
 
 
 def collect_garbage(connection: Connection) -> None:

@@ -26,9 +26,14 @@ def stored_version(connection: Connection) -> int | None:
     """The catalog's schema version, None for an empty file. Asked before tables are made."""
     if not inspect(connection).has_table(schema.meta.name):
         return None
-    stored = select(schema.meta.c.value).where(schema.meta.c.key == "schema_version")
-    found = connection.execute(stored).scalar()
+    found = meta_value(connection, "schema_version")
     return None if found is None else int(found)
+
+
+def meta_value(connection: Connection, key: str) -> str | None:
+    """What stands under a key of `meta`; None where nothing does."""
+    stored = select(schema.meta.c.value).where(schema.meta.c.key == key)
+    return connection.execute(stored).scalar()
 
 
 def upgrade(connection: Connection, found: int | None, path: Path) -> None:

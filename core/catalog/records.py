@@ -7,10 +7,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.types import (
+    DepthChoice,
     Document,
     MetaValue,
     Outcome,
@@ -87,15 +88,16 @@ class ReadingDefaults:
     the budget.
     """
 
-    depth: Literal["passage", "document", "auto"] | None = None
+    depth: DepthChoice | None = None
     candidates: int | None = None
     deadline_ms: float | None = None
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidRequest, whoever it comes from."""
-        if self.depth not in (None, "passage", "document", "auto"):
-            raise InvalidRequest(f"{self.depth!r} is no depth.", "passage, document or auto.")
+        depths = get_args(DepthChoice)
+        if self.depth is not None and self.depth not in depths:
+            raise InvalidRequest(f"{self.depth!r} is no depth.", f"Use {', '.join(depths)}.")
         if self.candidates is not None and not 1 <= self.candidates <= _MOST_CANDIDATES:
             raise InvalidRequest(f"candidates: 1 to {_MOST_CANDIDATES:,} can be read.")
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hmac
 import secrets
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from longleaf.core.catalog import feed
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.migrations import meta_value
 from longleaf.core.catalog.schema import meta
 
 _ROW = "signing"
@@ -21,13 +22,12 @@ _SECRET_BYTES = 32
 
 def signing_key(database: Database) -> bytes:
     """32 bytes, another one in each epoch; the secret is made when it is first asked for."""
-    stored = select(meta.c.value).where(meta.c.key == _ROW)
     with database.reading() as connection:
-        secret = connection.execute(stored).scalar()
+        secret = meta_value(connection, _ROW)
         epoch = feed.epoch(connection)
     if secret is None:
         with database.writing() as connection:
-            secret = connection.execute(stored).scalar()
+            secret = meta_value(connection, _ROW)
             if secret is None:
                 secret = secrets.token_hex(_SECRET_BYTES)
                 connection.execute(insert(meta).values(key=_ROW, value=secret))

@@ -21,7 +21,8 @@ from longleaf.api.search import SearchRequest
 from longleaf.api.wire import Runtime
 from longleaf.core.config import Settings, load_settings
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.types import Hit, Scope
+from longleaf.core.hits import Hit
+from longleaf.core.types import Scope
 from longleaf.indexer.parsers.here import ReadHere
 from longleaf.indexer.prepare import Labels
 

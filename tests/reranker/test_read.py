@@ -15,8 +15,8 @@ from longleaf.core.budget import Budget
 from longleaf.core.errors import LongleafError, ModelUnavailable, Overloaded
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.scores import z_scores
-from longleaf.core.types import DocumentLimits, Reading, ReadingInput
-from longleaf.reranker.read import AUTO_DOCUMENTS, DepthChoice, ReadResult, read_candidates
+from longleaf.core.types import DepthChoice, DocumentLimits, Reading, ReadingInput
+from longleaf.reranker.read import AUTO_DOCUMENTS, ReadResult, read_candidates
 
 QUERY = ReaderQuery("court", None, None)
 
