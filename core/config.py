@@ -8,6 +8,7 @@ value came from.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +17,24 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from longleaf.core.errors import ConfigError
+from longleaf.core.store_settings import (
+    SECRET,
+    CatalogSettings,
+    FaissSettings,
+    IndexSettings,
+    QdrantSettings,
+    Section,
+)
+from longleaf.core.types import DepthChoice
 
 ENVIRONMENT_PREFIX = "LONGLEAF_"
 CONFIG_FILE_NAME = "longleaf.toml"
 
+_PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
+"""User and password at the head of a URL."""
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """Where API and page listen."""
 
     host: str = Field("127.0.0.1", description="Address to listen on. Only loopback for now.")
@@ -49,7 +58,7 @@ class ServerSettings(_Section):
     )
 
 
-class EmbedderSettings(_Section):
+class EmbedderSettings(Section):
     """The model that makes dense and token vectors. Changing it means embedding anew."""
 
     model: str = Field(
@@ -73,7 +82,7 @@ class EmbedderSettings(_Section):
     )
 
 
-class ChunkerSettings(_Section):
+class ChunkerSettings(Section):
     """How documents become passages. Changing it means embedding anew."""
 
     target_tokens: int = Field(200, ge=40, le=8192, description="Most tokens of a passage.")
@@ -82,7 +91,7 @@ class ChunkerSettings(_Section):
     )
 
 
-class IndexerSettings(_Section):
+class IndexerSettings(Section):
     """The way in."""
 
     keep_originals: bool = Field(
@@ -140,7 +149,7 @@ class IndexerSettings(_Section):
     )
 
 
-class RetrieverSettings(_Section):
+class RetrieverSettings(Section):
     """The first stage."""
 
     candidates: int = Field(100, ge=1, le=1000, description="Documents handed to the reranker.")
@@ -165,7 +174,7 @@ class RetrieverSettings(_Section):
     )
 
 
-class RerankerSettings(_Section):
+class RerankerSettings(Section):
     """The second stage."""
 
     kind: Literal["auto", "late", "qwen3", "cross-encoder", "none"] = Field(
@@ -181,7 +190,7 @@ class RerankerSettings(_Section):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
-    depth: Literal["passage", "document", "auto"] | None = Field(
+    depth: DepthChoice | None = Field(
         None,
         description="What is read of a candidate: the passages that the first stage found, the "
         "whole document, or (auto) passages first and then the best documents whole. Not set: what "
@@ -239,7 +248,7 @@ class RerankerSettings(_Section):
     )
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be set."""
 
     home: Path = Field(Path("~/.longleaf"), description="The data folder.")
@@ -248,6 +257,10 @@ class Settings(_Section):
     chunker: ChunkerSettings = ChunkerSettings()
     indexer: IndexerSettings = IndexerSettings()
     retriever: RetrieverSettings = RetrieverSettings()
+    catalog: CatalogSettings = CatalogSettings()
+    index: IndexSettings = IndexSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    faiss: FaissSettings = FaissSettings()
     reranker: RerankerSettings = RerankerSettings()
 
     @field_validator("home")
@@ -307,9 +320,9 @@ def load_settings(
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        given = "what it is" if name in _secrets() else repr(first["input"])
         raise ConfigError(
-            f"{name} cannot be {first['input']!r} ({origins.get(name, 'default')}): "
-            f"{first['msg']}.",
+            f"{name} cannot be {given} ({origins.get(name, 'default')}): {first['msg']}.",
             "longleaf config describes every setting.",
         ) from None
     return LoadedSettings(settings=settings, origins=origins)
@@ -319,7 +332,7 @@ def setting_names() -> dict[str, str]:
     """Dotted name -> description of every setting."""
     found: dict[str, str] = {}
     for name, info in Settings.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, _Section):
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             for inner, inner_info in info.annotation.model_fields.items():
                 found[f"{name}.{inner}"] = inner_info.description or ""
         else:
@@ -333,6 +346,14 @@ def setting_value(settings: Settings, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part)
     return value
+
+
+def shown_value(settings: Settings, name: str) -> Any:
+    """The value as it may be printed, stored and logged: of a secret, only that it is set."""
+    value = setting_value(settings, name)
+    if name in _secrets():
+        return "(set)" if value else ""
+    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
 
 
 def setting_variable(name: str) -> str:
@@ -358,8 +379,23 @@ def _read_file(file: Path, names: Mapping[str, str]) -> dict[str, Any]:
                     f"{file} sets {name}, which is no setting that can stand there.",
                     "longleaf config lists the settings.",
                 )
+            if name in _secrets() or (isinstance(each, str) and _PASSWORD.match(each)):
+                raise ConfigError(
+                    f"{file} sets {name} with a secret in it.",
+                    f"Put it into the environment: {setting_variable(name)}.",
+                )
             found[name] = each
     return found
+
+
+def _secrets() -> frozenset[str]:
+    return frozenset(
+        f"{section}.{name}"
+        for section, info in Settings.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section)
+        for name, field in info.annotation.model_fields.items()
+        if field.json_schema_extra == SECRET
+    )
 
 
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:

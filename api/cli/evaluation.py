@@ -135,10 +135,10 @@ def evaluate_collection(
 
 def _settings_told(settings: Settings) -> dict[str, object]:
     """The settings that a report names."""
-    from longleaf.core.config import setting_names, setting_value
+    from longleaf.core.config import setting_names, shown_value
 
     return {
-        name: setting_value(settings, name)
+        name: shown_value(settings, name)
         for name in setting_names()
         if name.split(".")[0] in ("embedder", "chunker", "retriever", "reranker")
     }

@@ -28,13 +28,13 @@ def config(
     """Every setting with its value, where the value came from and what it does."""
     from rich.table import Table
 
-    from longleaf.core.config import load_settings, setting_names, setting_value, setting_variable
+    from longleaf.core.config import load_settings, setting_names, setting_variable, shown_value
 
     loaded = load_settings({"home": home})
     rows = [
         {
             "setting": name,
-            "value": setting_value(loaded.settings, name),
+            "value": shown_value(loaded.settings, name),
             "origin": loaded.origins[name],
             "variable": setting_variable(name),
             "description": description,

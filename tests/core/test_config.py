@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longleaf.core.config import load_settings, setting_names
+from longleaf.core.config import load_settings, setting_names, shown_value
 from longleaf.core.errors import ConfigError
 
 
@@ -61,3 +61,37 @@ def test_settings_cannot_change(tmp_path: Path) -> None:
     settings = load_settings({"home": tmp_path}, {}).settings
     with pytest.raises(ValueError, match="frozen"):
         settings.server.port = 1
+
+
+def test_a_secret_comes_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
+    environment = {
+        "LONGLEAF_HOME": str(tmp_path),
+        "LONGLEAF_QDRANT__API_KEY": "very-secret",
+        "LONGLEAF_CATALOG__URL": "postgresql://anna:very-secret@db:5432/longleaf",
+    }
+    settings = load_settings(environment=environment).settings
+    assert settings.qdrant.api_key == "very-secret"
+    shown = {name: shown_value(settings, name) for name in setting_names()}
+    assert shown["qdrant.api_key"] == "(set)"
+    assert shown["catalog.url"] == "postgresql://anna:***@db:5432/longleaf"
+    assert "very-secret" not in f"{shown} {settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[qdrant]\napi_key = 'very-secret'",
+        "[catalog]\nurl = 'postgresql://anna:very-secret@db/longleaf'",
+    ],
+)
+def test_a_file_takes_no_secret(tmp_path: Path, text: str) -> None:
+    (tmp_path / "longleaf.toml").write_text(text)
+    with pytest.raises(ConfigError, match="Put it into the environment") as raised:
+        load_settings(environment={"LONGLEAF_HOME": str(tmp_path)})
+    assert "very-secret" not in str(raised.value)
+
+
+def test_a_url_without_a_password_may_stand_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "longleaf.toml").write_text("[catalog]\nurl = 'postgresql://anna@db/longleaf'")
+    settings = load_settings(environment={"LONGLEAF_HOME": str(tmp_path)}).settings
+    assert settings.catalog.url == "postgresql://anna@db/longleaf"
