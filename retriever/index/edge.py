@@ -21,9 +21,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -32,8 +31,8 @@ from longleaf.core.catalog.space import require_room
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
-from longleaf.retriever.index import compaction, edge_folder
-from longleaf.retriever.index import edge_filter as ef
+from longleaf.retriever.index import compaction, edge_filter, edge_folder, payload
+from longleaf.retriever.index.batches import batches
 from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, ShardState, TakenFolder
 from longleaf.retriever.index.sparse import encoder
 
@@ -51,7 +50,6 @@ _IDS_PER_REQUEST = 10_000
 _ROOM_BYTES = 64 * 1024**2
 """More than a batch of puts takes: 2,048 passages and the files that the engine grows by."""
 _ALL_COLLECTIONS = 1_000_000
-_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -74,11 +72,12 @@ class EdgeIndex:
         self._writing = threading.Lock()
         self._closed = False
         self._let_go = False
+        self._spelling = edge_filter.EdgeSpelling()
         self._indexed_keys = set(shard.info().payload_schema)
         # Names that were ever seen since opening; one too many only costs time.
-        facet = qe.FacetRequest(ef.COLLECTION, limit=_ALL_COLLECTIONS, exact=True)
+        facet = qe.FacetRequest(payload.COLLECTION, limit=_ALL_COLLECTIONS, exact=True)
         self._collections = frozenset(str(hit.value) for hit in shard.facet(facet))
-        self._max_indexed_keys = len(ef.first_indexes()) + MAX_RANGE_INDEXES
+        self._max_indexed_keys = len(edge_filter.first_indexes()) + MAX_RANGE_INDEXES
         scan = qe.QuantizationSearchParams(rescore=True, oversampling=2.0)
         self._scan = qe.SearchParams(quantization=scan)
         unquantized = qe.QuantizationSearchParams(ignore=True)
@@ -190,7 +189,7 @@ class EdgeIndex:
                     del newest[document_id]
                 else:
                     gone.update(points)
-            for batch in _batches(self._points(newest.values()), _POINTS_PER_UPDATE):
+            for batch in batches(self._points(newest.values()), _POINTS_PER_UPDATE):
                 self._index_ranges({key for point in batch for key in point.payload or {}})
                 self._shard.update(qe.UpdateOperation.upsert_points(batch))
                 gone.difference_update(_integer(point.id) for point in batch)
@@ -202,7 +201,7 @@ class EdgeIndex:
         require_room(self._taken.folder, _ROOM_BYTES)
         with self._writing:
             self._note_use()
-            for batch in _batches(document_ids, _IDS_PER_REQUEST):
+            for batch in batches(document_ids, _IDS_PER_REQUEST):
                 stored = self._points_of(batch)
                 self._delete_points([point for points in stored.values() for point in points])
 
@@ -286,7 +285,7 @@ class EdgeIndex:
     def _delete_points(self, points: Iterable[int]) -> None:
         import qdrant_edge as qe
 
-        for batch in _batches(points, _IDS_PER_REQUEST):
+        for batch in batches(points, _IDS_PER_REQUEST):
             self._shard.update(qe.UpdateOperation.delete_points(list(batch)))
             self._note_changes(deleted=len(batch))
 
@@ -381,7 +380,10 @@ class EdgeIndex:
 
     def _only(self, index_filter: IndexFilter, point_ids: Sequence[int] | None = None) -> qe.Filter:
         anywhere = self._everywhere(index_filter)
-        return ef.edge_filter(index_filter, point_ids, any_collection=anywhere)
+        only: qe.Filter = payload.passing(
+            self._spelling, index_filter, point_ids, any_collection=anywhere
+        )
+        return only
 
     def _idf(self, index_filter: IndexFilter) -> qe.SearchParams:
         """How rare a term is within the collections searched, so that others leave no trace.
@@ -393,7 +395,8 @@ class EdgeIndex:
 
         if self._everywhere(index_filter):
             return qe.SearchParams()
-        corpus = ef.collection_filter(index_filter.collections)
+        names = payload.in_collections(self._spelling, index_filter.collections)
+        corpus = qe.Filter(must=[names])
         return qe.SearchParams(idf=qe.IdfParams(corpus=corpus))
 
     def _points_of(self, document_ids: Iterable[int]) -> dict[int, list[int]]:
@@ -402,19 +405,19 @@ class EdgeIndex:
         import qdrant_edge as qe
 
         stored: dict[int, list[int]] = {}
-        for batch in _batches(document_ids, _IDS_PER_REQUEST):
+        for batch in batches(document_ids, _IDS_PER_REQUEST):
             asked = set(batch)
-            only = qe.Filter(must=[qe.FieldCondition(ef.DOCUMENT, match=qe.MatchAny(batch))])
+            only = qe.Filter(must=[qe.FieldCondition(payload.DOCUMENT, match=qe.MatchAny(batch))])
             offset = None
             while True:
                 records, offset = self._shard.scroll(
                     qe.ScrollRequest(
                         offset=offset, limit=_IDS_PER_REQUEST, filter=only,
-                        with_payload=[ef.DOCUMENT], with_vector=False,
+                        with_payload=[payload.DOCUMENT], with_vector=False,
                     )
                 )  # fmt: skip
                 for record in records:
-                    document_id = (record.payload or {}).get(ef.DOCUMENT)
+                    document_id = (record.payload or {}).get(payload.DOCUMENT)
                     if document_id not in asked:  # found by the field's index, stored otherwise
                         why = ValueError(f"point {record.id} has lost the document that it is of")
                         raise edge_folder.damaged(self._taken.folder, why)
@@ -428,7 +431,7 @@ class EdgeIndex:
         import qdrant_edge as qe
 
         for key in sorted(set(keys) - self._indexed_keys):
-            schema = ef.range_index(key)
+            schema = edge_filter.range_index(key)
             if schema is not None and len(self._indexed_keys) < self._max_indexed_keys:
                 self._shard.update(qe.UpdateOperation.create_field_index(key, schema))
                 self._indexed_keys.add(key)
@@ -437,7 +440,7 @@ class EdgeIndex:
         import qdrant_edge as qe
 
         for entry in entries:
-            shared = ef.payload(entry)
+            shared = payload.payload(entry)
             bm25 = encoder(entry.language)
             for passage in entry.passages:
                 terms = bm25.document(passage.text)
@@ -445,8 +448,8 @@ class EdgeIndex:
                     DENSE: passage.dense,
                     BM25: qe.SparseVector(terms.indices, terms.weights),
                 }
-                text = ef.phrase_text(passage.phrase_text)
-                yield qe.Point(passage.point_id, vector, {**shared, ef.TEXT: text})
+                text = payload.phrase_text(passage.phrase_text)
+                yield qe.Point(passage.point_id, vector, {**shared, payload.TEXT: text})
 
     def _nearest(self, vector: FloatArray) -> qe.Query:
         import qdrant_edge as qe
@@ -491,9 +494,3 @@ def _lexical(query: LexicalQuery) -> qe.Query:
 def _integer(point_id: object) -> int:
     assert isinstance(point_id, int)
     return point_id
-
-
-def _batches(items: Iterable[_T], at_most: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, at_most)):
-        yield batch

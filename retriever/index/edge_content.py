@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import edge_filter as ef
-from longleaf.retriever.index import edge_folder
+from longleaf.retriever.index import edge_folder, payload
 from longleaf.retriever.index.edge import EdgeIndex
 from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
 
@@ -52,8 +51,10 @@ def document_ids(index: EdgeIndex, point_ids: Sequence[int]) -> set[int]:
     found = set()
     for begin in range(0, len(point_ids), _POINTS_PER_READ):
         some: list[Any] = list(point_ids[begin : begin + _POINTS_PER_READ])
-        for record in index._shard.retrieve(some, with_payload=[ef.DOCUMENT], with_vector=False):
-            document_id = (record.payload or {}).get(ef.DOCUMENT)
+        for record in index._shard.retrieve(
+            some, with_payload=[payload.DOCUMENT], with_vector=False
+        ):
+            document_id = (record.payload or {}).get(payload.DOCUMENT)
             if isinstance(document_id, int):
                 found.add(document_id)
     return found
