@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from longleaf.api import wire
+from longleaf.api import indexes, wire
 from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
@@ -41,10 +41,10 @@ def compact(settings: Settings, *, progress: Progress = lambda *_: None) -> Comp
     try:
         live = catalog.live_generation()
         file = catalog.folder / "catalog.sqlite3"
-        before = (_index_bytes(settings, live), file.stat().st_size)
+        before = (_index_bytes(settings, catalog, live), file.stat().st_size)
         if live is not None:
             progress("Index", 0, 1)
-            if find_server(settings.home) is not None:
+            if settings.index.kind == "edge" and find_server(settings.home) is not None:
                 _have_it_done(settings, catalog, live)
             else:
                 _do_it(settings, catalog, live)
@@ -52,18 +52,14 @@ def compact(settings: Settings, *, progress: Progress = lambda *_: None) -> Comp
         progress("Catalog", 0, 1)
         catalog.erasure.scrub()
         progress("Catalog", 1, 1)
-        after = (_index_bytes(settings, live), file.stat().st_size)
+        after = (_index_bytes(settings, catalog, live), file.stat().st_size)
         return Compacted(before[0], after[0], before[1], after[1])
     finally:
         catalog.close()
 
 
-def _index_bytes(settings: Settings, generation: Generation | None) -> int:
-    from longleaf.retriever.index.compaction import allocated_bytes
-
-    if generation is None:
-        return 0
-    return allocated_bytes(wire.index_folder(settings, generation))
+def _index_bytes(settings: Settings, catalog: Catalog, generation: Generation | None) -> int:
+    return 0 if generation is None else indexes.place(settings, catalog, generation).byte_count()
 
 
 def _have_it_done(settings: Settings, catalog: Catalog, generation: Generation) -> None:
@@ -71,7 +67,7 @@ def _have_it_done(settings: Settings, catalog: Catalog, generation: Generation) 
     from longleaf.retriever.index.compaction import CompactionFailed
 
     asked = catalog.ask_for_compaction()
-    folder = wire.index_folder(settings, generation)
+    folder = indexes.index_folder(settings, generation)
     while True:
         state = edge_folder.read_state(folder)
         if state is not None and state.asked >= asked:
@@ -87,13 +83,10 @@ def _have_it_done(settings: Settings, catalog: Catalog, generation: Generation) 
 
 def _do_it(settings: Settings, catalog: Catalog, generation: Generation) -> None:
     try:
-        index = wire.open_index(settings, catalog, generation)
+        with indexes.opened(settings, catalog, generation) as followed:
+            followed.follower.catch_up()
+            followed.index.optimize()
     except IndexLocked:
         raise Conflict(
             "Another process than a server has the index open.", "Try again when it is done."
         ) from None
-    try:
-        wire.make_follower(settings, catalog, index, generation).catch_up()
-        index.optimize()
-    finally:
-        index.close()

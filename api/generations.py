@@ -15,7 +15,7 @@ import time
 
 import structlog
 
-from longleaf.api import wire
+from longleaf.api import indexes, wire
 from longleaf.api.search import SearchRequest
 from longleaf.core.catalog.generations import RENEW_SECONDS, OpenGeneration
 from longleaf.core.errors import GenerationMismatch, IndexUnavailable, LongleafError
@@ -85,7 +85,7 @@ class Upkeep:
             _log.info("generation.retired")
         if not runtime.catalog.generations.empty(self._stop.is_set):
             return
-        wire.drop_closed_indexes(runtime.settings, runtime.catalog)
+        indexes.drop_closed(runtime.settings, runtime.catalog)
         self._clear_up()
 
     def _keep_lease(self) -> None:
@@ -140,11 +140,10 @@ class Upkeep:
             beside=runtime.side,
         )
         try:
-            while (lag := side.follower.lag()) > 0:
+            while (lag := side.followed.follower.lag()) > 0:
                 runtime.reasons["generation"] = f"{now}; {then} is being prepared ({lag:,} changes)"
-                failure = side.index_process.failure if side.index_process else None
-                if failure is not None:
-                    raise IndexUnavailable(failure)
+                if side.followed.failure is not None:
+                    raise IndexUnavailable(side.followed.failure)
                 if runtime.catalog.generations.live() != live:
                     raise GenerationMismatch(f"Generation {then} is not live any more.")
                 if self._stop.wait(POLL_SECONDS):
@@ -175,7 +174,7 @@ class Upkeep:
             erasure.settle()
             runtime.catalog.forget_unused_pages()
             self._settled_at = now
-        seconds = wire.erase_seconds(runtime.settings)
+        seconds = indexes.erase_seconds(runtime.settings)
         if seconds is None or now < self._scrub_at:
             return
         since = erasure.unscrubbed_since()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from longleaf.api import wire
+from longleaf.api import indexes, wire
 from longleaf.api.running import find_server
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, IndexLocked, LongleafError
@@ -41,11 +41,11 @@ def follow_once(parts: wire.WriteSide, progress: Progress | None = None) -> str:
         return "The running server adds them to its index within a second."
     live = parts.catalog.live_generation() or parts.generation
     try:
-        index = wire.open_index(parts.settings, parts.catalog, live)
+        followed = indexes.place(parts.settings, parts.catalog, live).open()
     except IndexLocked:
         return "Another process has the index open: it, or the next search, adds them."
     try:
-        follower = wire.make_follower(parts.settings, parts.catalog, index, live)
+        index, follower = followed.index, followed.follower
         before = index.passage_count()
         applied = follower.catch_up(progress)
         if index.passage_count() - before >= OPTIMIZE_PASSAGES:
@@ -53,7 +53,7 @@ def follow_once(parts: wire.WriteSide, progress: Progress | None = None) -> str:
             # Whoever wrote meanwhile was told that this process has the index.
             applied += follower.catch_up(progress)
     finally:
-        index.close()
+        followed.close()
     return f"The index is up to date ({applied:,} documents applied)."
 
 
@@ -78,16 +78,13 @@ def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) ->
     parts = wire.open_write_side(settings)
     try:
         catalog, generation = parts.catalog, parts.generation
-        with wire.take_index(settings, generation) as taken:
-            wire.drop_closed_indexes(settings, catalog)
-            wire.drop_index(catalog, taken)
-        index = wire.open_index(settings, catalog, generation)
-        try:
-            follower = wire.make_follower(settings, catalog, index, generation)
-            documents = follower.catch_up(lambda done, total: progress("Index", done, total))
-            _tidy(index)
-            return Rebuilt(documents, index.passage_count(), generation.id)
-        finally:
-            index.close()
+        indexes.place(settings, catalog, generation).drop()
+        indexes.drop_closed(settings, catalog)
+        with indexes.opened(settings, catalog, generation) as followed:
+            documents = followed.follower.catch_up(
+                lambda done, total: progress("Index", done, total)
+            )
+            _tidy(followed.index)
+            return Rebuilt(documents, followed.index.passage_count(), generation.id)
     finally:
         parts.close()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from longleaf.api import reading, targets, wire
+from longleaf.api import indexes, reading, targets, wire
 from longleaf.core.catalog import Catalog, ContentWrite, Generation
 from longleaf.core.config import LoadedSettings, Settings, setting_value
 from longleaf.core.errors import ConfigError, Conflict, IndexLocked, NotFound
@@ -225,7 +225,7 @@ def _finish(
     catalog.generations.empty()
     # A server that has just switched lets go of the old one a moment later.
     end = time.monotonic() + _LETTING_GO_SECONDS
-    while left := wire.drop_closed_indexes(settings, catalog):
+    while left := indexes.drop_closed(settings, catalog):
         if time.monotonic() > end:
             break
         time.sleep(_POLL_SECONDS)
@@ -237,12 +237,11 @@ def _make_index(
 ) -> None:
     """Fill the new index, unless a process that answers owns it already."""
     try:
-        index = wire.open_index(settings, catalog, generation)
+        followed = indexes.place(settings, catalog, generation).open()
     except IndexLocked:
         return
     try:
-        follower = wire.make_follower(settings, catalog, index, generation)
-        follower.catch_up(lambda done, total: progress("Index", done, total))
-        index.optimize()
+        followed.follower.catch_up(lambda done, total: progress("Index", done, total))
+        followed.index.optimize()
     finally:
-        index.close()
+        followed.close()

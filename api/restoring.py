@@ -177,7 +177,7 @@ def _take(home: Path, taken: ExitStack) -> None:
 
     if find_server(home) is not None:
         raise Conflict(f"A server runs on {home}.", "Stop it and try again.")
-    for folder in sorted((home / "index").glob("generation-*")):
+    for folder in sorted((home / "index").glob("*generation-*")):
         taken.enter_context(TakenFolder(folder))
     if not (home / DATABASE).exists():
         return

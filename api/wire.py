@@ -6,7 +6,6 @@ its reason is kept beside it (`Runtime.reasons`), shown in the log and by `/read
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,29 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from longleaf.api import targets
+from longleaf.api import indexes, targets
+from longleaf.api.indexes import Followed
 from longleaf.api.reading import close_reranker, depth_of, open_reranker
 from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
-from longleaf.core.errors import ConfigError, GenerationMismatch, IndexLocked, LongleafError
-from longleaf.core.protocols import Chunker, Embedder, PassageIndex
+from longleaf.core.errors import ConfigError, GenerationMismatch, LongleafError
+from longleaf.core.protocols import Chunker, Embedder
 from longleaf.indexer.build import Indexer, Target
-from longleaf.retriever.follow import Follower, Following
+from longleaf.retriever.follow import Following
 from longleaf.retriever.retrieve import RetrievalSettings
 
 if TYPE_CHECKING:
     from longleaf.indexer.embed import MiniLMEmbedder
     from longleaf.indexer.embed_any import SentenceTransformerEmbedder
     from longleaf.indexer.sandbox.pool import SandboxReader
-    from longleaf.retriever.index.edge_folder import TakenFolder
-    from longleaf.retriever.index.process import IndexProcess
 
 _log = structlog.get_logger(__name__)
 
 DEFAULT_COLLECTION = "default"
-_GENERATION = "generation-"
 
 
 @dataclass(slots=True)
@@ -66,12 +63,11 @@ class Side:
     generation: Generation
     embedder: Embedder
     engine: SearchEngine
-    follower: Following
-    index_process: IndexProcess | None
+    followed: Followed
     under_way: int = 0
 
     def close(self) -> None:
-        self.engine.index.close()
+        self.followed.close()
 
 
 @dataclass(slots=True)
@@ -79,8 +75,7 @@ class Runtime:
     """Everything that a process which searches needs; it, or its index process, owns the shard.
 
     `side` is replaced whole when another generation takes over, between two searches (`generations`
-    does that). `index_process` is the index and its follower where it follows the catalog by
-    itself; None where whoever opened this calls `follower.catch_up()`.
+    does that).
     """
 
     settings: Settings
@@ -107,11 +102,7 @@ class Runtime:
 
     @property
     def follower(self) -> Following:
-        return self.side.follower
-
-    @property
-    def index_process(self) -> IndexProcess | None:
-        return self.side.index_process
+        return self.side.followed.follower
 
     @contextmanager
     def answering(self) -> Iterator[SearchEngine]:
@@ -228,23 +219,9 @@ def open_side(
     A reranker that reads texts, whatever generation they are cut for, is shared with `beside`.
     """
     generation = target.generation
-    index: PassageIndex
-    follower: Following
-    process = None
-    if follow:
-        from longleaf.retriever.index.process import IndexProcess
-
-        index = follower = process = IndexProcess.open(
-            catalog,
-            generation,
-            index_folder(settings, generation),
-            settings.retriever.flush_documents,
-            settings.server.workers,
-            erase_seconds(settings),
-        )
-    else:
-        index = open_index(settings, catalog, generation)
-        follower = make_follower(settings, catalog, index, generation)
+    place = indexes.place(settings, catalog, generation)
+    followed = place.serve() if follow else place.open()
+    follower = followed.follower
     try:
         reranker = beside.engine.reranker if beside is not None else None
         if reranker is None or not reranker.reads_text:
@@ -258,7 +235,7 @@ def open_side(
         engine = SearchEngine(
             catalog,
             generation,
-            index,
+            followed.index,
             target.embedder,
             reranker,
             retrieval_settings(settings),
@@ -268,9 +245,9 @@ def open_side(
             slots=threading.BoundedSemaphore(settings.server.workers),
         )
     except BaseException:
-        index.close()
+        followed.close()
         raise
-    return Side(generation, target.embedder, engine, follower, process)
+    return Side(generation, target.embedder, engine, followed)
 
 
 def _is_bundled(embedder: Embedder) -> bool:
@@ -278,12 +255,6 @@ def _is_bundled(embedder: Embedder) -> bool:
     from longleaf.indexer.embed import MiniLMEmbedder
 
     return isinstance(embedder, MiniLMEmbedder)
-
-
-def erase_seconds(settings: Settings) -> float | None:
-    """How long what was deleted may stay in files; None: until something else rewrites them."""
-    minutes = settings.retriever.erase_minutes
-    return None if minutes == 0 else minutes * 60.0
 
 
 def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
@@ -343,71 +314,6 @@ def open_reader(settings: Settings, catalog: Catalog) -> SandboxReader:
     return SandboxReader(
         settings.indexer, programs=programs, store=catalog, private=[settings.home]
     )
-
-
-def index_folder(settings: Settings, generation: Generation) -> Path:
-    """Where the index of a generation lies."""
-    return settings.home / "index" / f"{_GENERATION}{generation.id}"
-
-
-def open_index(settings: Settings, catalog: Catalog, generation: Generation) -> PassageIndex:
-    """The generation's index in this process; its follower fills one that was made anew."""
-    from longleaf.retriever.index.edge import EdgeIndex
-
-    folder = index_folder(settings, generation)
-    return EdgeIndex.open(folder, generation.dim, generation.fingerprint, catalog)
-
-
-def make_follower(
-    settings: Settings, catalog: Catalog, index: PassageIndex, generation: Generation
-) -> Follower:
-    """What brings an index opened here up to date, under the name that its folder gives it."""
-    name = str(index_folder(settings, generation))
-    return Follower(catalog, index, generation, name, settings.retriever.flush_documents)
-
-
-def take_index(settings: Settings, generation: Generation) -> TakenFolder:
-    """Keep all others from a generation's index, be it damaged or not there yet.
-
-    Raises IndexLocked while anybody has it open.
-    """
-    from longleaf.retriever.index import edge_folder
-
-    folder = index_folder(settings, generation)
-    edge_folder.make_if_missing(folder, generation.dim, generation.fingerprint)
-    return edge_folder.TakenFolder(folder)
-
-
-def drop_index(catalog: Catalog, taken: TakenFolder) -> None:
-    """Delete an index, whatever state it is in."""
-    # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
-    # follower that holds back the log.
-    catalog.forget_follower(str(taken.folder))
-    catalog.forget_followers_in(str(taken.folder))
-    taken.remove()
-
-
-def drop_closed_indexes(settings: Settings, catalog: Catalog) -> list[Path]:
-    """Delete the indexes of generations that are open no more, and what crashes left of others.
-
-    Returns those that somebody still has open: they are for the next time.
-    """
-    from longleaf.retriever.index import edge_folder
-
-    keep = {index_folder(settings, each.generation) for each in catalog.generations.opened()}
-    left = []
-    for folder in sorted((settings.home / "index").glob("*")):
-        if folder.name.startswith(edge_folder.OLD_PREFIX):
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be at it, too
-        elif folder.name.startswith(_GENERATION) and folder not in keep:
-            try:
-                with edge_folder.TakenFolder(folder) as taken:
-                    drop_index(catalog, taken)
-            except IndexLocked:
-                left.append(folder)
-            except FileNotFoundError:
-                pass
-    return left
 
 
 def check_language(name: str) -> str:

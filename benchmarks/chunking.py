@@ -171,7 +171,7 @@ def indexed(corpus: Path, chunker: Chunker, embedder: Embedder, home: Path) -> w
     if COLLECTION not in runtime.catalog.collection_languages(Scope.all(), None):
         runtime.catalog.create_collection(COLLECTION, "english")
     runtime.indexer.index_paths(COLLECTION, "english", [corpus.resolve()])
-    runtime.side.follower.catch_up()
+    runtime.side.followed.follower.catch_up()
     return runtime
 
 

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from longleaf.api import wire
+from longleaf.api.indexes.edge import EdgePlace
 from longleaf.core.config import load_settings
 from longleaf.core.types import Document
 from longleaf.indexer.build import Indexer, Target
@@ -103,7 +104,7 @@ def _end_to_end(
     target = Target(generation, chunker, embedder)
     indexer = Indexer(catalog, [target], reader, settings.indexer)
     indexer.index_paths("bench", "english", [part])
-    index = wire.open_index(settings, catalog, generation)
+    index = EdgePlace(settings, catalog, generation).open_index()
     Follower(catalog, index, generation, "bench").catch_up()
     index.close()
     indexer.close()

@@ -237,13 +237,12 @@ class Supervisor:
 
     def check(self) -> None:
         """Catalog and index against the acknowledgements; raises SystemExit with what is wrong."""
-        from longleaf.api import wire
+        from longleaf.api.indexes.edge import EdgePlace
         from longleaf.core import ids
         from longleaf.core.catalog import Catalog
         from longleaf.core.config import load_settings
         from longleaf.core.protocols import IndexFilter, LexicalQuery
         from longleaf.core.types import Scope
-        from longleaf.retriever.follow import Follower
 
         settings = load_settings({"home": self.home}, {}).settings
         catalog = Catalog(self.home)
@@ -252,10 +251,9 @@ class Supervisor:
             _require(not self.acknowledged, "there is no generation, but files were acknowledged")
             catalog.close()
             return
-        index = wire.open_index(settings, catalog, generation)
-        Follower(
-            catalog, index, generation, str(wire.index_folder(settings, generation))
-        ).catch_up()
+        place = EdgePlace(settings, catalog, generation)
+        index = place.open_index()
+        place.make_follower(index).catch_up()
         heads = catalog.documents(Scope.all(), limit=100_000)
         by_source: dict[str, list[Any]] = {}
         for head in heads:

@@ -121,8 +121,11 @@ class Follower:
         self._yielding.set() if give else self._yielding.clear()
 
     def show_life(self) -> None:
-        """Tell the catalog that this follower still needs the log behind its seq."""
-        self.catalog.record_follower(self.name, self.index.indexed_seq())
+        """Tell the catalog that this follower still needs the log behind its seq.
+
+        That is where it would go on after a loss, which may be behind what searches see.
+        """
+        self.catalog.record_follower(self.name, self.index.indexed_seq() or self._fill_seq)
 
     def _fill(self, progress: Progress | None) -> int:
         # Registered before anything is read, so that no other follower truncates the log that
@@ -157,7 +160,7 @@ class Follower:
     def _flush(self, seq: int) -> None:
         self.index.flush(seq)
         self._applied_seq = seq
-        self.catalog.record_follower(self.name, seq)
+        self.show_life()
 
 
 class FollowerThread:

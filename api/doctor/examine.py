@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from longleaf.api import wire
+from longleaf.api import indexes, wire
 from longleaf.api.doctor import data, machine
 from longleaf.api.doctor.index import IndexExam
 from longleaf.api.doctor.models import Models, profile
@@ -128,7 +128,7 @@ class Examination:
             self._mended(f"removed {gone.count:,} orphans ({gone.bytes / 2**20:.1f} MiB)")
             finding, _ = data.left_behind(catalog)
         yield finding
-        yield data.erasure(catalog, wire.erase_seconds(self._settings))
+        yield data.erasure(catalog, indexes.erase_seconds(self._settings))
         if self._wishes.repair:
             for name in filter(data.is_gone, repair.followers(catalog)):
                 catalog.forget_follower(name)
@@ -199,9 +199,7 @@ class Examination:
         ]
         if not queries:
             return None
-        index = wire.open_index(self._settings, catalog, generation)
-        try:
-            wire.make_follower(self._settings, catalog, index, generation).catch_up()
+        with indexes.opened(self._settings, catalog, generation) as followed:
+            followed.follower.catch_up()
+            index = followed.index
             return recall.measure(index, embedder, catalog, generation, queries, self._progress)
-        finally:
-            index.close()

@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from longleaf.api import wire
+from longleaf.api import indexes
 from longleaf.api.doctor.compare import Comparison, compare
 from longleaf.api.doctor.report import DEEP_REPAIR, REPAIR, Finding, fail, ok, warn
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, LongleafError
-from longleaf.retriever.follow import Follower
+from longleaf.core.protocols import PassageIndex
 
 if TYPE_CHECKING:
-    from longleaf.retriever.index.edge import EdgeIndex
+    from contextlib import AbstractContextManager
+
+    from longleaf.api.indexes import Followed, Place
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,12 +45,12 @@ class IndexExam:
 
     def alone(self) -> Iterator[Finding]:
         """Without a server: open the index, compare, mend, compare again."""
-        folder = wire.index_folder(self.settings, self.generation)
-        if not folder.exists() and not self.repair:
+        place = self._place()
+        if not self.repair and not place.exists():
             yield warn("index", "There is none yet.", "The next search makes it from the catalog.")
             return
         try:
-            why = self._why_unusable()
+            why = place.why_unusable()
         except IndexLocked as error:
             yield warn("index", f"It cannot be looked at now. {error.message}", error.hint)
             return
@@ -85,38 +87,18 @@ class IndexExam:
                 "Stop the server and run longleaf doctor --deep again.",
             )
 
-    def _why_unusable(self) -> str | None:
-        """Why the index is of no use. Raises what opening it raises."""
-        from longleaf.retriever.index import edge_content
-        from longleaf.retriever.index.edge import EdgeIndex
-
-        folder = wire.index_folder(self.settings, self.generation)
-        if not folder.exists():
-            return "there is none"
-        # Without the log, so that it is looked at and not made anew by opening it.
-        index = EdgeIndex.open(folder, self.generation.dim, self.generation.fingerprint)
-        try:
-            return edge_content.why_unusable(index, self.catalog)
-        finally:
-            index.close()
-
     def remake(self) -> None:
         """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked."""
-        with wire.take_index(self.settings, self.generation) as taken:
-            wire.drop_index(self.catalog, taken)
-        index, follower = self._open()
-        try:
-            follower.catch_up(lambda done, total: self.progress("Index", done, total))
-            index.optimize()
-        finally:
-            index.close()
+        self._place().drop()
+        with self._opened() as followed:
+            followed.follower.catch_up(lambda done, total: self.progress("Index", done, total))
+            followed.index.optimize()
 
-    def _open(self) -> tuple[EdgeIndex, Follower]:
-        from longleaf.retriever.index.edge import EdgeIndex
+    def _place(self) -> Place:
+        return indexes.place(self.settings, self.catalog, self.generation)
 
-        index = wire.open_index(self.settings, self.catalog, self.generation)
-        assert isinstance(index, EdgeIndex)
-        return index, wire.make_follower(self.settings, self.catalog, index, self.generation)
+    def _opened(self) -> AbstractContextManager[Followed]:
+        return indexes.opened(self.settings, self.catalog, self.generation)
 
     def _compared(self) -> Iterator[Finding]:
         try:
@@ -142,8 +124,8 @@ class IndexExam:
 
     def _look(self) -> tuple[Comparison, dict[int, str]]:
         """Compare, and with `repair` mend through the log and compare again."""
-        index, follower = self._open()
-        try:
+        with self._opened() as followed:
+            index, follower = followed.index, followed.follower
             found = compare(index, follower, self.catalog, self.generation)
             stale = self._stale(index) if self.deep and found.equal else {}
             if self.repair and (stale or not found.equal):
@@ -151,30 +133,25 @@ class IndexExam:
                 found = compare(index, follower, self.catalog, self.generation)
                 stale = self._stale(index) if self.deep and found.equal else {}
             return found, stale
-        finally:
-            index.close()
 
-    def _push(self, index: EdgeIndex, found: Comparison, stale: dict[int, str]) -> None:
-        from longleaf.retriever.index import edge_content
-
-        lost = edge_content.document_ids(index, found.unknown)
+    def _push(self, index: PassageIndex, found: Comparison, stale: dict[int, str]) -> None:
+        lost = self._place().document_ids(index, found.unknown)
         named = push_again(self.catalog, {*found.document_ids, *stale, *lost})
         self.repaired(
             f"pushed {found.missing:,} missing passages to the index, removed {found.extra:,} "
             f"that should not be there ({named:,} documents)"
         )
 
-    def _stale(self, index: EdgeIndex) -> dict[int, str]:
+    def _stale(self, index: PassageIndex) -> dict[int, str]:
         """Document id -> what the index says wrongly of it."""
-        from longleaf.retriever.index import edge_content
-
+        place = self._place()
         document_ids, _ = self.catalog.all_document_ids()
         found: dict[int, str] = {}
         for begin in range(0, len(document_ids), 1000):
             self.progress("Index content", begin, len(document_ids))
             some = document_ids[begin : begin + 1000]
             entries = self.catalog.index_entries(some, self.generation)
-            for document_id, what in edge_content.differences(index, entries):
+            for document_id, what in place.differences(index, entries):
                 found.setdefault(document_id, what)
         return found
 

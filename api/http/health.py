@@ -54,10 +54,10 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     seen_seq = runtime.follower.applied_seq
     lag = max(0, head_seq - seen_seq)
     reasons = []
-    process = runtime.index_process
-    if process is not None and process.failure is not None:
-        reasons.append(f"The index cannot follow the catalog: {process.failure}")
-    elif process is None and lag:
+    followed = runtime.side.followed
+    if followed.failure is not None:
+        reasons.append(f"The index cannot follow the catalog: {followed.failure}")
+    elif not followed.by_itself and lag:
         reasons.append(f"The index is {lag:,} changes behind and nothing follows them.")
     reranker = runtime.engine.reranker
     if isinstance(reranker, QueuedReranker) and reranker.failure is not None:

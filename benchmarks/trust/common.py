@@ -189,19 +189,13 @@ def delete(home: Path, number: int) -> None:
 
 def follow(home: Path, catalog: Any) -> None:
     """Open the index, follow the log to its end, close it."""
-    from longleaf.api import wire
-    from longleaf.retriever.follow import Follower
+    from longleaf.api import indexes
 
     generation = catalog.live_generation()
     if generation is None:
         return
-    settings = settings_of(home)
-    index = wire.open_index(settings, catalog, generation)
-    try:
-        name = str(wire.index_folder(settings, generation))
-        Follower(catalog, index, generation, name, settings.retriever.flush_documents).catch_up()
-    finally:
-        index.close()
+    with indexes.opened(settings_of(home), catalog, generation) as followed:
+        followed.follower.catch_up()
 
 
 def apart(work: Callable[[], Any]) -> tuple[str, Any]:

@@ -32,6 +32,7 @@ from longleaf.core.catalog import (
 )
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
+from longleaf.core.catalog.leases import Leases
 from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -62,6 +63,7 @@ class Catalog(CatalogReader):
         super().__init__(folder)
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
+        self.leases = Leases(self._database)
         self.erasure = erasure.Erasure(self._database, self.blobs, folder / SEGMENT_FOLDER)
         self._segment_writer = SegmentWriter(
             folder / SEGMENT_FOLDER, on_take=self.erasure.wipe_taken

@@ -103,9 +103,14 @@ def _from_4(connection: Connection) -> None:
     connection.exec_driver_sql(statement)
 
 
+def _from_5(_connection: Connection) -> None:
+    """Version 6 has one table more, `leases`."""
+
+
 _STEPS: dict[int, Callable[[Connection], None]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
     4: _from_4,
+    5: _from_5,
 }

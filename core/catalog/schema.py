@@ -26,7 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -359,4 +359,14 @@ answering = Table(
     Column("process", String, primary_key=True),
     Column("generation_id", _Id, ForeignKey("generations.id"), nullable=False),
     Column("seen_at", Float, nullable=False),
+)
+
+# Who alone may follow the catalog into an index that several processes share.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("fence", _Id, nullable=False),
+    Column("expires_at", Float, nullable=False),  # seconds since the epoch, the database's clock
 )

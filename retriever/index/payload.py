@@ -39,6 +39,8 @@ ACCESS = "access"
 TEXT = "text"
 COLLECTION = "collection"
 FIELDS = "fields"
+FENCE = "fence"
+"""Of the one point that says how an index on a server stands, and of no passage."""
 
 _OPEN = "open"
 _UNUSUAL = re.compile(r"[^a-zA-Z0-9]")

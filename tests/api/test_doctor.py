@@ -19,12 +19,13 @@ import uvicorn
 from tests.api.conftest import TEXTS
 from typer.testing import CliRunner
 
-from longleaf.api import wire
+from longleaf.api import indexes, wire
 from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.doctor import data
 from longleaf.api.doctor.examine import Examination, Wishes
 from longleaf.api.doctor.report import Finding, Report, Status
+from longleaf.api.indexes.edge import EdgePlace
 from longleaf.api.running import announced
 from longleaf.core.catalog import Catalog, orphans
 from longleaf.core.config import Settings, load_settings
@@ -84,7 +85,7 @@ def home(template: Path, tmp_path: Path) -> Path:
     shutil.copytree(template, tmp_path / "home")
     catalog = Catalog(tmp_path / "home")
     # A copied folder's index follows under its new name.
-    catalog.forget_follower(str(wire.index_folder(settings_of(template), live(catalog))))
+    catalog.forget_follower(str(indexes.index_folder(settings_of(template), live(catalog))))
     catalog.close()
     return tmp_path / "home"
 
@@ -98,9 +99,9 @@ def live(catalog: Catalog) -> Any:
 @contextlib.contextmanager
 def opened(home: Path, catalog: Catalog) -> Iterator[EdgeIndex]:
     """The index, up to date; flushed at the end with the seq that it has."""
-    index = wire.open_index(settings_of(home), catalog, live(catalog))
+    index = EdgePlace(settings_of(home), catalog, live(catalog)).open_index()
     assert isinstance(index, EdgeIndex)
-    name = str(wire.index_folder(settings_of(home), live(catalog)))
+    name = str(indexes.index_folder(settings_of(home), live(catalog)))
     Follower(catalog, index, live(catalog), name).catch_up()
     yield index
     index.flush(index.indexed_seq())
@@ -218,7 +219,7 @@ def test_missing_passages_are_mended_without_making_the_index_anew(
     with opened(home, catalog) as index:
         index.delete(ids[:2])
     catalog.close()
-    monkeypatch.setattr(wire, "drop_index", lambda *_: pytest.fail("it was made anew"))
+    monkeypatch.setattr(EdgePlace, "drop", lambda _: pytest.fail("it was made anew"))
     report = examine(home, repair=True)
     assert failing(report) == []
     assert "pushed" in report.repaired[0]
@@ -227,7 +228,7 @@ def test_missing_passages_are_mended_without_making_the_index_anew(
 @pytest.mark.parametrize("damage", ["segments", "sidecar", "everything"])
 def test_a_damaged_index_is_made_anew(home: Path, damage: str) -> None:
     catalog = Catalog(home)
-    folder = wire.index_folder(settings_of(home), live(catalog))
+    folder = indexes.index_folder(settings_of(home), live(catalog))
     catalog.close()
     if damage == "everything":
         shutil.rmtree(folder)
@@ -269,7 +270,7 @@ def test_what_the_index_says_of_a_passage_is_compared_with_deep(home: Path) -> N
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_point_without_its_document_has_the_index_made_anew(home: Path, deep: bool) -> None:
     catalog = Catalog(home)
-    folder = wire.index_folder(settings_of(home), live(catalog))
+    folder = indexes.index_folder(settings_of(home), live(catalog))
     ids, _ = catalog.all_document_ids()
     pages = folder.glob("shard-*/segments/*/payload_storage/page_*.dat")
     damaged = [page for page in pages if b"doc" in page.read_bytes()]

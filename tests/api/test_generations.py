@@ -13,12 +13,14 @@ from tests.api.test_reindexing import live, passages, settings_of, text_of
 
 from longleaf.api import generations, reindexing, wire
 from longleaf.api.generations import Upkeep
+from longleaf.api.indexes.edge import InProcess
 from longleaf.api.search import SearchRequest
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
 from longleaf.core.errors import ModelUnavailable
 from longleaf.core.types import Scope
 from longleaf.indexer.parsers.here import ReadHere
+from longleaf.retriever.index.process import IndexProcess
 
 if TYPE_CHECKING:
     from longleaf.indexer.embed import MiniLMEmbedder
@@ -61,6 +63,11 @@ def upkeep(runtime: wire.Runtime) -> Iterator[Upkeep]:
 
 def _index(runtime: wire.Runtime, key: str, text: str) -> None:
     runtime.indexer.index_bytes("law", "english", text.encode(), f"{key}.txt", key=key)
+
+
+def process_of(side: wire.Side) -> IndexProcess:
+    assert isinstance(side.followed, InProcess)
+    return side.followed.process
 
 
 def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
@@ -127,7 +134,7 @@ def test_a_swap_under_queries_fails_none_and_mixes_none(
     catalog, home = runtime.catalog, runtime.settings.home
     old = runtime.generation
     before = spans(catalog, old)
-    first_process = runtime.index_process
+    first_process = process_of(runtime.side)
     with Searching(runtime) as searching:
         wait_for(lambda: len(searching.answers) > 20)
         done = reindexing.reindex(settings_of(home, chunker__target_tokens=48))
@@ -146,7 +153,7 @@ def test_a_swap_under_queries_fails_none_and_mixes_none(
         kinds.append(of_new)
     assert not kinds[0] and kinds[-1]
     assert kinds.index(True) > 20
-    assert first_process is not None and first_process.child_pid is None
+    assert first_process.child_pid is None
     assert set(passages(catalog, old).values()) == {0}
     wait_for(lambda: [path.name for path in (home / "index").iterdir()] == [f"generation-{new.id}"])
     assert str(new.id) in runtime.reasons["generation"]
@@ -196,7 +203,7 @@ def test_a_search_under_way_finishes_on_the_old_one(runtime: wire.Runtime, upkee
         time.sleep(0.5)
         answer = engine.search(SearchRequest("force majeure"))
         assert answer.hits and all(hit.passages for hit in answer.hits)
-    wait_for(lambda: old.index_process is not None and old.index_process.child_pid is None)
+    wait_for(lambda: process_of(old).child_pid is None)
 
 
 def test_a_generation_that_cannot_be_prepared_is_told_and_the_old_one_answers(
@@ -233,7 +240,7 @@ def test_a_server_that_ends_while_it_prepares_leaves_all_to_the_next(
 
     def never_caught_up(*arguments: Any, **options: Any) -> wire.Side:
         side = wire_open_side(*arguments, **options)
-        monkeypatch.setattr(side.follower, "lag", lambda: 1)
+        monkeypatch.setattr(side.followed.follower, "lag", lambda: 1)
         prepared.append(side)
         return side
 
@@ -244,7 +251,7 @@ def test_a_server_that_ends_while_it_prepares_leaves_all_to_the_next(
         wait_for(lambda: prepared)
         upkeep.close()
     runtime.close()
-    assert prepared[0].index_process is not None and prepared[0].index_process.child_pid is None
+    assert process_of(prepared[0]).child_pid is None
     again = wire.open_runtime(settings_of(home), follow=True)
     upkeep = Upkeep(again)
     try:

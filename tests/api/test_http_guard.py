@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from tests.api.conftest import Client, wait_until_followed
 
 from longleaf.api.app import create_app
+from longleaf.api.indexes.edge import InProcess
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import IndexUnavailable
 
@@ -162,23 +163,21 @@ def test_readiness_tells_the_truth(
     ready = client.get("/readyz")
     assert ready.status_code == 200 and ready.json()["ready"] is True
     assert "reranker" in ready.json()["chosen"]
-    assert runtime.index_process is not None
+    followed = runtime.side.followed
+    assert followed.by_itself
     with monkeypatch.context() as patch:
-        patch.setattr(runtime.side, "index_process", None)
+        patch.setattr(followed, "by_itself", False)
         assert client.get("/readyz").status_code == 200
 
         class Behind:
             applied_seq = runtime.follower.applied_seq - 1
 
-        patch.setattr(runtime.side, "follower", Behind())
+        patch.setattr(followed, "follower", Behind())
         refused = client.get("/readyz")
     assert refused.status_code == 503 and refused.headers["content-type"] == PROBLEM
     assert "behind" in refused.json()["reasons"][0]
 
-    class Failing:
-        failure = "no space left on device"
-
-    monkeypatch.setattr(runtime.side, "index_process", Failing())
+    monkeypatch.setattr(type(followed), "failure", "no space left on device")
     refused = client.get("/readyz")
     assert refused.status_code == 503 and "no space left" in refused.json()["detail"]
     assert client.get("/healthz").status_code == 200
@@ -187,8 +186,10 @@ def test_readiness_tells_the_truth(
 def test_a_dead_index_process_is_told_and_comes_back(
     runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = runtime.index_process
-    assert process is not None and process.child_pid is not None
+    followed = runtime.side.followed
+    assert isinstance(followed, InProcess)
+    process = followed.process
+    assert process.child_pid is not None
     found = client.search("security deposit")["hits"]
     assert found
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from longleaf.api import rebuilding, wire
 from longleaf.api.cli.corpus import ensure_collection
+from longleaf.api.indexes.edge import EdgePlace
 from longleaf.core.catalog import Catalog, Generation, schema
 from longleaf.core.config import Settings, load_settings
 from longleaf.core.errors import Conflict, IndexLocked
@@ -73,7 +74,7 @@ def test_a_damaged_index_is_what_a_rebuild_is_for(settings: Settings) -> None:
 def test_a_rebuild_is_refused_while_the_index_is_in_use(
     settings: Settings, catalog: Catalog
 ) -> None:
-    index = wire.open_index(settings, catalog, live(catalog))
+    index = EdgePlace(settings, catalog, live(catalog)).open_index()
     worked: list[str] = []
     with pytest.raises(IndexLocked):
         rebuilding.rebuild(settings, progress=lambda what, *_: worked.append(what))
@@ -112,7 +113,7 @@ def test_what_is_added_while_the_index_is_tidied_is_followed_too(
     index_one(parts, "b", "The landlord repairs the roof.")
     assert "(2 documents" in rebuilding.follow_once(parts)
     assert said == ["Another process has the index open: it, or the next search, adds them."]
-    index = wire.open_index(settings, parts.catalog, parts.generation)
+    index = EdgePlace(settings, parts.catalog, parts.generation).open_index()
     assert index.passage_count() == 3
     index.close()
     parts.close()

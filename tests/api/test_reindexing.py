@@ -311,7 +311,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.api import sized
-from longleaf.api import reindexing, wire
+from longleaf.api import indexes, reindexing, wire
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.generations import Generations
 from longleaf.core.config import load_settings
@@ -330,12 +330,8 @@ if when == "before the swap":
 if when == "after the swap":
     reindexing._finish = die
 if when == "filling the index":
-    real = wire.open_index
-    def open_index(*arguments):
-        index = real(*arguments)
-        index.flush = die
-        return index
-    wire.open_index = open_index
+    from longleaf.retriever.index.edge import EdgeIndex
+    EdgeIndex.flush = die
 if when == "emptying":
     from longleaf.core.catalog import generations
     generations._CONTENTS_AT_ONCE = 2
@@ -346,7 +342,7 @@ if when == "emptying":
         return real(connection, after) if len(calls) < 3 else die()
     generations.empty_batch = empty_batch
 if when == "dropping the index":
-    wire.drop_closed_indexes = die
+    indexes.drop_closed = die
 reindexing.reindex(load_settings(flags, {}).settings, progress=progress)
 """
 

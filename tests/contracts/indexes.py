@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 from sqlalchemy import update
+from tests.contracts import qdrant_indexes
 from tests.contracts.oracle_index import OracleIndex
 
 from longleaf.core.catalog import Catalog, Generation, schema
@@ -85,6 +86,14 @@ def without(module: str, package: str) -> Callable[[], str | None]:
 INDEXES = (
     Implementation("edge", EdgeIndex.open),
     Implementation("process", EdgeIndex.open, served=_in_a_process),
+    Implementation("qdrant-memory", qdrant_indexes.open_in_memory),
+    Implementation("qdrant-http", qdrant_indexes.open_over_http),
+    Implementation(
+        "qdrant-server",
+        qdrant_indexes.open_on_server,
+        dense_tolerance=2e-3,
+        missing=qdrant_indexes.no_server,
+    ),
     Implementation("oracle", _open_oracle, keeps=False),
 )
 

@@ -1,0 +1,189 @@
+"""A Qdrant collection as a place: shared by every process that has the same catalog."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+
+from longleaf.api.indexes.places import Followed
+from longleaf.core.catalog import Catalog, Generation, generations
+from longleaf.core.config import Settings
+from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
+from longleaf.core.protocols import IndexEntry, PassageIndex
+from longleaf.retriever.follow import Following
+from longleaf.retriever.index import qdrant_content, qdrant_schema
+from longleaf.retriever.index.qdrant import QdrantIndex
+from longleaf.retriever.index.qdrant_server import Server
+from longleaf.retriever.shared import LEASE_SECONDS, SharedFollower
+
+_DROP_SECONDS = 60.0
+
+
+def connect(settings: Settings) -> Server:
+    """The server that the settings name. Tests put another in its place."""
+    return Server.connect(settings.qdrant)
+
+
+def alias_of(settings: Settings, generation_id: int) -> str:
+    """What searches ask for a generation."""
+    return f"{settings.qdrant.prefix}-generation-{generation_id}"
+
+
+def follower_name(alias: str) -> str:
+    """As the catalog knows whoever follows into it: the same for every process."""
+    return f"qdrant:{alias}"
+
+
+class SharedHere:
+    """The collection as this process sees it, with its candidate for following."""
+
+    def __init__(self, index: QdrantIndex, follower: SharedFollower, *, by_itself: bool) -> None:
+        self.by_itself = by_itself
+        self.index: PassageIndex = index
+        self._shared = follower
+        self.follower: Following = follower
+        if by_itself:
+            follower.start()
+
+    @property
+    def failure(self) -> str | None:
+        return self._shared.failure
+
+    def close(self) -> None:
+        self._shared.close(wait=not self.by_itself)
+
+
+class QdrantPlace:
+    """`places.Place` for index.kind qdrant."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, generation: Generation) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._generation = generation
+        self._alias = alias_of(settings, generation.id)
+        self.name = follower_name(self._alias)
+
+    def exists(self) -> bool:
+        server = connect(self._settings)
+        try:
+            return qdrant_schema.Place(server, self._alias).behind() is not None
+        finally:
+            server.close()
+
+    def open(self) -> Followed:
+        return self._opened(by_itself=False)
+
+    def serve(self) -> Followed:
+        return self._opened(by_itself=True)
+
+    def _opened(self, *, by_itself: bool) -> SharedHere:
+        chosen, generation = self._settings.qdrant, self._generation
+        index = QdrantIndex.open(
+            connect(self._settings),
+            self._alias,
+            generation.dim,
+            generation.fingerprint,
+            self._catalog.epoch(),
+            chosen,
+        )
+        follower = SharedFollower(
+            self._catalog,
+            index,
+            generation,
+            self.name,
+            f"{socket.gethostname()} {os.getpid()} {generations.process_name()}",
+            self._settings.retriever.flush_documents,
+            chosen.timeout_seconds,
+            max(LEASE_SECONDS, 2 * chosen.timeout_seconds),
+        )
+        return SharedHere(index, follower, by_itself=by_itself)
+
+    def why_unusable(self) -> str | None:
+        opened = self._opened(by_itself=False)
+        try:
+            assert isinstance(opened.index, QdrantIndex)
+            return opened.index.why_unusable(self._catalog)
+        finally:
+            opened.close()
+
+    def drop(self) -> None:
+        """One that is ours goes on answering until its successor is full; any other goes at once.
+
+        Raises IndexLocked while another process follows the catalog into it.
+        """
+        lease = self._catalog.leases.take(self.name, f"{socket.gethostname()} {os.getpid()} drop",
+                                          _DROP_SECONDS)  # fmt: skip
+        if lease is None:
+            raise IndexLocked(
+                f"{self._catalog.leases.holder(self.name)} follows the catalog into the index "
+                f"{self._alias}.",
+                "Stop that process (longleaf serve), and try again.",
+            )
+        server = connect(self._settings)
+        place = qdrant_schema.Place(server, self._alias)
+        try:
+            try:
+                opened = QdrantIndex.open(
+                    server,
+                    self._alias,
+                    self._generation.dim,
+                    self._generation.fingerprint,
+                    self._catalog.epoch(),
+                    self._settings.qdrant,
+                )
+                opened.make_anew_next(lease.fence)
+            except (CatalogBroken, GenerationMismatch):
+                place.drop()
+        finally:
+            server.close()
+            self._catalog.forget_follower(self.name)
+            self._catalog.leases.give_back(lease)
+
+    def byte_count(self) -> int:
+        return 0  # the server's disk
+
+    def differences(
+        self, index: PassageIndex, entries: Iterable[IndexEntry]
+    ) -> Iterator[tuple[int, str]]:
+        assert isinstance(index, QdrantIndex)
+        return qdrant_content.differences(index, entries)
+
+    def document_ids(self, index: PassageIndex, point_ids: Sequence[int]) -> set[int]:
+        assert isinstance(index, QdrantIndex)
+        return qdrant_content.document_ids(index, point_ids)
+
+
+def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
+    """Delete the collections of generations that are open no more; all of them can go at once.
+
+    A generation is closed when no process answers from it any longer, so nobody searches there.
+    """
+    keep = {each.generation.id for each in catalog.generations.opened()}
+    begins = f"{settings.qdrant.prefix}-generation-"
+    server = connect(settings)
+    try:
+        names = server.call(lambda client: client.get_collections(), again=True).collections
+        numbers = {each.name.removeprefix(begins).split("-")[0] for each in names
+                   if each.name.startswith(begins)}  # fmt: skip
+        for number in sorted(numbers):
+            if number.isdigit() and int(number) not in keep:
+                alias = alias_of(settings, int(number))
+                if _is_ours(server, alias, catalog.epoch()):
+                    qdrant_schema.Place(server, alias).drop()
+                catalog.forget_follower(follower_name(alias))
+                catalog.leases.forget(follower_name(alias))
+    finally:
+        server.close()
+    return []
+
+
+def _is_ours(server: Server, alias: str, epoch: str) -> bool:
+    """Whether it follows this catalog: another's is never deleted."""
+    collection = qdrant_schema.Place(server, alias).behind()
+    if collection is None:
+        return False
+    try:
+        return qdrant_schema.read_state(server, collection).epoch == epoch
+    except CatalogBroken:
+        return False

@@ -1,0 +1,111 @@
+"""Qdrant for tests: qdrant-client's own engine in memory, and a real server where there is one.
+
+The engine in memory is the client's, so requests, models and answers are real; what it leaves out
+(payload indexes, graph, quantization, consistency, shards) is listed in docs/stores.md. It is not
+made for several threads, so each call waits for the one before.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from longleaf.core.protocols import PassageIndex
+from longleaf.core.store_settings import QdrantSettings
+from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.qdrant import QdrantIndex
+from longleaf.retriever.index.qdrant_server import Server
+
+URL_VARIABLE = "LONGLEAF_TEST_QDRANT_URL"
+
+_IN_MEMORY: dict[str, OneAtATime] = {}
+"""By the folder that a test would keep an index in: opened again, it is what was left there."""
+
+
+class OneAtATime:
+    """A client in memory whose calls take turns and whose `close` forgets nothing."""
+
+    def __init__(self) -> None:
+        from qdrant_client import QdrantClient
+
+        self.client = QdrantClient(":memory:")
+        self._turn = threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            with self._turn, warnings.catch_warnings():
+                # It says of each call what it ignores; that is known here.
+                warnings.simplefilter("ignore", UserWarning)
+                return method(*arguments, **more)
+
+        return call
+
+    def close(self) -> None:
+        pass
+
+
+def in_memory(folder: Path) -> Any:
+    """The client that stands for what lies in `folder`."""
+    return _IN_MEMORY.setdefault(str(folder), OneAtATime())
+
+
+def no_server() -> str | None:
+    """Why no real server is asked; None when one is."""
+    return None if os.environ.get(URL_VARIABLE) else f"{URL_VARIABLE} names no Qdrant server"
+
+
+def settings(**more: Any) -> QdrantSettings:
+    """Exact, and without waiting for a disk to sync."""
+    url = os.environ.get(URL_VARIABLE, "")
+    return QdrantSettings.model_validate(
+        {"url": url, "hnsw_m": 0, "holdback_seconds": 0.0, "timeout_seconds": 60.0, **more}
+    )
+
+
+def open_in_memory(
+    folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+) -> PassageIndex:
+    """An index in memory that may be written to."""
+    return _writing(Server(in_memory(folder), "memory"), folder, dim, fingerprint, change_log)
+
+
+def open_over_http(
+    folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+) -> PassageIndex:
+    """The same engine asked over HTTP, as a server is; one for all tests of this process."""
+    return _writing(Server.connect(settings(url=_server())), folder, dim, fingerprint, change_log)
+
+
+@functools.cache
+def _server() -> str:
+    from tests.contracts.qdrant_rest import serving
+
+    lasting = serving()
+    atexit.register(lasting.__exit__, None, None, None)
+    return lasting.__enter__()
+
+
+def open_on_server(
+    folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+) -> PassageIndex:
+    """An index on the server that the environment names; its name comes from the folder's."""
+    server = Server.connect(settings(api_key=os.environ.get("LONGLEAF_TEST_QDRANT_API_KEY", "")))
+    return _writing(server, folder, dim, fingerprint, change_log)
+
+
+def _writing(
+    server: Server, folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None
+) -> QdrantIndex:
+    alias = "test-" + quote(str(folder), safe="").replace("%", "-").replace(".", "-")[-150:]
+    epoch = change_log.epoch() if change_log else "test"
+    index = QdrantIndex.open(server, alias, dim, fingerprint, epoch, settings())
+    index.begin_writing(1, lambda: None, change_log)
+    return index
