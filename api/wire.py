@@ -222,6 +222,7 @@ def open_side(
     place = indexes.place(settings, catalog, generation)
     followed = place.serve() if follow else place.open()
     follower = followed.follower
+    reasons["index"] = followed.told
     try:
         reranker = beside.engine.reranker if beside is not None else None
         if reranker is None or not reranker.reads_text:

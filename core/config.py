@@ -8,7 +8,6 @@ value came from.
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,14 +23,13 @@ from longleaf.core.store_settings import (
     IndexSettings,
     QdrantSettings,
     Section,
+    has_password,
+    without_password,
 )
 from longleaf.core.types import DepthChoice
 
 ENVIRONMENT_PREFIX = "LONGLEAF_"
 CONFIG_FILE_NAME = "longleaf.toml"
-
-_PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
-"""User and password at the head of a URL."""
 
 
 class ServerSettings(Section):
@@ -353,7 +351,7 @@ def shown_value(settings: Settings, name: str) -> Any:
     value = setting_value(settings, name)
     if name in _secrets():
         return "(set)" if value else ""
-    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+    return without_password(value) if isinstance(value, str) else value
 
 
 def setting_variable(name: str) -> str:
@@ -379,7 +377,7 @@ def _read_file(file: Path, names: Mapping[str, str]) -> dict[str, Any]:
                     f"{file} sets {name}, which is no setting that can stand there.",
                     "longleaf config lists the settings.",
                 )
-            if name in _secrets() or (isinstance(each, str) and _PASSWORD.match(each)):
+            if name in _secrets() or (isinstance(each, str) and has_password(each)):
                 raise ConfigError(
                     f"{file} sets {name} with a secret in it.",
                     f"Put it into the environment: {setting_variable(name)}.",

@@ -6,12 +6,27 @@ from the environment, and `config.shown_value` is what may be printed of it.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 SECRET: dict[str, Any] = {"secret": True}
 """`json_schema_extra` of a setting that is never shown and comes from the environment only."""
+
+
+_PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
+"""User and password at the head of a URL."""
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL has a password in it."""
+    return _PASSWORD.match(url) is not None
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown and logged."""
+    return _PASSWORD.sub(r"\1:***@", url)
 
 
 class Section(BaseModel):

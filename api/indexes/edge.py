@@ -41,6 +41,10 @@ class InProcess:
     def failure(self) -> str | None:
         return self.process.failure
 
+    @property
+    def told(self) -> str:
+        return "embedded shard, in a process of its own"
+
     def close(self) -> None:
         self.process.close()
 
@@ -60,7 +64,7 @@ class EdgePlace:
 
     def open(self) -> OpenedHere:
         index = self.open_index()
-        return OpenedHere(index, self.make_follower(index))
+        return OpenedHere(index, self.make_follower(index), "embedded shard")
 
     def open_index(self) -> EdgeIndex:
         """The shard without a follower. Raises what `open` raises."""
@@ -75,6 +79,7 @@ class EdgePlace:
         return Follower(self._catalog, index, self._generation, self.name, flush_documents)
 
     def serve(self) -> Followed:
+        """In a process of its own, because the engine's writes stop every thread of theirs."""
         from longleaf.retriever.index.process import IndexProcess
 
         process = IndexProcess.open(
@@ -88,6 +93,7 @@ class EdgePlace:
         return InProcess(process)
 
     def why_unusable(self) -> str | None:
+        """Raises what opening it raises."""
         from longleaf.retriever.index import edge_content
         from longleaf.retriever.index.edge import EdgeIndex
 

@@ -16,8 +16,9 @@ from longleaf.retriever.follow import Follower, FollowerThread, Following
 class Followed(Protocol):
     """An open index and what brings it up to date.
 
-    `failure` says why it does not follow the catalog at the moment. `by_itself`: it follows without
-    being asked, and else whoever opened it calls `follower.catch_up()`. `close` lets go of it.
+    `failure` says why it does not follow the catalog at the moment; `told` tells a person what it
+    is and where. `by_itself`: it follows without being asked, and else whoever opened it calls
+    `follower.catch_up()`. `close` lets go of it.
     """
 
     by_itself: bool
@@ -30,6 +31,9 @@ class Followed(Protocol):
 
     @property
     def failure(self) -> str | None: ...
+
+    @property
+    def told(self) -> str: ...
 
     def close(self) -> None: ...
 
@@ -75,9 +79,10 @@ class OpenedHere:
     by_itself = False
     failure = None
 
-    def __init__(self, index: PassageIndex, follower: Follower) -> None:
+    def __init__(self, index: PassageIndex, follower: Follower, told: str) -> None:
         self.index = index
         self.follower: Following = follower
+        self.told = told
 
     def close(self) -> None:
         self.index.close()
@@ -88,9 +93,10 @@ class FollowedHere:
 
     by_itself = True
 
-    def __init__(self, index: PassageIndex, follower: Follower) -> None:
+    def __init__(self, index: PassageIndex, follower: Follower, told: str) -> None:
         self.index = index
         self.follower: Following = follower
+        self.told = told
         self._thread = FollowerThread(follower)
         self._thread.start()
 

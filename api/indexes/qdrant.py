@@ -11,6 +11,7 @@ from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
 from longleaf.core.protocols import IndexEntry, PassageIndex
+from longleaf.core.store_settings import without_password
 from longleaf.retriever.follow import Following
 from longleaf.retriever.index import qdrant_content, qdrant_schema
 from longleaf.retriever.index.qdrant import QdrantIndex
@@ -38,8 +39,11 @@ def follower_name(alias: str) -> str:
 class SharedHere:
     """The collection as this process sees it, with its candidate for following."""
 
-    def __init__(self, index: QdrantIndex, follower: SharedFollower, *, by_itself: bool) -> None:
+    def __init__(
+        self, index: QdrantIndex, follower: SharedFollower, told: str, *, by_itself: bool
+    ) -> None:
         self.by_itself = by_itself
+        self.told = told
         self.index: PassageIndex = index
         self._shared = follower
         self.follower: Following = follower
@@ -97,7 +101,8 @@ class QdrantPlace:
             chosen.timeout_seconds,
             max(LEASE_SECONDS, 2 * chosen.timeout_seconds),
         )
-        return SharedHere(index, follower, by_itself=by_itself)
+        told = f"Qdrant at {without_password(chosen.url)}, collection {self._alias}"
+        return SharedHere(index, follower, told, by_itself=by_itself)
 
     def why_unusable(self) -> str | None:
         opened = self._opened(by_itself=False)

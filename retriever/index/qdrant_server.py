@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from longleaf.core.errors import ConfigError, IndexUnavailable
+from longleaf.core.store_settings import without_password
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -50,7 +51,9 @@ class Server:
             )
         if settings.api_key and settings.url.startswith("http:"):
             _log.warning(
-                "qdrant.key_in_clear", url=settings.url, hint="use https, or a private net"
+                "qdrant.key_in_clear",
+                url=without_password(settings.url),
+                hint="use https, or a private net",
             )
         with warnings.catch_warnings():  # it says the same, to nobody
             warnings.simplefilter("ignore", UserWarning)
@@ -60,7 +63,7 @@ class Server:
                 timeout=max(1, round(settings.timeout_seconds)),
                 check_compatibility=False,
             )
-        server = cls(client, settings.url)
+        server = cls(client, without_password(settings.url))
         try:
             server.require_version()
         except BaseException:
