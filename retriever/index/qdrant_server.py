@@ -50,11 +50,7 @@ class Server:
                 "Set qdrant.url, as in LONGLEAF_QDRANT__URL=http://127.0.0.1:6333",
             )
         if settings.api_key and settings.url.startswith("http:"):
-            _log.warning(
-                "qdrant.key_in_clear",
-                url=without_password(settings.url),
-                hint="use https, or a private net",
-            )
+            _log.warning("qdrant.key_in_clear", url=without_password(settings.url))
         with warnings.catch_warnings():  # it says the same, to nobody
             warnings.simplefilter("ignore", UserWarning)
             client = QdrantClient(
