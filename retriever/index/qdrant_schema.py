@@ -149,7 +149,13 @@ def creation(dim: int, settings: QdrantSettings, nodes: int) -> dict[str, Any]:
                 memory=memory.COLD if quantized else memory.CACHED,
             )
         },
-        "sparse_vectors_config": {BM25: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+        "sparse_vectors_config": {
+            BM25: models.SparseVectorParams(
+                modifier=models.Modifier.IDF,
+                # Pinned, as is the default, it would want as much memory as all codes twice over.
+                index=models.SparseIndexParams(memory=memory.CACHED),
+            )
+        },
         "shard_number": settings.shards or 2 * nodes,
         "replication_factor": replicas,
         "write_consistency_factor": settings.write_consistency or replicas // 2 + 1,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from longleaf.core.store_settings import QdrantSettings
 
-OLDEST_SERVER = (1, 20)
+OLDEST_SERVER = (1, 19)
 """The first that takes IDF scopes, prefix conditions and memory placement as we give them."""
 
 _TRIES = 4

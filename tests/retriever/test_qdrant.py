@@ -428,7 +428,7 @@ def test_no_url_says_what_to_set() -> None:
 
 def test_an_old_server_is_refused(url: str, faults: Faults) -> None:
     faults.version = "1.16.3"
-    with pytest.raises(ConfigError, match=r"1\.16\.3; Longleaf needs 1\.20"):
+    with pytest.raises(ConfigError, match=r"1\.16\.3; Longleaf needs 1\.19"):
         Server.connect(settings(url=url))
 
 
