@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import longleaf
 from longleaf.api.http.errors import PROBLEM_RESPONSES, http_problem, respond
+from longleaf.api.http.metrics import Sighting
 from longleaf.api.http.schemas import Alive, Ready
 from longleaf.api.http.service import Served
 from longleaf.api.running import home_name
@@ -71,14 +74,22 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
 async def get_metrics(service: Served) -> Response:
-    """Requests, stage times, degradations, sizes, lag and the reranker's queue for Prometheus."""
+    """Requests, stage times, degradations, sizes, lag, jobs, room and the reranker's queue."""
     runtime = service.runtime
 
     def work() -> bytes:
         counts = runtime.catalog.count(service.scope)
         lag = max(0, counts.head_seq - runtime.follower.applied_seq)
         reranker = runtime.engine.reranker
-        load = reranker.load() if isinstance(reranker, QueuedReranker) else None
-        return service.metrics.exposition(counts, lag, load)
+        ready, reasons = _readiness(runtime)
+        seen = Sighting(
+            counts,
+            lag,
+            ready is not None and not reasons,
+            runtime.catalog.standing(),
+            shutil.disk_usage(runtime.settings.home).free,
+            reranker.load() if isinstance(reranker, QueuedReranker) else None,
+        )
+        return service.metrics.exposition(seen)
 
     return Response(await service.read(work), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: requests, stage times, degradations, sizes, lag.
+"""What Prometheus reads at /metrics: requests, stage times, degradations, sizes, lag, jobs, room.
 
 A registry per app, so two apps in one process (tests) do not share counts. Labels are route
 templates and stage names, never paths or queries: their number stays bounded and they tell nothing
@@ -7,6 +7,7 @@ about what anybody searched for.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from longleaf.api.search import SearchAnswer
     from longleaf.core.catalog import CatalogCounts
+    from longleaf.core.catalog.standing import Standing
     from longleaf.core.types import ReaderLoad
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -36,6 +38,21 @@ _READER: tuple[tuple[str, type[Metric], str], ...] = (
     ("utilisation", GaugeMetricFamily, "Arithmetic while busy, of what the device can do."),
 )
 """Fields of `ReaderLoad` as `longleaf_reader_…`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is looked up when Prometheus asks, and counted by nobody.
+
+    `load`: of a reranker with a queue. `free_bytes`: left on the disk of the data folder.
+    """
+
+    counts: CatalogCounts
+    lag: int
+    is_ready: bool
+    standing: Standing
+    free_bytes: int
+    load: ReaderLoad | None = None
 
 
 class _ReaderCollector:
@@ -90,9 +107,17 @@ class Metrics:
         self._lag = self._gauge(
             "longleaf_index_lag", "Changes that the index has not followed yet."
         )
+        self._ready = self._gauge("longleaf_ready", "1 where /readyz says 200, else 0.")
+        self._free = self._gauge(
+            "longleaf_home_free_bytes", "Room that is left on the disk of the data folder."
+        )
+        self._jobs = self._gauge("longleaf_jobs", "Jobs of the catalog by state.", "state")
+        self._files = self._gauge(
+            "longleaf_job_files", "Files of kept jobs by how they ended.", "outcome"
+        )
 
-    def _gauge(self, name: str, description: str) -> Gauge:
-        return Gauge(name, description, registry=self._registry)
+    def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        return Gauge(name, description, labels, registry=self._registry)
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is a template such as /v1/documents/{id}."""
@@ -107,11 +132,17 @@ class Metrics:
         for stage in {each.stage for each in answer.degraded}:
             self._degraded.labels(stage).inc()
 
-    def exposition(self, counts: CatalogCounts, lag: int, load: ReaderLoad | None = None) -> bytes:
-        """The text that Prometheus scrapes; `load`: a reranker's with a queue."""
-        self._reader.load = load
-        self._collections.set(counts.collections)
-        self._documents.set(counts.documents)
-        self._passages.set(counts.passages)
-        self._lag.set(lag)
+    def exposition(self, seen: Sighting) -> bytes:
+        """The text that Prometheus scrapes."""
+        self._reader.load = seen.load
+        self._collections.set(seen.counts.collections)
+        self._documents.set(seen.counts.documents)
+        self._passages.set(seen.counts.passages)
+        self._lag.set(seen.lag)
+        self._ready.set(seen.is_ready)
+        self._free.set(seen.free_bytes)
+        for state, jobs in seen.standing.jobs.items():
+            self._jobs.labels(state.value).set(jobs)
+        for outcome, files in seen.standing.files.items():
+            self._files.labels(outcome.value).set(files)
         return generate_latest(self._registry)

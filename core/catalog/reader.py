@@ -39,6 +39,7 @@ from longleaf.core.catalog.records import (
     Versions,
 )
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
+from longleaf.core.catalog.standing import Standing, standing
 from longleaf.core.errors import NotFound
 from longleaf.core.types import Document, OcrWord, Outcome, PassageText, Scope
 
@@ -183,6 +184,11 @@ class CatalogReader:
                 ),
                 head_seq=feed.head_seq(connection),
             )
+
+    def standing(self) -> Standing:
+        """Jobs by state and their files by outcome, of all collections."""
+        with self._database.reading() as connection:
+            return standing(connection)
 
     def text(self, head: DocumentHead) -> DocumentText:
         """A document's whole text (the head proves that the scope was checked).

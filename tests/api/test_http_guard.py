@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import threading
 import time
@@ -235,6 +236,31 @@ def test_metrics_count_by_route_and_never_by_path(client: Client) -> None:
     assert "longleaf_documents " in text and "longleaf_index_lag 0.0" in text
     for private in ("private", "unknownid", "made/up", "BREW"):
         assert private not in text
+
+
+def test_metrics_tell_jobs_readiness_and_room(
+    client: Client, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def value(name: str) -> float:
+        lines = [line for line in client.get("/metrics").text.splitlines() if line[0] != "#"]
+        (found,) = [line.rpartition(" ") for line in lines if line.rpartition(" ")[0] == name]
+        return float(found[2])
+
+    done = value('longleaf_jobs{state="done"}')
+    indexed = value('longleaf_job_files{outcome="indexed"}')
+    rejected = value('longleaf_job_files{outcome="rejected"}')
+    assert client.upload("counted.txt", b"A file that is counted.").status_code == 201
+    assert client.upload("broken.pdf", b"no PDF at all").status_code == 422
+    assert value('longleaf_jobs{state="done"}') == done + 2
+    assert value('longleaf_job_files{outcome="indexed"}') == indexed + 1
+    assert value('longleaf_job_files{outcome="rejected"}') == rejected + 1
+    assert value('longleaf_jobs{state="queued"}') == 0
+    assert 0 < value("longleaf_home_free_bytes") < shutil.disk_usage(runtime.settings.home).total
+    assert value("longleaf_ready") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(type(runtime.index_process), "failure", property(lambda _: "it is dead"))
+        assert value("longleaf_ready") == 0
+    wait_until_followed(runtime)
 
 
 def test_openapi_describes_every_route(client: Client) -> None:
