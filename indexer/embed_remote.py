@@ -49,7 +49,7 @@ PROBE = "The tenant shall repair the roof within thirty days of a written notice
 
 _PATH = "/embeddings"
 _PASSAGE_TRIES = 8
-"""About a minute and a half with the waits between: a service that is started again."""
+"""Half a minute to a minute of waits between them: a service that is started again is met."""
 _QUERY_TRIES = 2
 _PROBE_TRIES = 3
 _FEWEST_CHARS = 64

@@ -13,7 +13,6 @@ after the other costs the way several times (`_REQUEST_DOCUMENTS`).
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -336,7 +335,8 @@ def _word(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # Compared first: an integer of JSON may be larger than any float.
+    if type(value) not in (int, float) or not abs(value) < 1e300:
         raise ValueError("not a finite number")
     return float(value)
 
