@@ -20,6 +20,7 @@ from longleaf.api.http import (
     jobs,
     judgements,
     pages,
+    rerank,
     search,
 )
 from longleaf.api.http.errors import Problem, add_handlers
@@ -56,7 +57,7 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, documents, jobs, collections, judgements, health, index, pages):
+    for each in (search, rerank, documents, jobs, collections, judgements, health, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")

@@ -15,10 +15,10 @@ import structlog
 
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import RerankerSettings
-from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable
-from longleaf.core.protocols import QueuedReranker, Reranker
+from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable, NotFound
+from longleaf.core.protocols import DistantReranker, Embedder, QueuedReranker, Reranker
 from longleaf.core.types import DepthChoice
-from longleaf.reranker.cache import cached
+from longleaf.reranker.cache import CachedReranker, cached
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,8 @@ _DEPTHS: Mapping[str, DepthChoice] = {
 
 def depth_of(reranker: Reranker | None) -> DepthChoice:
     """What a reranker reads of a candidate where neither search nor settings say."""
-    return "passage" if reranker is None else _DEPTHS.get(reranker.name, "passage")
+    name = "" if reranker is None else reranker.name.removeprefix("remote:")
+    return _DEPTHS.get(name, "passage")
 
 
 def open_reranker(
@@ -73,6 +74,11 @@ def _open(
     bundled: bool,
 ) -> Reranker | None:
     kind = settings.kind
+    if settings.url and kind != "remote":
+        raise ConfigError(
+            f"reranker.url is set, but reranker.kind is {kind}: nobody would be asked.",
+            'Set reranker.kind to "remote", or leave reranker.url empty.',
+        )
     if kind == "auto":
         return _open_best(settings, catalog, generation, reasons, bundled=bundled)
     reasons["reranker"] = f"{kind}: set by reranker.kind"
@@ -84,6 +90,8 @@ def _open(
         reranker, reason = _open_qwen3(settings, catalog)
         reasons["reranker"] = f"{reason}; set by reranker.kind"
         return reranker
+    if kind == "remote":
+        return _open_remote(settings, reasons)
     if not settings.model:
         raise ConfigError(
             "reranker.kind is cross-encoder, but reranker.model is not set.",
@@ -94,6 +102,25 @@ def _open(
     if settings.first_stage_weight is None:
         return CrossEncoderReranker(settings.model)
     return CrossEncoderReranker(settings.model, first_stage_weight=settings.first_stage_weight)
+
+
+def _open_remote(settings: RerankerSettings, reasons: dict[str, str]) -> Reranker:
+    from longleaf.reranker.remote import RemoteReranker
+
+    if not settings.url:
+        raise ConfigError(
+            "reranker.kind is remote, but reranker.url is not set.",
+            "Set it to the address of the Longleaf that reads: http://HOST:PORT.",
+        )
+    reranker = RemoteReranker(
+        settings.url,
+        api_key=settings.api_key,
+        timeout_seconds=settings.timeout_seconds,
+        first_stage_weight=settings.first_stage_weight,
+        instruction=settings.instruction or None,
+    )
+    reasons["reranker"] = f"{reranker.where}; set by reranker.kind"
+    return reranker
 
 
 def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
@@ -112,9 +139,35 @@ def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
         loaded.close()
 
 
+def reader_of_texts(reranker: Reranker | None, embedder: Embedder) -> Reranker:
+    """What reads texts that are stored nowhere as `reranker` reads stored passages.
+
+    Raises NotFound where nothing reads here, or another machine does: asking that one is shorter,
+    and two that ask each other would never end.
+    """
+    from longleaf.reranker.late import LateInteraction
+    from longleaf.reranker.late_texts import LateOfTexts
+
+    if isinstance(reranker, CachedReranker):
+        reranker = reranker.inner
+    if reranker is None:
+        raise NotFound(
+            "Nothing reads here: reranker.kind is none.",
+            "Set reranker.kind on this server, or ask one that has a second stage.",
+        )
+    if isinstance(reranker, DistantReranker):
+        raise NotFound(
+            "This server does not read itself: its reranker.kind is remote.",
+            "Ask the server that reranker.url names there.",
+        )
+    if isinstance(reranker, LateInteraction):
+        return LateOfTexts(reranker, embedder)
+    return reranker
+
+
 def close_reranker(reranker: Reranker | None) -> None:
-    """Let go of a reranker's thread and device, where it has any."""
-    if isinstance(reranker, QueuedReranker):
+    """Let go of a reranker's thread and device, or its connections, where it has any."""
+    if isinstance(reranker, QueuedReranker | DistantReranker):
         reranker.close()
 
 
@@ -145,7 +198,7 @@ def _open_best(
         why = "the embedder stores token vectors and no GPU is needed"
         reasons["reranker"] = f"late: {why}{instead}"
         return _open_late(settings, catalog, generation, bundled=bundled)
-    why = "this embedder stores no token vectors; set reranker.kind to cross-encoder"
+    why = "this embedder stores no token vectors; set reranker.kind to cross-encoder or remote"
     reasons["reranker"] = f"none: {why}{instead}"
     return None
 

@@ -8,11 +8,13 @@ changed under the same name. It names no concrete class: `wire` hands in what lo
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import structlog
 from pydantic import ValidationError
 
@@ -24,8 +26,8 @@ from longleaf.core.protocols import Chunker, Embedder
 from longleaf.indexer.build import Target
 
 _SECTIONS = ("embedder", "chunker")
-_ONLY_HERE = frozenset({"dtype", "threads"})
-"""How this machine computes: not a part of what a vector is."""
+_ONLY_HERE = frozenset({"dtype", "threads", "url", "api_key", "request_texts", "timeout_seconds"})
+"""How this machine computes, or who does it for it: not a part of what a vector is."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +48,12 @@ def adopt(settings: Settings, stored: Mapping[str, Any], *, all_of_it: bool = Fa
     changed: dict[str, Any] = {}
     for section in _SECTIONS:
         mine = getattr(settings, section)
-        given = {name: getattr(mine, name) for name in mine.model_fields_set}
+        given = {
+            name: getattr(mine, name)
+            for name in mine.model_fields_set
+            # A setting that is newer than the vectors had its default when they were made.
+            if not (all_of_it and stored.get(section)) or name in _ONLY_HERE
+        }
         known = {
             name: value
             for name, value in dict(stored.get(section) or {}).items()
@@ -86,6 +93,10 @@ StatedFiles = Callable[[Settings], str | None]
 
 _FILES = "model_files"
 """Stored beside the settings: what `StatedFiles` said when the vectors were made."""
+_PROBE = "embedder_probe"
+"""Stored beside the settings: what an embedder elsewhere gave for its fixed sentence."""
+_SAME_MODEL_COSINE = 0.99
+"""Of two probes: other arithmetic moves a vector by 0.001, another model by far more."""
 
 
 class Models:
@@ -119,7 +130,10 @@ class Models:
     def stored_form(self) -> dict[str, Any]:
         """What is kept with a generation that the configured models make."""
         files = self.stated_files(self.settings)
-        return {**vector_settings(self.settings), **({} if files is None else {_FILES: files})}
+        form = {**vector_settings(self.settings), **({} if files is None else {_FILES: files})}
+        with self._lock:
+            embedder = self._embedders.get(_key(self.settings))
+        return form if embedder is None else {**form, **_probe_of(embedder)}
 
     def of(self, opened: OpenGeneration) -> Target:
         """A generation's models. Raises GenerationMismatch when they are not those any more."""
@@ -131,6 +145,7 @@ class Models:
                 f"vectors were made ({_changed(opened.generation, embedder, chunker)}).",
                 f"Put the model's files back, or embed everything anew: {REINDEX}",
             )
+        check_probe(embedder, opened.settings)
         return Target(opened.generation, chunker, embedder)
 
     def keep(self, opened: list[OpenGeneration]) -> None:
@@ -166,6 +181,38 @@ def _changed(generation: Generation, embedder: Embedder, chunker: Chunker) -> st
     return "; ".join(parts)
 
 
+def check_probe(embedder: Embedder, stored: Mapping[str, Any]) -> None:
+    """Raise GenerationMismatch when a service has another model under the name of the one that made
+    the vectors. A model of our own is known by its files."""
+    now, then = _probe_of(embedder).get(_PROBE), stored.get(_PROBE)
+    if now is None or not isinstance(then, str):
+        return
+    cosine = _cosine(now, then)
+    if cosine < _SAME_MODEL_COSINE:
+        raise GenerationMismatch(
+            f"The service at embedder.url has another model than the one that made the documents' "
+            f"vectors, under the same name ({embedder.name}): its vector of a fixed sentence has a "
+            f"cosine of {cosine:.3f} to the one of then.",
+            f"Have that model served again, or embed everything anew: {REINDEX}",
+        )
+
+
+def _probe_of(embedder: Embedder) -> dict[str, str]:
+    """An embedder elsewhere says what its fixed sentence gave: 8 bits a number are enough."""
+    probe = getattr(embedder, "probe", None)
+    if probe is None:
+        return {}
+    codes = np.rint(probe / np.abs(probe).max() * 127).astype(np.int8)
+    return {_PROBE: base64.b64encode(codes.tobytes()).decode("ascii")}
+
+
+def _cosine(one: str, other: str) -> float:
+    a, b = (
+        np.frombuffer(base64.b64decode(each), np.int8).astype(np.float64) for each in (one, other)
+    )
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) if len(a) == len(b) else 0.0
+
+
 def enter(catalog: Catalog, models: Models) -> Target:
     """The live generation with its models, made if this is the first.
 
@@ -188,6 +235,7 @@ def enter(catalog: Catalog, models: Models) -> Target:
         return Target(generation, chunker, embedder)
     live = opened[0]
     if made_by(live.generation, embedder, chunker):
+        check_probe(embedder, live.settings)
         remember(catalog, models, live)
         return Target(live.generation, chunker, embedder)
     if any(made_by(each.generation, embedder, chunker) for each in opened[1:]):

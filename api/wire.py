@@ -165,6 +165,11 @@ def make_models(
 ) -> Models:
     """What loads the models of any generation; unset settings are those of the live one."""
     wanted = targets.as_indexed(settings, catalog)
+    if wanted.embedder.url and wanted.embedder.kind == "local":
+        raise ConfigError(
+            "embedder.url is set, but embedder.kind is local: nobody would be asked.",
+            'Set embedder.kind to "openai", or leave embedder.url empty.',
+        )
     said = {} if reasons is None else reasons
     return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker, _stated_files)
 
@@ -172,6 +177,8 @@ def make_models(
 def _stated_files(settings: Settings) -> str | None:
     from longleaf.indexer.models import stated_files
 
+    if settings.embedder.kind == "openai":
+        return None  # it has no files here: `targets.check_probe` compares what it gives
     return stated_files(settings.embedder.model)
 
 
@@ -261,6 +268,8 @@ def _is_bundled(embedder: Embedder) -> bool:
 def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
     """The configured embedder and the chunker that counts in its tokens."""
     chosen = settings.embedder
+    if chosen.kind == "openai":
+        return _open_remote_embedder(settings, reasons)
     embedder: MiniLMEmbedder | SentenceTransformerEmbedder
     threads = chosen.threads or None
     if chosen.model == "bundled":
@@ -285,6 +294,32 @@ def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, 
     reasons["embedder"] = f"{embedder.name} in {embedder.dtype}: {embedder.dtype_reason}"
     if embedder.without_tokens_because:
         reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
+    return embedder, open_chunker(settings, embedder)
+
+
+def _open_remote_embedder(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
+    from longleaf.indexer.embed_remote import RemoteEmbedder
+
+    chosen = settings.embedder
+    if not chosen.url or chosen.model == "bundled":
+        missing = "embedder.model" if chosen.url else "embedder.url"
+        raise ConfigError(
+            f"embedder.kind is openai, but {missing} is not set.",
+            "Set embedder.url to the service and embedder.model to what it calls its model.",
+        )
+    embedder = RemoteEmbedder(
+        chosen.url,
+        chosen.model,
+        api_key=chosen.api_key,
+        dimensions=chosen.dimensions or None,
+        query_prompt=chosen.query_prompt,
+        passage_prompt=chosen.passage_prompt,
+        tokenizer_file=Path(chosen.tokenizer) if chosen.tokenizer else None,
+        request_texts=chosen.request_texts,
+        timeout_seconds=chosen.timeout_seconds,
+    )
+    reasons["embedder"] = embedder.where
+    reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
     return embedder, open_chunker(settings, embedder)
 
 

@@ -59,9 +59,41 @@ class ServerSettings(Section):
 class EmbedderSettings(Section):
     """The model that makes dense and token vectors. Changing it means embedding anew."""
 
+    kind: Literal["local", "openai"] = Field(
+        "local",
+        description="local: the model runs here. openai: a service at embedder.url with OpenAI's "
+        "/v1/embeddings embeds; texts and queries go there (docs/remote.md).",
+    )
     model: str = Field(
         "bundled",
-        description='"bundled" (all-MiniLM-L6-v2, shipped in a package), a folder, or a hub id.',
+        description='"bundled" (all-MiniLM-L6-v2, shipped in a package), a folder, or a hub id; '
+        "for kind openai what the service calls its model.",
+    )
+    url: str = Field(
+        "", description="For kind openai: the service, http(s)://HOST:PORT (or with /v1)."
+    )
+    api_key: str = Field(
+        "", repr=False, json_schema_extra=SECRET, description="The service's key, if it wants one."
+    )
+    request_texts: int = Field(
+        64, ge=1, le=2048, description="Texts in one request to the service."
+    )
+    timeout_seconds: float = Field(
+        60.0, gt=0, le=3600, description="Longest that one request to the service may take."
+    )
+    query_prompt: str = Field(
+        "",
+        max_length=2000,
+        description="For kind openai: what stands before a query, as the model's card says; "
+        "services add nothing themselves. An instruction takes its place.",
+    )
+    passage_prompt: str = Field(
+        "", max_length=2000, description="For kind openai: what stands before a passage."
+    )
+    tokenizer: str = Field(
+        "",
+        description="For kind openai: folder or file of the model's tokenizer.json, in whose "
+        "tokens passages are counted. Empty: the bundled model's.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -175,10 +207,24 @@ class RetrieverSettings(Section):
 class RerankerSettings(Section):
     """The second stage."""
 
-    kind: Literal["auto", "late", "qwen3", "cross-encoder", "none"] = Field(
+    kind: Literal["auto", "late", "qwen3", "cross-encoder", "remote", "none"] = Field(
         "auto",
         description="auto: qwen3 where there is a GPU and the model is on this machine, else late. "
-        "`/readyz` and the log say what was chosen and why.",
+        "remote: another Longleaf at reranker.url reads. `/readyz` and the log say what was chosen "
+        "and why.",
+    )
+    url: str = Field(
+        "", description="For kind remote: the Longleaf that reads, http(s)://HOST:PORT."
+    )
+    api_key: str = Field(
+        "", repr=False, json_schema_extra=SECRET, description="Its key, if something wants one."
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="For kind remote: longest that one request may take, where no deadline is "
+        "shorter.",
     )
     model: str = Field(
         "",

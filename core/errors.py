@@ -81,6 +81,26 @@ class Overloaded(LongleafError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class RemoteUnavailable(LongleafError):
+    """A service elsewhere that embeds or reads for us and does not answer at the moment."""
+
+    code = "remote_unavailable"
+
+
+class RemoteRefused(LongleafError):
+    """A service elsewhere that refuses to embed or read for us, or answers what makes no sense."""
+
+    code = "remote_refused"
+
+    def __init__(
+        self, message: str, hint: str = "", *, status: int | None = None, said: str = ""
+    ) -> None:
+        """`said`: the service's own words, which may hold what it was given: never shown."""
+        super().__init__(message, hint)
+        self.status = status
+        self.said = said
+
+
 class IndexLocked(Conflict):
     """Another process owns the index shard."""
 

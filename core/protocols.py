@@ -383,3 +383,17 @@ class QueuedReranker(Reranker, Protocol):
     def load(self) -> ReaderLoad: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class DistantReranker(Reranker, Protocol):
+    """A Reranker that has another machine read.
+
+    `trouble` says why that one is not asked at this moment, None while it is; searches meanwhile
+    lack the second stage and say so. `close` lets go of connections; twice is fine.
+    """
+
+    @property
+    def trouble(self) -> str | None: ...
+
+    def close(self) -> None: ...

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ LARGEST_TOKEN_DIM = 128
 WINDOW_PASSAGES = 256
 BATCH_TOKENS = 8192
 _PROBES = ("Straße İSTANBUL, naïve ﬁ", "§ 12(b)(iii) of the Act; see 5 U.S.C.")
-_TASK = re.compile(r"(Instruct: ).*?(\s*\n)", re.DOTALL)
 
 
 class SentenceTransformerEmbedder:
@@ -149,7 +147,7 @@ class SentenceTransformerEmbedder:
         """The query's vectors; the prompt's and the special tokens give none."""
         prompt = self._query_prompt
         if instruction and prompt:
-            prompt = _with_instruction(prompt, instruction)
+            prompt = sequence.with_instruction(prompt, instruction)
         text = sequence.encodable(text).strip()
         (output,) = self._encode([text], prompt, query=True)
         dense = _dense(output)
@@ -172,7 +170,9 @@ class SentenceTransformerEmbedder:
         alone = len(self.tokenizer.encode(self._document_prompt + stripped).ids)
         # Two tokens of slack: the seam between prefix and text may tokenize longer than its parts.
         room = min(sequence.PREFIX_MAX_TOKENS, self.max_tokens - alone - 2)
-        prefix = self._shortened(sequence.joined_prefix(sequence.encodable(item.prefix)), room)
+        prefix = sequence.shortened(
+            self.tokenizer, sequence.joined_prefix(sequence.encodable(item.prefix)), room
+        )
         whole = self._document_prompt + prefix + stripped
         total_tokens = len(self.tokenizer.encode(whole).ids)
         encoding = self._cut_tokenizer.encode(whole)
@@ -190,13 +190,6 @@ class SentenceTransformerEmbedder:
             prefix_tokens=len(kept_prefix),
             truncated_tokens=total_tokens - len(encoding.ids),
         )
-
-    def _shortened(self, prefix: str, max_tokens: int) -> str:
-        encoding = self.tokenizer.encode(prefix, add_special_tokens=False)
-        if len(encoding.ids) <= max_tokens:
-            return prefix
-        fitting = len(sequence.whole_words(encoding, max_tokens))
-        return prefix[: encoding.offsets[fitting - 1][1]].rstrip() + " " if fitting else ""
 
     def _passage(self, laid: _Laid, output: Mapping[str, Any]) -> PassageVectors:
         dense = _dense(output)
@@ -278,13 +271,6 @@ def _prompt(model: Any, prompts: Mapping[str, str], names: Sequence[str]) -> str
         if name in model.prompts:
             return prompts.get(name, "")
     return ""
-
-
-def _with_instruction(prompt: str, instruction: str) -> str:
-    """`Instruct: …\nQuery:` keeps its form; any other prompt is replaced, a space after it."""
-    if _TASK.search(prompt):
-        return _TASK.sub(lambda found: found[1] + instruction.strip() + found[2], prompt, count=1)
-    return instruction.rstrip() + " "
 
 
 def _covering(encoding: Encoding, start_char: int, end_char: int) -> list[int]:

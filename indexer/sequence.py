@@ -28,6 +28,7 @@ PREFIX_RULE = "prefix48-v1"
 
 _CLOSING = ".!?:;"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_TASK = re.compile(r"(Instruct: ).*?(\s*\n)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,22 @@ def joined_prefix(prefix: str) -> str:
 def encodable(text: str) -> str:
     """`text` as a tokenizer can take it, character by character: lone surrogates replaced."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def with_instruction(prompt: str, instruction: str) -> str:
+    """`Instruct: …\nQuery:` keeps its form; any other prompt is replaced, a space after it."""
+    if _TASK.search(prompt):
+        return _TASK.sub(lambda found: found[1] + instruction.strip() + found[2], prompt, count=1)
+    return instruction.rstrip() + " "
+
+
+def shortened(tokenizer: Tokenizer, prefix: str, max_tokens: int) -> str:
+    """As many whole words of a joined prefix as `max_tokens` hold."""
+    encoding = tokenizer.encode(prefix, add_special_tokens=False)
+    if len(encoding.ids) <= max_tokens:
+        return prefix
+    fitting = len(whole_words(encoding, max_tokens))
+    return prefix[: encoding.offsets[fitting - 1][1]].rstrip() + " " if fitting else ""
 
 
 class SequenceBuilder:

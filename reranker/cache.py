@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from longleaf.core.protocols import QueuedReranker, ReaderQuery, Reranker
+from longleaf.core.protocols import DistantReranker, QueuedReranker, ReaderQuery, Reranker
 
 if TYPE_CHECKING:
     from longleaf.core.budget import Budget
@@ -32,6 +32,8 @@ def cached(reranker: Reranker, most: int) -> Reranker:
         return reranker
     if isinstance(reranker, QueuedReranker):
         return _CachedQueue(reranker, most)
+    if isinstance(reranker, DistantReranker):
+        return _CachedDistant(reranker, most)
     return CachedReranker(reranker, most)
 
 
@@ -113,6 +115,19 @@ class _CachedQueue(CachedReranker):
 
     def load(self) -> ReaderLoad:
         return self.inner.load()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class _CachedDistant(CachedReranker):
+    """The same of a `DistantReranker`."""
+
+    inner: DistantReranker
+
+    @property
+    def trouble(self) -> str | None:
+        return self.inner.trouble
 
     def close(self) -> None:
         self.inner.close()

@@ -88,6 +88,16 @@ class LateInteraction:
         self._read_title = read_title
         self._arithmetic = arithmetic
 
+    def over(self, reader: TokenVectorReader) -> LateInteraction:
+        """The same reading of other token vectors."""
+        return LateInteraction(
+            reader,
+            first_stage_weight=self.first_stage_weight,
+            read_title=self._read_title,
+            arithmetic=self._arithmetic,
+            min_score=self.min_score,
+        )
+
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:

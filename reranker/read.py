@@ -121,7 +121,7 @@ def read_candidates(
                     reranker, query, ranks, documents, budget, note_read, may_refuse=True
                 )
             else:
-                readings = _collect(reranker, query, inputs[:most], budget, note_read)
+                readings = collect(reranker, query, inputs[:most], budget, note_read)
             state = _ordered(candidates, readings, weight)
             asked = len(inputs[:most])
             degraded += _shortfall(reranker.name, len(readings), asked, budget)
@@ -289,7 +289,7 @@ def _whole(
         if not unit:
             continue
         try:
-            readings |= _collect(reranker, query, unit, budget)
+            readings |= collect(reranker, query, unit, budget)
         except LongleafError as error:
             if may_refuse and not readings:
                 raise
@@ -299,7 +299,7 @@ def _whole(
     return readings
 
 
-def _collect(
+def collect(
     reranker: Reranker,
     query: ReaderQuery,
     inputs: Sequence[ReadingInput],

@@ -31,6 +31,8 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.Rejected: (422, "The file was not indexed"),
     errors.NoTextFound: (422, "The file holds no text"),
     errors.Overloaded: (429, "More waits than can be done soon"),
+    errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
+    errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),
     errors.CatalogBusy: (503, "Another process keeps the catalog locked"),
     errors.IndexLocked: (503, "Another process owns the index"),
     errors.IndexUnavailable: (503, "The index is being started again"),

@@ -16,7 +16,7 @@ from longleaf.api.http.service import Served
 from longleaf.api.running import home_name
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import IndexUnavailable
-from longleaf.core.protocols import QueuedReranker
+from longleaf.core.protocols import DistantReranker, QueuedReranker
 
 router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
 
@@ -68,7 +68,11 @@ def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
         reasons.append(f"The reranker reads no more: {reranker.failure}")
     if lag and seen_seq == 0:
         reasons.append("The index is still being filled for the first time.")
-    ready = Ready(seen_seq=seen_seq, head_seq=head_seq, lag=lag, chosen=dict(runtime.reasons))
+    chosen = dict(runtime.reasons)
+    if isinstance(reranker, DistantReranker) and (trouble := reranker.trouble) is not None:
+        # No reason not to be ready: all replicas ask the same one, and searches say what they lack.
+        chosen["reranker"] = f"{chosen.get('reranker', reranker.name)}. {trouble}"
+    ready = Ready(seen_seq=seen_seq, head_seq=head_seq, lag=lag, chosen=chosen)
     return ready, reasons
 
 

@@ -17,11 +17,12 @@ from typing import Annotated, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 
+from longleaf.api.given import TextReading
 from longleaf.api.http.metrics import Metrics
-from longleaf.api.wire import Runtime
+from longleaf.api.wire import Runtime, open_chunker
 from longleaf.api.working import WorkerProcess
 from longleaf.core.errors import Overloaded
-from longleaf.core.protocols import QueuedReranker
+from longleaf.core.protocols import DistantReranker, QueuedReranker
 from longleaf.core.types import Scope
 
 T = TypeVar("T")
@@ -46,10 +47,12 @@ class Service:
         self.worker = worker
         self.metrics = Metrics()
         self.scope = Scope.all()
+        self.text_reading = TextReading(lambda each: open_chunker(runtime.settings, each))
         workers = runtime.settings.server.workers
-        if isinstance(runtime.engine.reranker, QueuedReranker):
-            # These wait in the reranker's queue, which knows turns and batches; its limit holds,
-            # and `SearchEngine` has the other stages done by no more than `workers` at once.
+        if isinstance(runtime.engine.reranker, QueuedReranker | DistantReranker):
+            # These wait in the reranker's queue, which knows turns and batches, or for another
+            # machine; its limit holds, and `SearchEngine` has the other stages done by no more
+            # than `workers` at once.
             workers = _QUEUED_SEARCHES
         self._searches = CapacityLimiter(workers)
         self._bulk = CapacityLimiter(max(1, workers // 2))

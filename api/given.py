@@ -1,0 +1,238 @@
+"""Texts that a caller brings along, read by this server's own second stage: no index is asked.
+
+Texts, query and budget go in, readings come out, with what was cut and what was not read and why;
+the forms in which others ask (`http/rerank.py`) stand on top. Nothing is stored, and no reading is
+kept: the cache knows passages by the catalog's ids, which these do not have.
+
+A text is cut into passages by this server's chunker where the reranker reads passages (`late`,
+`cross-encoder`), so that its end counts as much as its beginning, and is read as one where it reads
+long texts (`qwen3`). Another Longleaf gives passages that are cut already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from longleaf.api.reading import reader_of_texts
+from longleaf.core.budget import Budget
+from longleaf.core.errors import InvalidRequest
+from longleaf.core.protocols import Chunker, Embedder, ReaderQuery, Reranker
+from longleaf.core.types import Depth, Document, PassageText, Reading, ReadingInput
+from longleaf.reranker.evidence import own_tokens
+from longleaf.reranker.read import collect
+
+if TYPE_CHECKING:
+    from longleaf.api.search import SearchEngine
+
+MakeChunker = Callable[[Embedder], Chunker]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenPassage:
+    """A passage as its owner cut it. `token_count`: in the owner's tokens; None: counted here."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    start_char: int | None = None
+    token_count: int | None = None
+    overlap_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GivenDocument:
+    """A text, or passages of a document and at which depth they are to be read.
+
+    `token_count`: of the whole document; None: of what was given.
+    """
+
+    text: str = ""
+    title: str = ""
+    passages: tuple[GivenPassage, ...] | None = None
+    depth: Depth = "passage"
+    token_count: int | None = None
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class GivenTexts:
+    """What is asked. `began`: `time.perf_counter()` when it came, from which the deadline counts;
+    a wait for a thread is part of it."""
+
+    query: str
+    documents: Sequence[GivenDocument]
+    instruction: str | None = None
+    max_tokens_per_document: int | None = None
+    deadline_ms: float | None = None
+    max_tokens: int | None = None
+    is_bulk: bool = False
+    given_up: Callable[[], bool] = _never
+    began: float = field(default_factory=time.perf_counter)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenReadings:
+    """What became of it: each document is in `readings` or in `unread`, by its place.
+
+    A reading's `passage_scores` go by the passage's place in its document.
+    """
+
+    reader: Reranker
+    readings: Mapping[int, Reading]
+    unread: Mapping[int, str]
+    elapsed_ms: float
+
+
+class TextReading:
+    """Reads given texts with whatever engine answers at the moment. Thread-safe."""
+
+    def __init__(self, make_chunker: MakeChunker) -> None:
+        self._make_chunker = make_chunker
+        self._lock = threading.Lock()
+        self._chunker: tuple[Embedder, Chunker] | None = None
+
+    def read(self, engine: SearchEngine, given: GivenTexts) -> GivenReadings:
+        """Raises NotFound where nothing reads here, InvalidRequest for what makes no sense, and
+        what the reranker raises when it cannot read at all."""
+        reader = reader_of_texts(engine.reranker, engine.embedder)
+        if not given.query.strip():
+            raise InvalidRequest("The query is empty.", "Ask with words.")
+        if given.instruction is not None and not reader.takes_instruction:
+            raise InvalidRequest(
+                f"{reader.name} takes no instruction.", "Leave it out, or put it into the query."
+            )
+        laid_out = _Layout(reader, self._chunker_of(engine.embedder), engine.embedder, given)
+        inputs = [item for item in map(laid_out.input, range(len(given.documents))) if item]
+        query = ReaderQuery(given.query, given.instruction, None, given.is_bulk)
+        deadline_ms = given.deadline_ms
+        if deadline_ms is not None:
+            deadline_ms -= (time.perf_counter() - given.began) * 1000.0
+        budget = Budget(deadline_ms, given.max_tokens, given_up=given.given_up)
+        found = collect(reader, query, inputs, budget)
+        readings = {rank - 1: laid_out.told(reading) for rank, reading in found.items()}
+        spent = budget.spent()
+        why = budget.stopped_because or (f"{spent} reached" if spent else "nothing in it to read")
+        readable = {item.rank - 1 for item in inputs}
+        return GivenReadings(
+            reader,
+            readings,
+            {
+                place: why if place in readable else "nothing in it to read"
+                for place in range(len(given.documents))
+                if place not in readings
+            },
+            (time.perf_counter() - given.began) * 1000.0,
+        )
+
+    def _chunker_of(self, embedder: Embedder) -> Chunker:
+        """Made once for an embedder: it copies the tokenizer."""
+        with self._lock:
+            if self._chunker is None or self._chunker[0] is not embedder:
+                self._chunker = (embedder, self._make_chunker(embedder))
+            return self._chunker[1]
+
+
+class _Layout:
+    """Given documents as a reranker takes them, and its readings as the caller knows them."""
+
+    def __init__(
+        self, reader: Reranker, chunker: Chunker, embedder: Embedder, given: GivenTexts
+    ) -> None:
+        self._reads_long_texts = reader.document_limits.beside
+        self._chunker = chunker
+        tokenizing: Any = embedder
+        self._tokenizer = tokenizing.tokenizer
+        self._given = given
+        # Below zero, where no passage of the catalog is: a reranker that knows stored passages by
+        # their ids must not take these for some of them.
+        self._ids = itertools.count(-1, -1)
+        self._cut_tokens: dict[int, int] = {}
+        self._places: dict[int, int] = {}
+
+    def input(self, place: int) -> ReadingInput | None:
+        """The document at `place`; None where there is nothing to read in it."""
+        document = self._given.documents[place]
+        if document.passages is None:
+            passages = list(self._of_text(place, document))
+        else:
+            passages = list(self._of_passages(document.passages))
+        if not any(passage.text.strip() for passage in passages):
+            return None
+        self._places.update({each.point_id: n for n, each in enumerate(passages)})
+        tokens = sum(own_tokens(passages))
+        return ReadingInput(
+            rank=place + 1,
+            title=document.title,
+            document_tokens=tokens if document.token_count is None else document.token_count,
+            first_passage_id=passages[0].passage_id,
+            passages=tuple(passages),
+            depth=document.depth,
+        )
+
+    def told(self, reading: Reading) -> Reading:
+        """With what was cut before the reranker saw it, and passages by their places."""
+        cut_tokens = self._cut_tokens.get(reading.rank - 1, 0)
+        return replace(
+            reading,
+            tokens_total=reading.tokens_total + cut_tokens,
+            truncated_tokens=reading.truncated_tokens + cut_tokens,
+            passage_scores=tuple(
+                (self._places[point], score) for point, score in reading.passage_scores
+            ),
+        )
+
+    def _of_text(self, place: int, document: GivenDocument) -> Iterator[PassageText]:
+        text = document.text
+        most = self._given.max_tokens_per_document
+        if most is not None:
+            ends = self._tokenizer.encode(text, add_special_tokens=False).offsets
+            if len(ends) > most:
+                self._cut_tokens[place] = len(ends) - most
+                text = text[: ends[most - 1][1]]
+        cut = self._chunker.chunk(Document(text, document.title))
+        if cut and self._reads_long_texts:
+            tokens = sum(each.token_count for each in cut)
+            yield self._passage(text, (), 0, tokens, 0)
+            return
+        for each in cut:
+            slice_ = text[each.start_char : each.end_char]
+            yield self._passage(slice_, (), each.start_char, each.token_count, each.overlap_chars)
+
+    def _of_passages(self, passages: Sequence[GivenPassage]) -> Iterator[PassageText]:
+        if self._given.max_tokens_per_document is not None:
+            raise InvalidRequest(
+                "max_tokens_per_doc cuts texts, and passages are cut already.",
+                "Leave it out, or give texts.",
+            )
+        position = 0
+        for each in passages:
+            start = position if each.start_char is None else each.start_char
+            position = start + len(each.text) + 1
+            count = each.token_count
+            if count is None:
+                count = len(self._tokenizer.encode(each.text, add_special_tokens=False).ids)
+            yield self._passage(each.text, each.headings, start, count, each.overlap_chars)
+
+    def _passage(
+        self, text: str, headings: tuple[str, ...], start: int, tokens: int, overlap_chars: int
+    ) -> PassageText:
+        number = next(self._ids)
+        return PassageText(
+            point_id=number,
+            passage_id=number,
+            start_char=start,
+            end_char=start + len(text),
+            first_page=None,
+            last_page=None,
+            headings=headings,
+            token_count=tokens,
+            text=text,
+            overlap_chars=overlap_chars,
+        )

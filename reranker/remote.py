@@ -1,0 +1,348 @@
+"""`remote`: another Longleaf reads the candidates (its `POST /v1/rerank`), with its model and GPU.
+
+Passages go there with title and headings, and come back as readings like those of a reranker here:
+name, fingerprint, calibration and limits are that one's, asked for once at the start. It knows no
+model. What is read, and how deep, is decided here; how long it may take, on both sides: the
+deadline that is sent is what is left less what the way took before.
+
+Documents go in requests of a few, so that a search which was given up, or is late, ends after the
+one under way. What was read before an error is kept, and the error said. Trade-off: one request
+after the other costs the way several times (`_REQUEST_DOCUMENTS`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from longleaf.core.distant import Distant
+from longleaf.core.errors import LongleafError, ModelUnavailable, RemoteRefused
+from longleaf.core.types import DocumentLimits, Reading
+from longleaf.reranker.qwen3.check import PROBES
+
+if TYPE_CHECKING:
+    from longleaf.core.budget import Budget
+    from longleaf.core.protocols import ReaderQuery
+    from longleaf.core.types import ReadingInput
+
+_PATH = "/v1/rerank"
+_REQUEST_DOCUMENTS = 32
+_START_TRIES = 5
+"""About eight seconds: two servers are often started together."""
+_TRIES = 2
+_LEAST_MS = 20.0
+"""No shorter deadline is sent: what the way takes differs by as much from one time to the next."""
+_GRACE_SECONDS = 0.5
+"""How long an answer is waited for behind the deadline, but never longer than the deadline itself:
+there, a unit of work that was begun is ended."""
+_BODY_EXTRA_BYTES = 64 * 1024
+"""For all of a request but its documents."""
+_FADING = 0.9
+_LATE_THERE = "the deadline would have passed"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the other server says of its reranker, as `core.protocols.Reranker` has it."""
+
+    model: str
+    fingerprint: str
+    takes_instruction: bool
+    default_instruction: str | None
+    first_stage_weight: float
+    document_limits: DocumentLimits
+    document_weight: float
+    min_score: float | None
+    max_documents: int
+    max_body_bytes: int
+    chosen: str
+
+    @classmethod
+    def of(cls, told: Any) -> About:
+        """Raises ValueError, TypeError or KeyError for what another service would answer."""
+        limits = told["document_limits"]
+        return cls(
+            model=_word(told["model"]),
+            fingerprint=_word(told["fingerprint"]),
+            takes_instruction=_is(bool, told["takes_instruction"]),
+            default_instruction=_or_none(str, told["default_instruction"]),
+            first_stage_weight=_number(told["first_stage_weight"]),
+            document_limits=DocumentLimits(
+                documents=_or_none(int, limits["documents"]),
+                tokens=_or_none(int, limits["tokens"]),
+                beside=_is(bool, limits["beside"]),
+            ),
+            document_weight=_number(told["document_weight"]),
+            min_score=None if told["min_score"] is None else _number(told["min_score"]),
+            max_documents=max(1, _is(int, told["max_documents"])),
+            max_body_bytes=max(2 * _BODY_EXTRA_BYTES, _is(int, told["max_body_bytes"])),
+            chosen=_is(str, told["chosen"]),
+        )
+
+
+class RemoteReranker:
+    """`core.protocols.DistantReranker`. Thread-safe; a reading is the other server's own.
+
+    Asked at the start: what reads there, and whether it ranks sense above nonsense. Raises
+    RemoteUnavailable where nobody answers, RemoteRefused where something else does, and
+    ModelUnavailable where it reads nonsense. `first_stage_weight` and `instruction`: None takes the
+    other server's. `least_ms`: see `_LEAST_MS`.
+    """
+
+    reads_text = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str = "",
+        timeout_seconds: float = 30.0,
+        first_stage_weight: float | None = None,
+        instruction: str | None = None,
+        least_ms: float = _LEAST_MS,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._distant = Distant(
+            url, "reranker", api_key, timeout_seconds=timeout_seconds, sleep=sleep
+        )
+        self._least_ms = least_ms
+        self._way_ms = 0.0
+        self._about = about = self._ask_about()
+        self.name = f"remote:{about.model}"
+        self.fingerprint = f"remote/1 {about.fingerprint}"
+        self.takes_instruction = about.takes_instruction
+        self.default_instruction = instruction or about.default_instruction
+        self.first_stage_weight = (
+            about.first_stage_weight if first_stage_weight is None else first_stage_weight
+        )
+        self.document_limits = about.document_limits
+        self.document_weight = about.document_weight
+        self.min_score = about.min_score
+        self._require_sense()
+
+    @property
+    def trouble(self) -> str | None:
+        """See core.protocols.DistantReranker."""
+        return self._distant.trouble
+
+    @property
+    def where(self) -> str:
+        """For people: who reads."""
+        there = self._about.chosen or self._about.model
+        return f"{self.name} at {self._distant.url} (texts and queries are sent there): {there}"
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._distant.close()
+
+    def read(
+        self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
+    ) -> Iterator[Reading]:
+        """See core.protocols.Reranker. The budget is asked before each request."""
+        has_read = False
+        for batch in self._batches(inputs, budget):
+            if budget.begin_unit() is not None:
+                return
+            try:
+                readings, was_late = self._read(query, batch, budget)
+            except LongleafError as error:
+                if not has_read:
+                    raise
+                budget.stop(str(error))
+                return
+            for reading in readings:
+                has_read = True
+                budget.use(reading.tokens_read)
+                yield reading
+            if was_late:
+                budget.stop(_LATE_THERE)
+                return
+
+    def _batches(
+        self, inputs: Sequence[ReadingInput], budget: Budget
+    ) -> Iterator[list[tuple[ReadingInput, Any]]]:
+        """Inputs with what is sent of them, so many as one request may hold."""
+        room_bytes = self._about.max_body_bytes - _BODY_EXTRA_BYTES
+        most = min(_REQUEST_DOCUMENTS, self._about.max_documents)
+        batch: list[tuple[ReadingInput, Any]] = []
+        batch_bytes = 0
+        for item in inputs:
+            if not item.passages:
+                continue
+            document = _document(item)
+            size_bytes = len(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+            if size_bytes > room_bytes:
+                budget.stop(f"a document is larger than the {room_bytes:,} bytes that it takes")
+                continue
+            if batch and (len(batch) == most or batch_bytes + size_bytes > room_bytes):
+                yield batch
+                batch, batch_bytes = [], 0
+            batch.append((item, document))
+            batch_bytes += size_bytes
+        if batch:
+            yield batch
+
+    def _read(
+        self, query: ReaderQuery, batch: Sequence[tuple[ReadingInput, Any]], budget: Budget
+    ) -> tuple[list[Reading], bool]:
+        """Readings, and whether the other server ended because of the deadline."""
+        body: dict[str, Any] = {
+            "query": query.text,
+            "documents": [document for _, document in batch],
+            "priority": "bulk" if query.is_bulk else "interactive",
+        }
+        if self.takes_instruction and (words := query.instruction or self.default_instruction):
+            body["instruction"] = words
+        if budget.max_tokens is not None:
+            body["max_tokens"] = max(1, budget.max_tokens - budget.tokens_used)
+        within_seconds = None
+        if (left_ms := budget.left_ms()) is not None:
+            left_seconds = max(left_ms, self._least_ms) / 1000.0
+            body["deadline_ms"] = max(left_ms - self._way_ms, self._least_ms)
+            within_seconds = left_seconds + min(_GRACE_SECONDS, left_seconds)
+        answer = self._ask(body, within_seconds, _TRIES)
+        try:
+            readings = [
+                _reading(batch[place][0], result)
+                for place, result in _by_place(answer["results"], len(batch)).items()
+            ]
+            reasons = {_is(str, each["reason"]) for each in answer["unread"]}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise self._nonsense() from error
+        return readings, any("deadline" in reason for reason in reasons)
+
+    def _ask(self, body: Any, within_seconds: float | None, tries: int) -> Mapping[str, Any]:
+        """An answer of the reranker that was there at the start, and note what the way took."""
+        started = time.perf_counter()
+        answer = self._distant.ask("POST", _PATH, body, within_seconds=within_seconds, tries=tries)
+        took_ms = (time.perf_counter() - started) * 1000.0
+        if not isinstance(answer, dict):
+            raise self._nonsense()
+        if answer.get("fingerprint") != self._about.fingerprint:
+            raise RemoteRefused(
+                f"{self._distant.url} reads with another model, or otherwise, than when this "
+                "server was started: its scores would not compare.",
+                "Start this server again.",
+            )
+        there_ms = answer.get("elapsed_ms")
+        if isinstance(there_ms, int | float) and 0 <= there_ms <= took_ms:
+            self._way_ms = max(took_ms - there_ms, _FADING * self._way_ms)
+        return answer
+
+    def _ask_about(self) -> About:
+        told = self._distant.ask("GET", _PATH, tries=_START_TRIES, patient=True)
+        try:
+            return About.of(told)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RemoteRefused(
+                f"{self._distant.url} is no Longleaf that reads for others: it does not say what "
+                "it reads with.",
+                "Set reranker.url to one of this version or later.",
+            ) from error
+
+    def _require_sense(self) -> None:
+        """A wrong model looks just like a right one: see qwen3/check.py."""
+        for probe in PROBES:
+            body = {"query": probe.query, "documents": [probe.irrelevant, probe.relevant]}
+            answer = self._ask(body, None, _START_TRIES)
+            try:
+                results = _by_place(answer["results"], 2)
+                irrelevant, relevant = (_number(results[place]["score"]) for place in (0, 1))
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._nonsense() from error
+            if relevant <= irrelevant:
+                raise ModelUnavailable(
+                    f"{self._distant.url} ranks nonsense above sense: for {probe.query!r} it "
+                    f"prefers {probe.irrelevant[:40]!r} ({irrelevant:.2f}) to "
+                    f"{probe.relevant[:40]!r} ({relevant:.2f}).",
+                    "Look at its reranker.model, or set reranker.kind to another one.",
+                )
+
+    def _nonsense(self) -> RemoteRefused:
+        return RemoteRefused(
+            f"{self._distant.url} answered what makes no sense.",
+            "Is it a Longleaf of this version? Look at reranker.url.",
+        )
+
+
+def _document(item: ReadingInput) -> dict[str, Any]:
+    """What is sent of a candidate: its words, and what readings are counted by."""
+    return {
+        "title": item.title,
+        "depth": item.depth,
+        "token_count": item.document_tokens,
+        "passages": [
+            {
+                "text": each.text,
+                "headings": list(each.headings),
+                "start_char": each.start_char,
+                "token_count": each.token_count,
+                "overlap_chars": each.overlap_chars,
+            }
+            for each in item.passages
+        ],
+    }
+
+
+def _by_place(results: Any, count: int) -> dict[int, Any]:
+    """Results by the place of their document. Raises ValueError for one twice or of nobody."""
+    by_place: dict[int, Any] = {}
+    for each in results:
+        place = _is(int, each["index"])
+        if not 0 <= place < count or place in by_place:
+            raise ValueError("a result of nobody, or twice")
+        by_place[place] = each
+    return by_place
+
+
+def _reading(item: ReadingInput, told: Any) -> Reading:
+    by_place = {_is(int, place): _number(score) for place, score in told["passage_scores"]}
+    if not by_place.keys() <= set(range(len(item.passages))):
+        raise ValueError("a score of no passage")
+    probability = told["probability"]
+    return Reading(
+        rank=item.rank,
+        score=_number(told["score"]),
+        depth=item.depth,
+        tokens_read=min(_count(told["tokens_read"]), item.document_tokens),
+        tokens_total=item.document_tokens,
+        passage_scores=tuple(
+            (item.passages[place].point_id, score) for place, score in by_place.items()
+        ),
+        truncated_tokens=_count(told["truncated_tokens"]),
+        probability=None if probability is None else _number(probability),
+        windows=_count(told["windows"]),
+    )
+
+
+def _is(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"not {kind.__name__}")
+    return value
+
+
+def _or_none(kind: type[Any], value: Any) -> Any:
+    return None if value is None else _is(kind, value)
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 1000:
+        raise ValueError("not a name")
+    return value
+
+
+def _number(value: Any) -> float:
+    # Compared first: an integer of JSON may be larger than any float.
+    if type(value) not in (int, float) or not abs(value) < 1e300:
+        raise ValueError("not a finite number")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    count: int = _is(int, value)
+    if count < 0:
+        raise ValueError("below zero")
+    return count

@@ -1,0 +1,214 @@
+"""A service elsewhere: what is asked again, when nobody is asked, and what errors never tell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from tests.remote.servers import Answer, Server, free_port, served
+
+from longleaf.core.distant import Distant
+from longleaf.core.errors import ConfigError, LongleafError, RemoteRefused, RemoteUnavailable
+
+KEY = "sk-very-secret"
+TEXT = "words of a confidential document"
+
+
+class Clock:
+    """Seconds that pass while somebody sleeps, and as they do."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+    def __call__(self) -> float:
+        return time.monotonic() + sum(self.slept)
+
+
+class Said:
+    """Says the given answers one after the other, and the last one from then on."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+
+    def __call__(self, path: str, body: Any) -> Answer:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def asking(clock: Clock) -> Iterator[Callable[..., Distant]]:
+    made: list[Distant] = []
+
+    def make(url: str, **options: Any) -> Distant:
+        distant = Distant(url, "embedder", KEY, clock=clock, sleep=clock.sleep, **options)
+        made.append(distant)
+        return distant
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def ask(distant: Distant, **options: Any) -> Any:
+    return distant.ask("POST", "/x", {"input": TEXT}, **options)
+
+
+def refused(distant: Distant, kind: type[LongleafError], **options: Any) -> LongleafError:
+    with pytest.raises(kind) as raised:
+        ask(distant, **options)
+    told = f"{raised.value.message} {raised.value.hint}"
+    assert distant.url in told
+    assert KEY not in told and TEXT not in told
+    return raised.value
+
+
+def test_an_answer_comes_with_the_key_over_one_connection(asking: Callable[..., Distant]) -> None:
+    with served(Said(Answer({"a": [1]}))) as server:
+        distant = asking(server.url + "/v1/")
+        for _ in range(5):
+            assert ask(distant) == {"a": [1]}
+        assert len(server.connections) == 1
+        assert server.asked == [("/v1/x", {"input": TEXT})] * 5
+        assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+        distant.close()
+
+
+def test_what_is_lost_on_the_way_is_asked_again(
+    asking: Callable[..., Distant], clock: Clock
+) -> None:
+    say = Said(
+        Answer(status=503), Answer({"half": "an answer"}, cut_off=True), Answer(status=500),
+        Answer({"ok": True}),
+    )  # fmt: skip
+    with served(say) as server:
+        assert ask(asking(server.url), tries=4) == {"ok": True}
+        assert len(server.asked) == 4
+    for number, seconds in enumerate(clock.slept):
+        assert 0.25 * 2**number <= seconds <= 0.5 * 2**number
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_it_waits_as_long_as_the_service_says(
+    asking: Callable[..., Distant], clock: Clock, form: str
+) -> None:
+    after = "7" if form == "seconds" else formatdate(time.time() + 7, usegmt=True)
+    say = Said(Answer(status=429, headers={"Retry-After": after}), Answer(1))
+    with served(say) as server:
+        assert ask(asking(server.url)) == 1
+    assert clock.slept == [pytest.approx(7, abs=1.1)]
+
+
+def test_no_more_is_waited_than_there_is_time(asking: Callable[..., Distant], clock: Clock) -> None:
+    say = Said(Answer(status=429, headers={"Retry-After": "7"}))
+    with served(say) as server:
+        distant = asking(server.url)
+        error = refused(distant, RemoteUnavailable, within_seconds=3.0)
+        assert "429" in error.message and clock.slept == []
+        # It asked for seven seconds: others are not sent there meanwhile.
+        assert "status 429" in (distant.trouble or "")
+        refused(distant, RemoteUnavailable)
+        assert len(server.asked) == 1
+        clock.sleep(7.1)
+        assert distant.trouble is None
+        refused(distant, RemoteUnavailable, tries=1)
+        assert len(server.asked) == 2
+
+
+def test_a_slow_service_is_not_waited_for(asking: Callable[..., Distant]) -> None:
+    def slow(path: str, body: Any) -> Answer:
+        time.sleep(0.6)
+        return Answer(1)
+
+    with served(slow) as server:
+        error = refused(asking(server.url, timeout_seconds=0.1), RemoteUnavailable, tries=1)
+        assert "no answer within 0.1 s" in error.message
+        error = refused(asking(server.url), RemoteUnavailable, within_seconds=0.2, tries=2)
+        assert "no answer within 0.2 s" in error.message
+        time.sleep(0.6)  # so that no handler writes into a server that is gone
+
+
+def test_after_failures_in_a_row_it_fails_fast_and_comes_back(
+    asking: Callable[..., Distant], clock: Clock
+) -> None:
+    say = Said(*[Answer(status=500)] * 6, Answer("well"))
+    with served(say) as server:
+        distant = asking(server.url)
+        for _ in range(5):
+            assert distant.trouble is None
+            refused(distant, RemoteUnavailable, tries=1)
+        assert "status 500, 5 times in a row" in (distant.trouble or "")
+        error = refused(distant, RemoteUnavailable)
+        assert "is not asked just now" in error.message and len(server.asked) == 5
+        refused(distant, RemoteUnavailable, tries=1, patient=True)
+        assert len(server.asked) == 6
+        clock.sleep(10.1)
+        assert distant.trouble is None
+        assert ask(distant) == "well"
+        assert distant.trouble is None
+
+
+def test_nobody_there_is_told(asking: Callable[..., Distant], clock: Clock) -> None:
+    error = refused(asking(f"http://127.0.0.1:{free_port()}"), RemoteUnavailable)
+    assert "ConnectError" in error.message and "3 tries" in error.message
+    assert "embedder.url" in error.hint and len(clock.slept) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Answer(b"<html>" + TEXT.encode()), "not JSON"),
+        (Answer(b"[" * 4_000), "not JSON"),
+        (Answer(b"\xff\xfe{}"), "not JSON"),
+        (Answer("x" * 5000), "larger than 4,096 bytes"),
+        (Answer(status=302, headers={"Location": "http://127.0.0.1:1/"}), "status 302"),
+        (Answer({"error": {"message": TEXT, "code": "model_not_found"}}, 404), "(model_not_found)"),
+        (Answer({"error": {"message": TEXT, "code": TEXT}}, 400), "status 400."),
+        (Answer({"detail": TEXT, "code": "validation"}, 422), "(validation)"),
+    ],
+)
+def test_what_would_not_change_is_not_asked_again(
+    asking: Callable[..., Distant], answer: Answer, told: str
+) -> None:
+    with served(Said(answer)) as server:
+        distant = asking(server.url, most_reply_bytes=4096)
+        error = refused(distant, RemoteRefused)
+        assert told in error.message
+        assert len(server.asked) == 1 and distant.trouble is None
+        distant.close()
+
+
+def test_a_refused_key_names_the_variable(asking: Callable[..., Distant]) -> None:
+    with served(Said(Answer({}, 401))) as server:
+        error = refused(asking(server.url), RemoteRefused)
+        assert "LONGLEAF_EMBEDDER__API_KEY" in error.hint
+        assert isinstance(error, RemoteRefused) and error.status == 401
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:80", "ftp://h/", "http://", "http://h:99999", "http://h/?q=1", "http://u:p@h/"],
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"embedder\.url") as raised:
+        Distant(url, "embedder")
+    assert "u:p" not in str(raised.value)
+
+
+def test_connections_end_with_their_owner() -> None:
+    with served(Said(Answer(1))) as server:
+        assert isinstance(server, Server)
+        distant = Distant(server.url, "embedder")
+        ask(distant)
+        client = distant._opened()
+        del distant
+        assert client.is_closed

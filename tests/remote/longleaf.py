@@ -1,0 +1,83 @@
+"""A Longleaf that reads for others, in this process, and a CrossEncoder that ranks sense first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.reranker.tiny import build_cross_encoder
+
+from longleaf.api.app import create_app
+from longleaf.api.wire import open_runtime
+from longleaf.core.config import load_settings
+from longleaf.core.protocols import Reranker
+from longleaf.reranker.qwen3.check import PROBES
+
+
+@contextmanager
+def served_app(app: Any) -> Iterator[str]:
+    """The app behind a real server on a free port; its URL."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        while not server.started:
+            assert time.monotonic() < end, "the server does not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def reading_for_others(home: Path, reranker: Reranker | None = None) -> Iterator[str]:
+    """An empty Longleaf with `reranker` (None: `late`); its URL."""
+    runtime = open_runtime(load_settings({"home": home}, {}).settings, follow=False)
+    try:
+        if reranker is not None:
+            runtime.engine.reranker = reranker
+        with served_app(create_app(runtime)) as url:
+            yield url
+    finally:
+        runtime.close()
+
+
+def sensible_cross_encoder(folder: Path) -> str:
+    """`build_cross_encoder`, trained until it knows the probes of the start by heart."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    build_cross_encoder(folder)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    pairs = [(each.query, text) for each in PROBES for text in (each.relevant, each.irrelevant)]
+    wanted = torch.tensor([2.0, -2.0] * len(PROBES))
+    given = tokenizer(
+        [query for query, _ in pairs],
+        [text for _, text in pairs],
+        padding=True,
+        truncation="longest_first",
+        max_length=48,
+        return_tensors="pt",
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    torch.manual_seed(3)
+    for _ in range(400):
+        logits = model(**given).logits[:, 0]
+        loss = ((logits - wanted) ** 2).mean()
+        if float(loss.detach()) < 0.05:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.5, "the probes were not learnt"
+    model.save_pretrained(folder)
+    return str(folder)
