@@ -102,8 +102,15 @@ class OracleIndex:
             if passage.point_id in wanted and passes(entry, passage, index_filter)
         }
 
+    def scroll(self, index_filter: IndexFilter, limit: int) -> list[int]:
+        passing = sorted(passage.point_id for _, passage in self._passing(index_filter))
+        return passing[: max(limit, 0)]
+
     def passage_count(self) -> int:
         return len(self._all())
+
+    def optimize(self) -> bool:
+        return False
 
     def close(self) -> None:
         pass
