@@ -24,7 +24,8 @@ from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, Score
 from longleaf.retriever.index import edge_folder, faiss_folder, faiss_search, faiss_segment
 from longleaf.retriever.index.edge_folder import ChangeLog, TakenFolder
 from longleaf.retriever.index.faiss_folder import IndexState
-from longleaf.retriever.index.faiss_library import Devices, choose, load_faiss
+from longleaf.retriever.index.faiss_library import choose, load_faiss
+from longleaf.retriever.index.faiss_sealed import Sealing
 from longleaf.retriever.index.faiss_tidy import MAX_ROWS, Extent, full_merges, next_merge
 from longleaf.retriever.index.faiss_view import Live, View
 
@@ -40,14 +41,14 @@ class FaissIndex:
     """`core.protocols.PassageIndex` in a local folder. Made by `open`."""
 
     def __init__(
-        self, taken: TakenFolder, state: IndexState, lives: Sequence[Live], devices: Devices
+        self, taken: TakenFolder, state: IndexState, lives: Sequence[Live], sealing: Sealing
     ) -> None:
         self.fingerprint = state.fingerprint
-        self.device_reason = devices.reason
         self._taken = taken
         self._state = state
-        self._view = View(tuple(lives))
-        self._saved = {live.segment.name for live in lives}
+        self._sealing = sealing
+        self._view = View(tuple(lives), sealing.sealed)
+        self._saved = {live.segment.name for live in lives} | {state.lists or ""}
         self._writing = threading.Lock()
         self._closed = False
 
@@ -80,7 +81,7 @@ class FaissIndex:
         try:
             # Read again: until it was taken, its owner could still move it on.
             state, alive = faiss_folder.read_manifest(folder)
-            faiss_folder.remove_others(folder, alive)
+            faiss_folder.remove_others(folder, [*alive, state.lists or ""])
             lives = faiss_folder.load_segments(folder, alive)
             rows = sum(live.row_count for live in lives)
             why = edge_folder.why_unusable(state, rows, change_log)
@@ -89,10 +90,17 @@ class FaissIndex:
                 state, lives = faiss_folder.start_anew(folder, dim, fingerprint), []
             if change_log is not None:  # written with the next seq
                 state = replace(state, epoch=change_log.epoch())
-            return cls(taken, state, lives, chosen)
+            sealing = Sealing(chosen, dim, lists, probes)
+            sealing.open(folder, state.lists, [live.segment for live in lives])
+            return cls(taken, state, lives, sealing)
         except BaseException:
             taken.close()
             raise
+
+    @property
+    def device_reason(self) -> str:
+        """What searches dense vectors, and why that."""
+        return self._sealing.reason
 
     @property
     def erase_since(self) -> float | None:
@@ -147,17 +155,18 @@ class FaissIndex:
             self._flush(seq)
 
     def optimize(self) -> bool:
-        """Drop what was deleted, from memory and files, and make few segments of many; True if
-        there was anything to do. Searches go on."""
+        """Drop what was deleted, from memory and files, make few segments of many, and inverted
+        lists where they are asked for; True if there was anything to do. Searches go on."""
         with self._writing:
             lives = list(self._view.lives)
             gone = [not live.is_whole for live in lives]
             merges = full_merges([_extent(live) for live in lives], gone)
             for numbers in merges:
                 self._merge([lives[number] for number in numbers])
-            if merges:
+            made = self._sealing.make(self._view.lives)
+            if merges or made:
                 self._flush(self._state.indexed_seq)
-            return bool(merges)
+            return bool(merges) or made
 
     def search_dense(
         self, vector: FloatArray, index_filter: IndexFilter, limit: int
@@ -212,11 +221,16 @@ class FaissIndex:
 
     def _show(self, lives: Iterable[Live]) -> None:
         """Searches that begin from now on see these; a segment that has nothing left goes."""
-        self._view = View(tuple(live for live in lives if live.alive.any()))
+        kept = tuple(live for live in lives if live.alive.any())
+        self._view = View(kept, self._sealing.sealed)
 
     def _tidy(self) -> None:
-        while numbers := next_merge([_extent(live) for live in self._view.lives]):
-            self._merge([self._view.lives[number] for number in numbers])
+        while True:
+            lives = [live for live in self._view.lives if not self._sealing.keeps(live)]
+            numbers = next_merge([_extent(live) for live in lives])
+            if not numbers:
+                return
+            self._merge([lives[number] for number in numbers])
 
     def _merge(self, lives: Sequence[Live]) -> None:
         parts = [(live.segment, live.alive) for live in lives]
@@ -231,12 +245,14 @@ class FaissIndex:
             live if live.segment.name in self._saved else faiss_folder.save_segment(folder, live)
             for live in self._view.lives
         ]
+        lists = self._sealing.save(folder, self._saved)
         is_whole = all(live.is_whole for live in lives)
         since = None if is_whole else self._state.erase_since
-        state = replace(self._state, indexed_seq=seq, erase_since=since)
+        state = replace(self._state, indexed_seq=seq, erase_since=since, lists=lists)
         faiss_folder.write_manifest(folder, state, lives)
         self._state = state
-        self._saved = {live.segment.name for live in lives}
+        self._saved = {live.segment.name for live in lives} | {lists or ""}
+        self._sealing.follow([live.segment for live in lives])
         self._show(lives)
         faiss_folder.remove_others(folder, self._saved)
 

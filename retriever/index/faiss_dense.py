@@ -15,13 +15,14 @@ import numpy as np
 from longleaf.retriever.index.faiss_library import load_faiss, one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray
 
 _TIES_LOOKED_FOR = 8
+_EQUAL = 1e-6
 
 
 class DenseRows:
@@ -62,8 +63,8 @@ class DenseRows:
     def search(
         self, query: FloatArray, limit: int, passing: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], FloatArray]:
-        """(rows, scores descending): the best `limit` of those `passing` (None: of all), and all
-        that score as the last of them does."""
+        """(rows, scores): the best `limit` of those `passing` (None: of all), and all that score
+        as the last of them does."""
         faiss = self._faiss
         there = self.row_count if passing is None else int(np.count_nonzero(passing))
         parameters = None
@@ -71,18 +72,36 @@ class DenseRows:
             bits = np.packbits(passing, bitorder="little")
             selector = faiss.IDSelectorBitmap(self.row_count, faiss.swig_ptr(bits))
             parameters = faiss.SearchParameters(sel=selector)
-        asked = min(limit + _TIES_LOOKED_FOR, there)
-        while asked > 0:
+
+        def nearest(asked: int) -> tuple[NDArray[np.int64], FloatArray]:
             with one_thread(faiss):
                 scores, rows = self._index.search(query[None], asked, params=parameters)
-            if asked == there or scores[0, -1] < scores[0, limit - 1]:
-                return rows[0], scores[0]
-            asked = min(4 * asked, there)
-        return np.empty(0, np.int64), np.empty(0, np.float32)
+            return rows[0], scores[0]
 
-    def score(self, query: FloatArray, rows: Sequence[int]) -> list[float]:
-        """The score of each row, the same as `search` gives it."""
+        rows = best_with_equals(nearest, limit, there)
+        return rows, self.score(query, rows)
+
+    def score(self, query: FloatArray, rows: NDArray[np.int64]) -> FloatArray:
+        """The score of each row. A scan's may be off by a bit, by where in it a row stands, so all
+        that is ever answered comes from here."""
         plain = np.ascontiguousarray(query, dtype=np.float32)
         computer = self._index.get_distance_computer()
         computer.set_query(self._faiss.swig_ptr(plain))
-        return [computer(row) for row in rows]
+        return np.fromiter(map(computer, rows.tolist()), np.float32, len(rows))
+
+
+def best_with_equals(
+    nearest: Callable[[int], tuple[NDArray[np.int64], FloatArray]], limit: int, there: int
+) -> NDArray[np.int64]:
+    """At least the best `limit` rows of the `there` that there are, and all that score as the last
+    of those does, so that ids can tell which of equals comes first.
+
+    `nearest` takes how many are asked for and gives rows and scores, descending.
+    """
+    asked = min(limit + _TIES_LOOKED_FOR, there)
+    while asked > 0:
+        rows, scores = nearest(asked)
+        if asked == there or len(rows) < asked or scores[-1] < scores[limit - 1] - _EQUAL:
+            return rows
+        asked = min(4 * asked, there)
+    return np.empty(0, np.int64)

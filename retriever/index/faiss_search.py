@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,15 +34,18 @@ def search_dense(
     points: list[NDArray[np.int64]] = []
     scores: list[NDArray[np.floating]] = []
     sealed = view.sealed
-    if sealed is not None:
-        for number, rows, found in sealed.search(view.lives, masks, vector, limit):
-            points.append(view.lives[number].segment.point_ids[rows])
+    # Asked once: a GPU may take a segment while this search runs.
+    covered = [sealed is not None and sealed.covers(live.segment) for live in view.lives]
+    pairs = list(zip(view.lives, masks, strict=True))
+    if sealed is not None and any(covered):
+        lives, passing_rows = zip(*compress(pairs, covered), strict=True)
+        for number, rows, found in sealed.search(lives, passing_rows, vector, limit):
+            points.append(lives[number].segment.point_ids[rows])
             scores.append(found)
-    for live, passing in zip(view.lives, masks, strict=True):
-        if sealed is None or not sealed.covers(live.segment):
-            rows, found = live.segment.dense.search(vector, limit, passing)
-            points.append(live.segment.point_ids[rows])
-            scores.append(found)
+    for live, passing in compress(pairs, map(not_, covered)):
+        rows, found = live.segment.dense.search(vector, limit, passing)
+        points.append(live.segment.point_ids[rows])
+        scores.append(found)
     return _ranked(points, scores, limit)
 
 
@@ -48,8 +53,8 @@ def score_dense(view: View, vector: FloatArray, point_ids: Sequence[int]) -> dic
     """The cosine of each point that is there."""
     scores: dict[int, float] = {}
     for number, rows, points in view.found(point_ids):
-        found = view.lives[number].segment.dense.score(vector, rows)
-        scores.update(zip(points, found, strict=True))
+        found = view.lives[number].segment.dense.score(vector, np.array(rows, np.int64))
+        scores.update(zip(points, found.tolist(), strict=True))
     return scores
 
 
