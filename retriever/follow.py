@@ -164,13 +164,21 @@ class Follower:
 
 
 class FollowerThread:
-    """Follows in the background until stopped; a failure is logged, shown and tried again."""
+    """Follows in the background until stopped; a failure is logged, shown and tried again.
+
+    `when_level` is called, in its thread, after each look that finds the index up to date.
+    """
 
     def __init__(
-        self, follower: Follower, interval_seconds: float = 0.25, retry_seconds: float = 5.0
+        self,
+        follower: Follower,
+        interval_seconds: float = 0.25,
+        retry_seconds: float = 5.0,
+        when_level: Callable[[], None] = lambda: None,
     ) -> None:
         self.follower = follower
         self.failure: str | None = None
+        self._when_level = when_level
         self._interval_seconds = interval_seconds
         self._retry_seconds = retry_seconds
         self._stop = threading.Event()
@@ -213,6 +221,7 @@ class FollowerThread:
                 with self._at_work:
                     if not self._paused and self.follower.lag() != 0:
                         self.follower.catch_up()
+                self._when_level()
                 if time.monotonic() - seen_at > _SEEN_EVERY_SECONDS:
                     self.follower.show_life()
                     seen_at = time.monotonic()

@@ -23,6 +23,10 @@ def place(settings: Settings, catalog: Catalog, generation: Generation) -> Place
             from longleaf.api.indexes.qdrant import QdrantPlace
 
             return QdrantPlace(settings, catalog, generation)
+        case "faiss":
+            from longleaf.api.indexes.faiss import FaissPlace
+
+            return FaissPlace(settings, catalog, generation)
     return edge.EdgePlace(settings, catalog, generation)
 
 
@@ -50,4 +54,8 @@ def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
             from longleaf.api.indexes import qdrant
 
             left += qdrant.drop_closed(settings, catalog)
+        case "faiss":
+            from longleaf.api.indexes import faiss
+
+            left += faiss.drop_closed(settings, catalog)
     return left

@@ -6,7 +6,7 @@ Qdrant collection is shared by all. Everything above asks a `Place` and need not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from longleaf.core.protocols import IndexEntry, PassageIndex
@@ -93,11 +93,13 @@ class FollowedHere:
 
     by_itself = True
 
-    def __init__(self, index: PassageIndex, follower: Follower, told: str) -> None:
+    def __init__(
+        self, index: PassageIndex, follower: Follower, told: str, when_level: Callable[[], None]
+    ) -> None:
         self.index = index
         self.follower: Following = follower
         self.told = told
-        self._thread = FollowerThread(follower)
+        self._thread = FollowerThread(follower, when_level=when_level)
         self._thread.start()
 
     @property

@@ -238,7 +238,17 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def why_unusable(state: ShardState, passage_count: int, change_log: ChangeLog | None) -> str | None:
+class Followed(Protocol):
+    """What an index says of how far it followed which log."""
+
+    @property
+    def indexed_seq(self) -> int: ...
+
+    @property
+    def epoch(self) -> str | None: ...
+
+
+def why_unusable(state: Followed, passage_count: int, change_log: ChangeLog | None) -> str | None:
     """Why following the log would not make this index right; None when it would."""
     seq = state.indexed_seq
     if seq == 0 and passage_count > 0:

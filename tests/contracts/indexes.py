@@ -21,6 +21,7 @@ from longleaf.core.catalog import Catalog, Generation, schema
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.index.edge import EdgeIndex
 from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.process import IndexProcess
 
 
@@ -83,9 +84,18 @@ def without(module: str, package: str) -> Callable[[], str | None]:
     return lambda: None if importlib.util.find_spec(module) else f"{package} is not installed"
 
 
+def _open_faiss(
+    folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
+) -> PassageIndex:
+    return FaissIndex.open(folder, dim, fingerprint, change_log, devices="cpu")
+
+
+_NO_FAISS = without("faiss", "faiss-cpu")
+
 INDEXES = (
     Implementation("edge", EdgeIndex.open),
     Implementation("process", EdgeIndex.open, served=_in_a_process),
+    Implementation("faiss", _open_faiss, dense_tolerance=5e-4, missing=_NO_FAISS),
     Implementation("qdrant-memory", qdrant_indexes.open_in_memory),
     Implementation("qdrant-http", qdrant_indexes.open_over_http),
     Implementation(

@@ -1,0 +1,116 @@
+"""What a FAISS index says of its passages, against what the catalog would have it say.
+
+Every byte of its files has a checksum that opening proves; this finds what was written wrong in the
+first place, or was changed in memory since. What is compared is what searches read: vectors,
+postings, words, fields and labels. Cost: about that of putting all documents again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from longleaf.core.protocols import IndexEntry
+from longleaf.retriever.index import edge_folder, faiss_segment
+from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.faiss import FaissIndex
+from longleaf.retriever.index.faiss_postings import Postings
+from longleaf.retriever.index.faiss_segment import Segment
+
+_PASSAGES_COMPARED = 2048
+
+
+def differences(index: FaissIndex, entries: Iterable[IndexEntry]) -> Iterator[tuple[int, str]]:
+    """(document id, what differs) of every passage that is not stored as it should be."""
+    batch: list[IndexEntry] = []
+    for entry in entries:
+        batch.append(entry)
+        if sum(len(one.passages) for one in batch) >= _PASSAGES_COMPARED:
+            yield from _compared(index, batch)
+            batch = []
+    yield from _compared(index, batch)
+
+
+def why_unusable(index: FaissIndex, change_log: ChangeLog) -> str | None:
+    """Why opening this index to follow `change_log` would make it anew; None when it would not."""
+    return edge_folder.why_unusable(index._state, index.passage_count(), change_log)
+
+
+def document_ids(index: FaissIndex, point_ids: Sequence[int]) -> set[int]:
+    """Which documents these points say they are of, whatever the catalog knows of them."""
+    view = index._view
+    found: set[int] = set()
+    for number, rows, _ in view.found(point_ids):
+        segment = view.lives[number].segment
+        found.update(segment.documents.ids[segment.row_documents[rows]].tolist())
+    return found
+
+
+def _compared(index: FaissIndex, entries: Sequence[IndexEntry]) -> Iterator[tuple[int, str]]:
+    wanted = faiss_segment.from_entries(entries, index._state.dim)
+    view = index._view
+    stored = {
+        point: (view.lives[number].segment, row)
+        for number, rows, points in view.found(wanted.point_ids.tolist())
+        for row, point in zip(rows, points, strict=True)
+    }
+    sides = {id(wanted): _Side(wanted)}
+    for segment, _ in stored.values():
+        sides.setdefault(id(segment), _Side(segment))
+    places = {int(one): place for place, one in enumerate(wanted.documents.ids.tolist())}
+    rows_of = np.argsort(wanted.row_documents, kind="stable")
+    starts = np.searchsorted(wanted.row_documents[rows_of], np.arange(len(wanted.documents) + 1))
+    for entry in entries:
+        place = places[entry.document_id]
+        for row in rows_of[starts[place] : starts[place + 1]].tolist():
+            have = stored.get(int(wanted.point_ids[row]))
+            ours = None if have is None else sides[id(have[0])].of(have[1])
+            what = _difference(ours, sides[id(wanted)].of(row))
+            if what is not None:
+                yield entry.document_id, what
+
+
+def _difference(have: dict[str, object] | None, want: dict[str, object]) -> str | None:
+    if have is None:
+        return "is not there"
+    return next((what for what in want if have[what] != want[what]), None)
+
+
+class _Side:
+    """The rows of one segment as they are to be compared, keyed by what is said of a difference."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._bm25 = _by_row(segment.bm25, len(segment))
+        self._words = _by_row(segment.words, len(segment))
+
+    def of(self, row: int) -> dict[str, object]:
+        segment = self._segment
+        place = int(segment.row_documents[row])
+        documents = segment.documents
+        label = documents.labels[documents.labelled[place]]
+        fields = json.loads(bytes(documents.field_bytes(place)))
+        document = (int(documents.ids[place]), int(documents.revisions[place]))
+        return {
+            "has another dense vector": segment.dense.codes(np.array([row])).tobytes(),
+            "has other BM25 terms": self._bm25[row],
+            "has other words or labels": (
+                document,
+                label,
+                fields,
+                segment.text(row),
+                self._words[row],
+            ),
+        }
+
+
+def _by_row(postings: Postings, rows: int) -> list[dict[int, float]]:
+    """What each row holds: its keys and their weights."""
+    found: list[dict[int, float]] = [{} for _ in range(rows)]
+    keys = np.repeat(postings.keys, np.diff(postings.starts)).tolist()
+    weights = [1.0] * len(keys) if postings.weights is None else postings.weights.tolist()
+    for key, row, weight in zip(keys, postings.rows.tolist(), weights, strict=True):
+        found[row][key] = weight
+    return found

@@ -1,0 +1,232 @@
+"""Dense search on GPUs: they hold full segments, the CPU has the last word.
+
+A GPU computes in 16 bits, so its best are scored again from the segment's own vectors, and are
+taken only when all that it left out must score less; then the answer is that of the CPU. FAISS
+takes no bitmap on a GPU: more than is wanted is asked for, and where a filter leaves too little of
+it, the CPU scans. It knows segments and no points. Trade-off: the vectors lie in both memories, and
+a GPU answers one query at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from longleaf.retriever.index.faiss_lists import blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from longleaf.core.types import FloatArray
+    from longleaf.retriever.index.faiss_lists import InvertedLists
+    from longleaf.retriever.index.faiss_segment import Segment
+    from longleaf.retriever.index.faiss_view import Live
+
+    Found = list[tuple[int, NDArray[np.int64], FloatArray]]
+
+LEAST_ROWS = 8192
+"""A segment with fewer is scanned by the CPU: it will soon be merged."""
+
+MOST_ASKED = 2048
+"""FAISS's GPU code selects no more."""
+
+SCORE_ERROR = 4e-3
+"""More than 16-bit products and sums of unit vectors were seen to be off (dim 384-4096: 2e-3)."""
+
+
+class GpuIndex(Protocol):
+    """What is used of FAISS's indexes on a GPU."""
+
+    ntotal: int
+
+    def add(self, vectors: FloatArray) -> None: ...
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, NDArray[np.int64]]: ...
+
+    def reset(self) -> None: ...
+
+
+class Device:
+    """One GPU with the rows of some segments, one after the other."""
+
+    def __init__(self, index: GpuIndex) -> None:
+        self.index = index
+        self.placed: list[tuple[str, int]] = []
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name, _ in self.placed}
+
+    def take(self, segment: Segment) -> None:
+        """Add a segment's rows. Raises RuntimeError when the GPU has no room for them."""
+        before = self.index.ntotal
+        name = ""
+        try:
+            for _, block in blocks(segment):
+                self.index.add(block)
+            name = segment.name
+        finally:  # rows of half a segment are nobody's
+            self.placed.append((name, self.index.ntotal - before))
+
+    def keep_only(self, segments: dict[str, Segment]) -> None:
+        """Make room when half of what is here belongs to segments that are gone."""
+        gone = sum(rows for name, rows in self.placed if name not in segments)
+        if gone * 2 > self.index.ntotal:
+            kept = [name for name, _ in self.placed if name in segments]
+            self.index.reset()
+            self.placed = []
+            for name in kept:
+                self.take(segments[name])
+
+
+class OnGpus:
+    """`Sealed` for exact search. `failure` says why some segments are not on a GPU."""
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self._devices = devices
+        self._lock = threading.Lock()
+        self._covered: frozenset[str] = frozenset()
+        self.failure: str | None = None
+
+    def take(self, segments: Sequence[Segment]) -> None:
+        """Hold those that are large enough, while there is room, and forget those not named."""
+        named = {segment.name: segment for segment in segments}
+        with self._lock:
+            try:
+                for device in self._devices:
+                    device.keep_only(named)
+                here = set().union(*(device.names for device in self._devices))
+                for segment in segments:
+                    if segment.name not in here and len(segment) >= LEAST_ROWS:
+                        least = min(self._devices, key=lambda device: device.index.ntotal)
+                        least.take(segment)
+                self.failure = None
+            except RuntimeError as error:
+                self.failure = f"a GPU did not take all vectors ({error}); the CPU scans the rest"
+            here = set().union(*(device.names for device in self._devices))
+            self._covered = frozenset(here & named.keys())
+
+    def covers(self, segment: Segment) -> bool:
+        """Whether a GPU holds it."""
+        return segment.name in self._covered
+
+    def search(
+        self,
+        lives: Sequence[Live],
+        masks: Sequence[NDArray[np.bool_]],
+        query: FloatArray,
+        limit: int,
+    ) -> Found:
+        """The same as a scan of each of these segments, for the nearest `limit` of them all."""
+        numbers = {live.segment.name: number for number, live in enumerate(lives)}
+        rows = sum(len(lives[number].segment) for number in numbers.values())
+        passing = sum(int(np.count_nonzero(masks[number])) for number in numbers.values())
+        asked = 2 * limit
+        # Where few pass, the CPU has only those to look at.
+        while passing * MOST_ASKED > 2 * limit * rows and asked <= MOST_ASKED:
+            nearest = self._nearest(lives, masks, numbers, query, asked)
+            if nearest is None:
+                break
+            found, sure = nearest
+            scores = np.sort(np.concatenate([np.empty(0), *(each for _, _, each in found)]))
+            enough = min(limit, passing)
+            if len(scores) >= enough and (not enough or scores[-enough] > sure):
+                return found
+            asked *= 4
+        return [
+            (number, *lives[number].segment.dense.search(query, limit, masks[number]))
+            for number in numbers.values()
+        ]
+
+    def _nearest(
+        self,
+        lives: Sequence[Live],
+        masks: Sequence[NDArray[np.bool_]],
+        numbers: dict[str, int],
+        query: FloatArray,
+        asked: int,
+    ) -> tuple[Found, float] | None:
+        """(what the GPUs find nearest and the masks let through, scored by the CPU; the score that
+        nothing else reaches). None: the GPUs have dropped one of the segments meanwhile."""
+        results: Found = []
+        sure = -np.inf
+        with self._lock:
+            answers = [
+                (list(device.placed), *device.index.search(query[None], asked))
+                for device in self._devices
+                if device.index.ntotal
+            ]
+        if not numbers.keys() <= {name for placed, _, _ in answers for name, _ in placed}:
+            return None
+        for placed, scores, found in answers:
+            if (found[0] >= 0).all():  # it may have more
+                sure = max(sure, float(scores[0, -1]) + SCORE_ERROR)
+            first = 0
+            for name, rows in placed:
+                here = np.sort(found[0][(found[0] >= first) & (found[0] < first + rows)]) - first
+                first += rows
+                number = numbers.get(name)
+                if number is None:
+                    continue
+                here = here[masks[number][here]]
+                results.append((number, here, lives[number].segment.dense.score(query, here)))
+        return results, sure
+
+
+class ListsOnGpus:
+    """`Sealed` for inverted lists: GPUs look into them, the CPU where a filter leaves little."""
+
+    def __init__(self, lists: InvertedLists, index: Any) -> None:
+        self._lists, self._index = lists, index
+        self._lock = threading.Lock()
+
+    def covers(self, segment: Segment) -> bool:
+        """Whether the segment's rows are in the lists."""
+        return self._lists.covers(segment)
+
+    def search(
+        self,
+        lives: Sequence[Live],
+        masks: Sequence[NDArray[np.bool_]],
+        query: FloatArray,
+        limit: int,
+    ) -> Found:
+        """As `InvertedLists.search` does."""
+        with self._lock:
+            _, found = self._index.search(query[None], min(4 * limit, MOST_ASKED))
+        results: Found = []
+        count = 0
+        for number, rows in self._lists.split(lives, found[0][found[0] >= 0]):
+            here = rows[masks[number][rows]]
+            results.append((number, here, lives[number].segment.dense.score(query, here)))
+            count += len(here)
+        return results if count >= limit else self._lists.search(lives, masks, query, limit)
+
+
+def on_gpus(faiss: Any, gpus: Sequence[int], dim: int) -> OnGpus:
+    """Empty exact indexes of 16-bit floats on these GPUs."""
+    devices = []
+    for gpu in gpus:
+        config = faiss.GpuIndexFlatConfig()
+        config.device = gpu
+        config.useFloat16 = True
+        resources = faiss.StandardGpuResources()
+        index = faiss.GpuIndexFlat(resources, dim, faiss.METRIC_INNER_PRODUCT, config)
+        index.resources = resources  # kept as long as the index is
+        devices.append(Device(index))
+    return OnGpus(devices)
+
+
+def lists_on_gpus(faiss: Any, gpus: Sequence[int], lists: InvertedLists) -> ListsOnGpus:
+    """A copy of the lists on these GPUs, each with a part of them. Raises RuntimeError without
+    room."""
+    options = faiss.GpuMultipleClonerOptions()
+    options.useFloat16 = True
+    options.shard = True
+    resources = [faiss.StandardGpuResources() for _ in gpus]
+    index = faiss.index_cpu_to_gpu_multiple_py(resources, lists.index, options, list(gpus))
+    index.resources = resources
+    return ListsOnGpus(lists, index)
