@@ -142,8 +142,8 @@ class Runtime:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of the data folder; made if this is the first time."""
-    return Catalog(settings.home)
+    """The catalog of the data folder, or the one that it shares; made if this is the first time."""
+    return Catalog(settings.home, settings.catalog)
 
 
 def open_write_side(settings: Settings) -> WriteSide:
@@ -362,7 +362,7 @@ def make_follower(
     settings: Settings, catalog: Catalog, index: PassageIndex, generation: Generation
 ) -> Follower:
     """What brings an index opened here up to date, under the name that its folder gives it."""
-    name = str(index_folder(settings, generation))
+    name = catalog.follower_name(index_folder(settings, generation))
     return Follower(catalog, index, generation, name, settings.retriever.flush_documents)
 
 
@@ -382,8 +382,9 @@ def drop_index(catalog: Catalog, taken: TakenFolder) -> None:
     """Delete an index, whatever state it is in."""
     # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
     # follower that holds back the log.
-    catalog.forget_follower(str(taken.folder))
-    catalog.forget_followers_in(str(taken.folder))
+    name = catalog.follower_name(taken.folder)
+    catalog.forget_follower(name)
+    catalog.forget_followers_in(name)
     taken.remove()
 
 

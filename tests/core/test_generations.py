@@ -246,7 +246,7 @@ def test_a_swap_under_writes_leaves_no_document_without_vectors(
     begun, refused = threading.Event(), threading.Event()
 
     def run() -> None:
-        mine = Catalog(catalog.folder)
+        mine = Catalog(catalog.folder, catalog.settings)
         number = 0
         while not refused.is_set():
             number += 1
