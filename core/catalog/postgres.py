@@ -209,7 +209,7 @@ def _is_about_the_statement(error: DBAPIError) -> bool:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         parsed = None
     if parsed is None or parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         # The URL itself may hold a password and is not repeated.

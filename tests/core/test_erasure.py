@@ -402,6 +402,7 @@ def test_a_deletion_during_the_scrub_is_for_the_next_one(
     assert catalog.erasure.unscrubbed_since() is None
 
 
+@on_sqlite
 def test_a_scrub_says_what_keeps_it_from_being_done(
     catalog: Catalog, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,7 @@ class Follower(threading.Thread):
             ]
             if last_round and not fresh:
                 return
-            last_round = self.ended.is_set()
+            last_round = self.ended.wait(0.02)
 
     def _last(self) -> int:
         return self.seen[-1] if self.seen else 0
@@ -112,8 +112,10 @@ def test_eight_writers_give_one_log_in_the_order_of_their_commits(
     writers = []
     for number in range(WRITERS):
         process = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(tmp_path / f"w{number}"), str(number)]
-            + [str(commits // WRITERS)],
+            [
+                *(sys.executable, "-c", _WRITER),
+                *(str(tmp_path / f"w{number}"), str(number), str(commits // WRITERS)),
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
         )
@@ -209,7 +211,7 @@ def test_readers_have_one_snapshot_and_cannot_write(database: PostgresDatabase) 
 def test_what_is_acknowledged_survives_a_crash_of_the_server(
     tmp_path: Path, postgres: PostgresServer, shared: CatalogSettings
 ) -> None:
-    """Whatever the URL says, a commit waits for the disk; and connections come back by themselves."""
+    """Whatever the URL says, a commit waits for the disk; and connections come back."""
     lax = f"{shared.url}?options=-csynchronous_commit%3Doff"
     database = PostgresDatabase(lax)
     with database.writing() as connection:
@@ -288,16 +290,13 @@ def test_a_writer_that_stands_still_is_cut_off(
 def test_what_cannot_be_reached_is_named_without_the_password(
     postgres: PostgresServer, shared: CatalogSettings, wrong: str, tmp_path: Path
 ) -> None:
-    secret = "hunter2secret" if wrong == "password" else PASSWORD
+    secret = "hunter2secret" if wrong in ("password", "host") else PASSWORD
     url = {
         "password": postgres.url("postgres", secret),
         "port": shared.url.replace(str(postgres.port), "1"),
         "database": postgres.url("nothing_there"),
-        "host": shared.url.replace("127.0.0.1", "/nowhere").replace(":%", ":%"),
+        "host": "postgresql://longleaf:hunter2secret@/x?host=/nowhere",
     }[wrong]
-    if wrong == "host":
-        url = f"postgresql://longleaf:{secret[:0]}hunter2secret@/x?host=/nowhere"
-        secret = "hunter2secret"
     with pytest.raises(CatalogUnavailable) as caught:
         Catalog(tmp_path, CatalogSettings(url=url))
     said = "".join(traceback.format_exception(caught.value))
@@ -339,7 +338,7 @@ def test_a_role_that_may_not_make_tables_is_told_so(
 def test_a_nul_character_is_refused_and_nothing_is_kept_of_its_change(
     tmp_path: Path, shared: CatalogSettings
 ) -> None:
-    """Parsers and the API have replaced or refused it before: this is for whoever calls directly."""
+    """Parsers and the API replace or refuse it before: this is for whoever calls directly."""
     catalog = Catalog(tmp_path, shared)
     catalog.create_collection("law")
     generation = catalog.open_generation("chunker-1", "embedder-1", "tiny", DIM, TOKEN_DIM)
@@ -380,7 +379,7 @@ def test_followers_of_two_data_folders_are_told_apart(
     catalogs = [Catalog(tmp_path / name, shared) for name in ("one", "two")]
     names = [catalog.follower_name(index) for catalog in catalogs]
     assert names[0] != names[1]
-    assert names[0] == Catalog(tmp_path / "one", shared).follower_name(index)
+    assert names[0] == catalogs[0].follower_name(index)
     assert [catalog.followed_here(names[0]) for catalog in catalogs] == [index, None]
     for catalog in catalogs:
         catalog.close()
