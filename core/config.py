@@ -33,6 +33,9 @@ CONFIG_FILE_NAME = "longleaf.toml"
 _PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
 """User and password at the head of a URL."""
 
+_OTHER_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]+", re.IGNORECASE)
+"""One among a URL's options, where libpq takes it as well."""
+
 
 class ServerSettings(Section):
     """Where API and page listen."""
@@ -353,7 +356,9 @@ def shown_value(settings: Settings, name: str) -> Any:
     value = setting_value(settings, name)
     if name in _secrets():
         return "(set)" if value else ""
-    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return _OTHER_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1:***@", value))
 
 
 def setting_variable(name: str) -> str:
@@ -379,13 +384,17 @@ def _read_file(file: Path, names: Mapping[str, str]) -> dict[str, Any]:
                     f"{file} sets {name}, which is no setting that can stand there.",
                     "longleaf config lists the settings.",
                 )
-            if name in _secrets() or (isinstance(each, str) and _PASSWORD.match(each)):
+            if name in _secrets() or (isinstance(each, str) and _has_password(each)):
                 raise ConfigError(
                     f"{file} sets {name} with a secret in it.",
                     f"Put it into the environment: {setting_variable(name)}.",
                 )
             found[name] = each
     return found
+
+
+def _has_password(url: str) -> bool:
+    return bool(_PASSWORD.match(url) or _OTHER_PASSWORD.search(url))
 
 
 def _secrets() -> frozenset[str]:

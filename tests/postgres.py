@@ -72,8 +72,19 @@ class PostgresServer:
 
     def database_for(self, home: Path) -> str:
         """The address of the database that stands for this data folder; made when first asked."""
-        name = f"home_{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:16]}"
+        name = self._name_of(home)
         return self.url(name) if name in self._made else self._copied(name)
+
+    def copy(self, home: Path, target: Path) -> None:
+        """Copy what stands for one data folder for another; nobody may be connected to it."""
+        there, name = self._name_of(home), self._name_of(target)
+        if there in self._made:
+            self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {there}")
+            self._made.add(name)
+
+    @staticmethod
+    def _name_of(home: Path) -> str:
+        return f"home_{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:16]}"
 
     def _copied(self, name: str) -> str:
         self.execute("postgres", f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")

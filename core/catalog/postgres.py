@@ -70,7 +70,8 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: str) -> None:
         parsed = _parsed(url)
-        self.where = parsed.render_as_string(hide_password=True).replace("+psycopg", "", 1)
+        shown = parsed.difference_update_query(["password", "sslpassword"])
+        self.where = shown.render_as_string(hide_password=True).replace("+psycopg", "", 1)
         self.engine = _engine(parsed)
         try:
             with self.reading() as connection:

@@ -303,7 +303,7 @@ class Verifier:
         reader = SegmentReader(self._catalog.segment_folder)
         bad: set[int] = set()
         checked = 0
-        for row in connection.execution_options(yield_per=_BATCH).execute(query):
+        for row in connection.execute(query, execution_options={"yield_per": _BATCH}):
             if checked % (20 * _BATCH) == 0:
                 self._progress("Token vectors", checked, total // step)
             checked += 1

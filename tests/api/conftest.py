@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
+from tests.postgres import PostgresServer
 
 from longleaf.api import working
 from longleaf.api.app import create_app
@@ -62,6 +64,16 @@ own_process = pytest.mark.skipif(
 )
 
 
+_servers: list[PostgresServer] = []
+
+
+def copy_home(home: Path, target: Path) -> Path:
+    """Copy a data folder that nobody uses, and what is in Postgres for it."""
+    for server in _servers:
+        server.copy(home, target)
+    return shutil.copytree(home, target)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _catalogs_in_postgres(request: pytest.FixtureRequest) -> Iterator[None]:
     """Send every catalog that names no database to Postgres, where that was asked for."""
@@ -69,6 +81,7 @@ def _catalogs_in_postgres(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     server = request.getfixturevalue("postgres")
+    _servers.append(server)
     open_catalog, read_settings = Catalog.__init__, Settings.model_validate
 
     def opened(self: Catalog, folder: Path, settings: CatalogSettings | None = None) -> None:

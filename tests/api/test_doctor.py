@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from tests.api.conftest import TEXTS
+from tests.api.conftest import TEXTS, copy_home
 from typer.testing import CliRunner
 
 from longleaf.api import wire
@@ -81,10 +81,11 @@ def template(tmp_path_factory: pytest.TempPathFactory, models: Any) -> Path:
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Path:
-    shutil.copytree(template, tmp_path / "home")
+    copy_home(template, tmp_path / "home")
     catalog = Catalog(tmp_path / "home")
     # A copied folder's index follows under its new name.
-    catalog.forget_follower(str(wire.index_folder(settings_of(template), live(catalog))))
+    there = wire.index_folder(settings_of(template), live(catalog))
+    catalog.forget_follower(catalog.follower_name(there))
     catalog.close()
     return tmp_path / "home"
 

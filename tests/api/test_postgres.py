@@ -64,7 +64,7 @@ def machines(
 
 def test_what_one_machine_indexed_the_other_finds(machines: tuple[Machine, Machine]) -> None:
     found = [json.loads(each.run("search", "tenant rent", "--json")) for each in machines]
-    ids = [[hit["document"]["id"] for hit in answer["hits"]] for answer in found]
+    ids = [[hit["document_id"] for hit in answer["hits"]] for answer in found]
     assert ids[0] == ids[1] and len(ids[0]) == 1
     for machine in machines:
         assert not (machine.home / "catalog.sqlite3").exists()
@@ -94,8 +94,7 @@ def test_compact_and_export_work_as_elsewhere(
     assert "Catalog:" in machines[0].run("compact")
     machines[0].run("export", str(tmp_path / "all"))
     assert len(list((tmp_path / "all" / "originals").rglob("??????????*"))) == 1
-    config = machines[0].run("config")
-    assert "***" in config
+    assert ":***@" in machines[0].run("config", "--json")
 
 
 def test_an_evaluation_keeps_its_collection_out_of_the_shared_catalog(
@@ -120,6 +119,6 @@ def test_an_evaluation_keeps_its_collection_out_of_the_shared_catalog(
 
 def test_a_server_that_is_away_is_one_sentence(tmp_path: Path) -> None:
     away = Machine(tmp_path / "away", "postgresql://longleaf:hunter2secret@127.0.0.1:1/x")
-    for command in (["search", "rent"], ["doctor"], ["jobs"]):
+    for command in (["search", "rent"], ["doctor"], ["jobs", "list"]):
         said = away.run(*command, code=None)
         assert "catalog" in said and "hunter2secret" not in said

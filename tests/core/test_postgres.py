@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy import text
@@ -23,6 +24,8 @@ from tests.postgres import PASSWORD, PostgresServer
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog import postgres as postgres_module
 from longleaf.core.catalog.postgres import PostgresDatabase
+from longleaf.core.catalog.verify import Verifier
+from longleaf.core.config import load_settings, shown_value
 from longleaf.core.errors import (
     CatalogBroken,
     CatalogBusy,
@@ -368,6 +371,42 @@ def test_metadata_comes_back_as_it_was_to_the_last_digit(
     catalog.close()
 
 
+DAMAGE = {
+    "a text": ("texts", "UPDATE text_blocks SET text = 'Words'"),
+    "a title": ("texts", "UPDATE contents SET title = 'Titlf'"),
+    "a dense vector": ("dense vectors", "UPDATE vectors SET dense = set_byte(dense, 0, 9)"),
+    "a passage's page": ("passages", "UPDATE passages SET first_page = 2"),
+    "metadata": ("metadata and groups", """UPDATE revisions SET metadata = '{"year": 1.0}'"""),
+    "a number in the log": ("documents: rows", "UPDATE meta SET value = '0' WHERE key='last_seq'"),
+    "a key": ("documents: ids", "UPDATE documents SET key = 'k9'"),
+    "a passage that is gone": ("documents: rows", "DELETE FROM passages WHERE ordinal = 0"),
+    "a table that is gone": ("token vectors", "DROP TABLE segments CASCADE"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_each_damage_to_rows_is_told_by_its_check(
+    what: str, tmp_path: Path, postgres: PostgresServer, shared: CatalogSettings
+) -> None:
+    """And one check that cannot go on keeps no other from being made."""
+    catalog = Catalog(tmp_path, shared)
+    catalog.create_collection("law")
+    generation = catalog.open_generation("chunker-1", "embedder-1", "tiny", DIM, TOKEN_DIM)
+    original = catalog.blobs.put(b"the file")
+    catalog.record_follower("one", 0)
+    catalog.commit(generation, [write("a", "words", metadata={"year": 1}, original=original)])
+    found = {check.what: check for check in Verifier(catalog, deep=True).checks()}
+    assert len(found) == 8
+    assert [each.problems for each in found.values() if each.wrong] == []
+    assert all(check.checked for check in found.values())
+    check, damage = DAMAGE[what]
+    postgres.execute(shared.url.rpartition("/")[2], damage)
+    wrong = [each for each in Verifier(catalog, deep=True).checks() if each.wrong]
+    assert [each for each in wrong if each.what.startswith(check)]
+    assert len(wrong) <= 3
+    catalog.close()
+
+
 # --- several machines --------------------------------------------------------------------------
 
 
@@ -387,6 +426,22 @@ def test_followers_of_two_data_folders_are_told_apart(
     assert here.follower_name(index) == str(index)
     assert here.followed_here(str(index)) == index
     here.close()
+
+
+def test_a_password_among_the_options_is_hidden_as_well(
+    tmp_path: Path, postgres: PostgresServer, shared: CatalogSettings
+) -> None:
+    name = shared.url.rpartition("/")[2]
+    secret = quote(PASSWORD, safe="")
+    url = f"postgresql://longleaf@127.0.0.1:{postgres.port}/{name}?password={secret}"
+    opened = PostgresDatabase(url)
+    assert secret not in opened.where and "password" not in opened.where
+    opened.close()
+    stands = load_settings({}, {"LONGLEAF_CATALOG__URL": url}).settings
+    assert shown_value(stands, "catalog.url").endswith("?password=***")
+    (tmp_path / "longleaf.toml").write_text(f'[catalog]\nurl = "{url}"\n')
+    with pytest.raises(ConfigError, match="secret in it"):
+        load_settings({"home": tmp_path}, {})
 
 
 def test_no_log_line_holds_the_password(
