@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def postgres() -> Iterator[PostgresServer]:
     if programs is None:
         pytest.skip("initdb and pg_ctl are not here (Debian: apt-get install postgresql)")
     pytest.importorskip("psycopg", reason="the driver is not here (longleaf[postgres])")
-    server = PostgresServer(programs)
+    # The tests of the doctor, on Postgres, look for a server that is set as it should be.
+    server = PostgresServer(programs, durable="LONGLEAF_TEST_CATALOG" in os.environ)
     yield server
     server.close()
 

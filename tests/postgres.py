@@ -1,8 +1,8 @@
 """A real Postgres for tests: made, started and thrown away by them, on loopback.
 
-`fsync` is off, because no test cuts the power; `synchronous_commit` is left at what it ships as,
-and a test proves that the catalog insists on it. One database for each catalog, copied from one
-that has the tables.
+`fsync` is off unless a test looks for it, because none cuts the power; `synchronous_commit` is left
+at what it ships as, and a test proves that the catalog insists on it. One database for each
+catalog, copied from one that has the tables.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def find_programs() -> Path | None:
 class PostgresServer:
     """One server in a temporary folder. As root it runs as another user, which Postgres wants."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, durable: bool = False) -> None:
         self._programs = programs
+        self._durable = "on" if durable else "off"
         self._folder = Path(tempfile.mkdtemp(prefix="longleaf-postgres-", dir="/tmp"))
         self._user = _unprivileged()
         if self._user is not None:
@@ -110,8 +111,8 @@ class PostgresServer:
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         options = (
-            f"-c port={self.port} -c listen_addresses=127.0.0.1 -c fsync=off "
-            f"-c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB "
+            f"-c port={self.port} -c listen_addresses=127.0.0.1 -c max_connections=200 "
+            f"-c fsync={self._durable} -c full_page_writes={self._durable} -c shared_buffers=64MB "
             f"-c unix_socket_directories={self._folder}"
         )
         self._run(

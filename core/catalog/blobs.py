@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,6 +50,9 @@ class Blobs(Protocol):
 
     def exists(self, name: str) -> bool:
         """Whether it is there, asked of the store and not remembered."""
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Those of `names` that are not there. Asked while writers wait, so it is quick."""
 
     def delete(self, name: str) -> None:
         """Remove a blob for good; one that is not there is fine."""
@@ -104,6 +107,9 @@ class BlobFolder:
 
     def exists(self, name: str) -> bool:
         return self._path(name).exists()
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if not self.exists(name)}
 
     def delete(self, name: str) -> None:
         path = self._path(name)

@@ -221,9 +221,10 @@ class Catalog(CatalogReader):
         entries: list[tuple[int, str, int, str]] = []
         with self._referring_to(appended) as connection:
             generations.require_covered(connection, generation, documents)
+            gone = self.blobs.missing({each.original for each in documents if each.original})
             for write, write_refs, more_refs in zip(documents, refs, other_refs, strict=True):
                 writes.require_collection(connection, write.collection)
-                if write.original is not None and not self.blobs.exists(write.original):
+                if write.original in gone:
                     raise writes.ContentGone(write.digest)
                 if write.content is not None:
                     content_id = content_rows.put_content(

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from longleaf.core.catalog.blobs import (
 from longleaf.core.errors import CatalogUnavailable, ConfigError, NotFound
 
 ORIGINALS = "originals"
+_AT_ONCE = 16
+"""Requests of one look for many."""
 
 _URL = re.compile(r"^([a-z0-9]+)://", re.IGNORECASE)
 
@@ -98,6 +101,12 @@ class BlobObjects:
         key = self._key(name)
         with self._named():
             return self._size(key) is not None
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        asked = sorted(set(names))
+        with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(asked)))) as pool:
+            there = list(pool.map(self.exists, asked))
+        return {name for name, found in zip(asked, there, strict=True) if not found}
 
     def delete(self, name: str) -> None:
         key = self._key(name)

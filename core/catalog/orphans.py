@@ -17,12 +17,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import content_rows, erasure, pages, schema
+from longleaf.core.catalog import content_rows, erasure, pages, reads, schema
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.hold import must_erase
 from longleaf.core.catalog.reader import CatalogReader
 
 OLD_SECONDS = 3600.0
+_ORIGINALS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,10 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
 
 def _remove(catalog: Catalog, found: Orphans) -> Orphans:
     freed = 0
-    originals, segments = [], []
+    segments = []
     with catalog._database.writing() as connection:
         contents = _unused_contents(connection)
         content_rows.drop_unused_contents(connection, contents)
-        sizes = {blob.name: blob.size_bytes for blob in catalog.blobs.stored()}
-        for name in erasure.unused_originals(connection, found.originals):
-            freed += sizes.get(name, 0)
-            catalog.blobs.delete(name)
-            originals.append(name)
-        pages.forget(connection, originals)
         pages.forget_unused(connection)
         for name in found.segments:
             if _segment_is_used(connection, name):
@@ -89,6 +84,16 @@ def _remove(catalog: Catalog, found: Orphans) -> Orphans:
             table = schema.segments
             connection.execute(delete(table).where(table.c.name == name))
             segments.append(name)
+    originals = []
+    sizes = {blob.name: blob.size_bytes for blob in catalog.blobs.stored()}
+    # A few at a time: each may be a request to an object store while writers wait.
+    for batch in reads.batches(found.originals, _ORIGINALS_AT_ONCE):
+        with catalog._database.writing() as connection:
+            for name in erasure.unused_originals(connection, batch):
+                freed += sizes.get(name, 0)
+                catalog.blobs.delete(name)
+                originals.append(name)
+            pages.forget(connection, originals)
     for path in found.temporary:
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)

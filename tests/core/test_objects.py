@@ -67,6 +67,8 @@ def test_what_is_put_is_there_under_its_hash(blobs: Blobs) -> None:
     assert name == hashlib.sha256(b"the bytes").hexdigest()
     assert blobs.exists(name)
     assert blobs.get(name) == b"the bytes"
+    assert blobs.missing([name, "a" * 64]) == {"a" * 64}
+    assert blobs.missing([]) == set()
     assert blobs.put(b"the bytes") == name
     empty = blobs.put(b"")
     assert blobs.get(empty) == b""
