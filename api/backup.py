@@ -24,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 import longleaf
 from longleaf.core.catalog import snapshot
 from longleaf.core.catalog.blobs import sync_folder
-from longleaf.core.catalog.snapshot import DATABASE, SEGMENTS
-from longleaf.core.config import CONFIG_FILE_NAME
+from longleaf.core.catalog.database import DATABASE
+from longleaf.core.catalog.snapshot import SEGMENTS
+from longleaf.core.config import CONFIG_FILE_NAME, Settings
 from longleaf.core.errors import CatalogBroken, Conflict, InvalidRequest, NotFound
 
 MANIFEST = "manifest.json"
@@ -81,6 +82,22 @@ class BackedUp:
     manifest: Manifest
     seconds: float
     rounds: int
+
+
+def require_one_folder(settings: Settings) -> None:
+    """Raise InvalidRequest where the data folder does not hold all that a backup would save."""
+    if settings.catalog.url:
+        raise InvalidRequest(
+            "longleaf backup and restore are for a catalog in SQLite; this one is in Postgres.",
+            "Save the database with pg_dump, and after it the originals and the token vectors; or "
+            "write it all out with longleaf export (docs/stores.md).",
+        )
+    if settings.catalog.originals or settings.catalog.token_vectors:
+        raise InvalidRequest(
+            "longleaf backup and restore are for a data folder that holds everything; "
+            "catalog.originals or catalog.token_vectors names another place.",
+            "Write it all out with longleaf export (docs/stores.md).",
+        )
 
 
 def back_up(

@@ -1,7 +1,8 @@
 """`longleaf compact`: the files of index and catalog made anew, so that nothing deleted is in them.
 
 With a server it asks through the catalog and waits until the index has done it; without one it
-does it here. The catalog's file is written anew either way. It knows no engine.
+does it here. The catalog's file is written anew either way; of a Postgres catalog, deleted rows'
+room is given back to new ones (VACUUM), and nobody can promise more. It knows no engine.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ def compact(settings: Settings, *, progress: Progress = lambda *_: None) -> Comp
     catalog = wire.open_catalog(settings)
     try:
         live = catalog.live_generation()
-        file = catalog.folder / "catalog.sqlite3"
-        before = (_index_bytes(settings, catalog, live), file.stat().st_size)
+        before = (_index_bytes(settings, catalog, live), catalog.database.size_bytes())
         if live is not None:
             progress("Index", 0, 1)
             if settings.index.kind == "edge" and find_server(settings.home) is not None:
@@ -52,7 +52,7 @@ def compact(settings: Settings, *, progress: Progress = lambda *_: None) -> Comp
         progress("Catalog", 0, 1)
         catalog.erasure.scrub()
         progress("Catalog", 1, 1)
-        after = (_index_bytes(settings, catalog, live), file.stat().st_size)
+        after = (_index_bytes(settings, catalog, live), catalog.database.size_bytes())
         return Compacted(before[0], after[0], before[1], after[1])
     finally:
         catalog.close()

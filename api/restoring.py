@@ -24,7 +24,8 @@ from longleaf.api.backup import FileEntry, Manifest, Progress, read_manifest
 from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, hold, orphans, schema, snapshot
 from longleaf.core.catalog.blobs import sync_folder
-from longleaf.core.catalog.snapshot import DATABASE, ORIGINALS, SEGMENTS, blob_path
+from longleaf.core.catalog.database import DATABASE
+from longleaf.core.catalog.snapshot import ORIGINALS, SEGMENTS, blob_path
 from longleaf.core.catalog.verify import verify_file
 from longleaf.core.config import CONFIG_FILE_NAME
 from longleaf.core.errors import CatalogBroken, Conflict, NoSpace

@@ -133,8 +133,8 @@ class Runtime:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of the data folder; made if this is the first time."""
-    return Catalog(settings.home)
+    """The catalog of the data folder, or the one that it shares; made if this is the first time."""
+    return Catalog(settings.home, settings.catalog)
 
 
 def open_write_side(settings: Settings) -> WriteSide:

@@ -59,6 +59,12 @@ class CatalogBusy(Conflict):
     code = "catalog_busy"
 
 
+class CatalogUnavailable(LongleafError):
+    """The database server, or the store of originals, does not answer or does not let us in."""
+
+    code = "catalog_unavailable"
+
+
 class NoSpace(LongleafError):
     """The disk is full: nothing more can be written until there is room."""
 

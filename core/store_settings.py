@@ -18,15 +18,18 @@ SECRET: dict[str, Any] = {"secret": True}
 _PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
 """User and password at the head of a URL."""
 
+_OTHER_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]+", re.IGNORECASE)
+"""One among a URL's options, where libpq takes it as well."""
+
 
 def has_password(url: str) -> bool:
     """Whether a URL has a password in it."""
-    return _PASSWORD.match(url) is not None
+    return bool(_PASSWORD.match(url) or _OTHER_PASSWORD.search(url))
 
 
 def without_password(url: str) -> str:
     """The URL as it may be shown and logged."""
-    return _PASSWORD.sub(r"\1:***@", url)
+    return _OTHER_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
 
 
 class Section(BaseModel):

@@ -25,7 +25,7 @@ from longleaf.core.catalog.jobs import (
     Progress,
     end_files,
 )
-from longleaf.core.errors import CatalogBusy, LongleafError, NoSpace
+from longleaf.core.errors import CatalogBusy, CatalogUnavailable, LongleafError, NoSpace
 from longleaf.core.types import MetaValue, Scope
 from longleaf.indexer.build import FileResult, Indexer
 from longleaf.indexer.prepare import Labels
@@ -225,9 +225,9 @@ def do_job(
     Everything that goes wrong becomes the job's error, except KeyboardInterrupt, which cancels
     the job and is raised again, and a lost lease, after which the job is another worker's.
     QUEUED is returned when `stopping` was set: the job waits for the next worker. With
-    `wait_for_room` it does so when the disk is full or another process keeps the catalog locked;
-    else that is the job's error. RUNNING: its end could not be written, so its lease runs out and
-    it is done again, which changes nothing that is there already.
+    `wait_for_room` it does so when the disk is full, another process keeps the catalog locked,
+    or its server does not answer; else that is the job's error. RUNNING: its end could not be
+    written, so its lease runs out and it is done again, which changes nothing that is there.
     """
     jobs = indexer.catalog.jobs
     with JobSupervisor(indexer, job, owner, stopping, heartbeat_seconds) as supervisor:
@@ -254,7 +254,7 @@ def do_job(
         except KeyboardInterrupt:
             _try_to_end(indexer, job, owner, supervisor.counts)
             raise
-        except (NoSpace, CatalogBusy) as failure:
+        except (NoSpace, CatalogBusy, CatalogUnavailable) as failure:
             if wait_for_room:
                 _log.warning("job.waits", job=job.public_id, reason=failure.message)
                 with suppress(LongleafError):  # else its lease runs out
@@ -270,10 +270,11 @@ def do_job(
             jobs.end(job, owner, state, supervisor.counts, error)
         except LeaseLost:
             return JobState.RUNNING
-        except (NoSpace, CatalogBusy) as failure:
+        except (NoSpace, CatalogBusy, CatalogUnavailable) as failure:
             _log.warning("job.end_not_written", job=job.public_id, reason=failure.message)
             return JobState.RUNNING
-    with suppress(NoSpace, CatalogBusy):  # longleaf doctor finds an upload that stays
+    # longleaf doctor finds an upload that stays.
+    with suppress(NoSpace, CatalogBusy, CatalogUnavailable):
         if job.kind == UploadSpec.kind:
             indexer.catalog.drop_upload(str(job.spec["original"]))
     with suppress(LongleafError):  # a busy or full disk: the next job's end does it

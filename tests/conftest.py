@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.postgres import PostgresServer
 
     from longleaf.core.catalog import Catalog
     from longleaf.core.protocols import Chunker
@@ -47,6 +50,21 @@ def chunker(minilm: MiniLMEmbedder) -> Chunker:
 
     tokenizer = Tokenizer.from_file(str(minilm.tokenizer_file))
     return PassageChunker(tokenizer, minilm.tokenizer_id)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres that lives as long as the tests."""
+    from tests.postgres import PostgresServer, find_programs
+
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("initdb and pg_ctl are not here (Debian: apt-get install postgresql)")
+    pytest.importorskip("psycopg", reason="the driver is not here (longleaf[postgres])")
+    # The tests of the doctor, on Postgres, look for a server that is set as it should be.
+    server = PostgresServer(programs, durable="LONGLEAF_TEST_CATALOG" in os.environ)
+    yield server
+    server.close()
 
 
 @pytest.fixture

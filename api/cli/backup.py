@@ -34,10 +34,11 @@ def backup(
     something in the data folder was damaged already; the backup then holds all the rest.
     """
     quiet_logs()
-    from longleaf.api.backup import back_up
+    from longleaf.api.backup import back_up, require_one_folder
     from longleaf.core.config import load_settings
 
     settings = load_settings({"home": home}).settings
+    require_one_folder(settings)
     with showing_progress(quiet=as_json) as progress:
         done = back_up(settings.home, folder.absolute(), link_from=link_from, progress=progress)
     manifest = done.manifest
@@ -79,9 +80,11 @@ def restore(
     """
     quiet_logs()
     from longleaf.api import restoring
+    from longleaf.api.backup import require_one_folder
     from longleaf.core.config import load_settings
 
     settings = load_settings({"home": home}).settings
+    require_one_folder(settings)
     with showing_progress(quiet=as_json) as progress:
         done = restoring.restore(folder, settings.home, replace=replace, progress=progress)
     if as_json:

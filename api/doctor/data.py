@@ -11,11 +11,11 @@ from pathlib import Path
 
 from longleaf.api.doctor.report import DEEP_REPAIR, REPAIR, Finding, fail, ok, warn
 from longleaf.core.catalog import Catalog, orphans, repair
+from longleaf.core.catalog.database import DATABASE
 from longleaf.core.catalog.jobs import JobState
+from longleaf.core.catalog.postgres import PostgresDatabase
 from longleaf.core.catalog.verify import Check, Verifier, verify_file
 from longleaf.core.types import Scope
-
-DATABASE = "catalog.sqlite3"
 
 _STUCK_SECONDS = 120.0
 _LAG = 10_000
@@ -39,6 +39,25 @@ def file(home: Path, *, deep: bool) -> tuple[Finding, Check]:
     if repair.only_indexes_are_damaged(check):
         remedy = f"Only SQLite's indexes are damaged: {REPAIR}"
     return fail("catalog file", _wrong(check), remedy, details=_details(check)), check
+
+
+def server(catalog: Catalog) -> Iterator[Finding]:
+    """The Postgres server behind a catalog, and whether a commit is as durable as we say."""
+    database = catalog.database
+    assert isinstance(database, PostgresDatabase)
+    facts = database.facts()
+    yield ok(
+        "catalog database",
+        f"{database.where}, schema {facts['schema']}: Postgres {facts['version']}, "
+        f"{database.size_bytes() / 2**20:,.1f} MiB",
+    )
+    for setting in ("fsync", "full_page_writes"):
+        if facts[setting] != "on":
+            yield fail(
+                "catalog database",
+                f"{setting} is off: a power cut may take what was acknowledged, or all of it.",
+                f"Set {setting} = on in the server's postgresql.conf.",
+            )
 
 
 def contents(verifier: Verifier) -> Iterator[Finding]:
@@ -102,7 +121,7 @@ def followers(catalog: Catalog) -> Iterator[Finding]:
     for name, (seq, seen_at) in repair.followers(catalog).items():
         behind, days = head - seq, (time.time() - seen_at) / 86400
         about = f"{name} is {behind:,} changes behind" if behind else f"{name} is up to date"
-        if is_gone(name):
+        if is_gone(catalog, name):
             fact = f"{name} follows no more: its folder is gone. It holds back the log."
             yield warn("followers", fact, REPAIR)
         elif behind >= _LAG or (behind and days > 1):
@@ -112,10 +131,10 @@ def followers(catalog: Catalog) -> Iterator[Finding]:
             yield ok("followers", about)
 
 
-def is_gone(name: str) -> bool:
-    """Whether a follower is an index folder that is no longer there."""
-    path = Path(name)
-    return path.is_absolute() and not path.exists()
+def is_gone(catalog: Catalog, name: str) -> bool:
+    """Whether a follower is an index folder of this machine that is no longer there."""
+    folder = catalog.followed_here(name)
+    return folder is not None and not folder.exists()
 
 
 def jobs(catalog: Catalog) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from longleaf.api.doctor.models import Models, profile
 from longleaf.api.doctor.report import Finding, Report, Status, fail, ok, warn
 from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, ContentWrite, Generation, orphans, repair
+from longleaf.core.catalog.database import DATABASE
 from longleaf.core.catalog.verify import Verifier
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, LongleafError
@@ -90,18 +91,19 @@ class Examination:
         yield from machine.disk(home)
         yield from machine.programs()
         yield from machine.port(self._settings, server)
-        if not (home / data.DATABASE).exists():
-            yield warn("catalog", "There is none yet.", "longleaf index PATH makes it.")
-            yield from profile(self._models, None, server)
-            return
-        finding, check = data.file(home, deep=self._wishes.deep)
-        if check.wrong and self._wishes.repair and repair.only_indexes_are_damaged(check):
-            repair.remake_indexes(home / data.DATABASE)
-            self._mended("made SQLite's indexes anew")
+        if not self._settings.catalog.url:
+            if not (home / DATABASE).exists():
+                yield warn("catalog", "There is none yet.", "longleaf index PATH makes it.")
+                yield from profile(self._models, None, server)
+                return
             finding, check = data.file(home, deep=self._wishes.deep)
-        yield finding
-        if check.wrong:
-            return  # what is read from it now may be anything
+            if check.wrong and self._wishes.repair and repair.only_indexes_are_damaged(check):
+                repair.remake_indexes(home / DATABASE)
+                self._mended("made SQLite's indexes anew")
+                finding, check = data.file(home, deep=self._wishes.deep)
+            yield finding
+            if check.wrong:
+                return  # what is read from it now may be anything
         try:
             catalog = wire.open_catalog(self._settings)
         except LongleafError as error:
@@ -113,6 +115,8 @@ class Examination:
             catalog.close()
 
     def _of_catalog(self, catalog: Catalog, server: str | None) -> Iterator[Finding]:
+        if catalog.database.file is None:
+            yield from data.server(catalog)
         yield from profile(self._models, catalog, server)
         generation = catalog.live_generation()
         verifier = Verifier(catalog, deep=self._wishes.deep, progress=self._progress)
@@ -130,9 +134,10 @@ class Examination:
         yield finding
         yield data.erasure(catalog, indexes.erase_seconds(self._settings))
         if self._wishes.repair:
-            for name in filter(data.is_gone, repair.followers(catalog)):
-                catalog.forget_follower(name)
-                self._mended(f"forgot the follower {name}")
+            for name in repair.followers(catalog):
+                if data.is_gone(catalog, name):
+                    catalog.forget_follower(name)
+                    self._mended(f"forgot the follower {name}")
         yield from data.followers(catalog)
         yield from data.jobs(catalog)
         if generation is None:

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import longleaf
 from longleaf.api.doctor.report import Finding, fail, ok, warn
+from longleaf.core.catalog.database import DATABASE
 from longleaf.core.config import Settings
 
 FAIL_BELOW_BYTES = 256 * 1024 * 1024
 WARN_BELOW_BYTES = 2 * 1024 * 1024 * 1024
 
 _PARTS = {
-    "catalog.sqlite3": "catalog",
-    "catalog.sqlite3-wal": "its log",
+    DATABASE: "catalog",
+    f"{DATABASE}-wal": "its log",
     "originals": "originals",
     "token-vectors": "token vectors",
     "index": "indexes",

@@ -24,6 +24,7 @@ from longleaf.core.catalog import CandidateHead, DocumentHead
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, NotFound
 from longleaf.core.protocols import ReaderQuery
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import (
     Candidate,
     CandidatePassage,
@@ -59,6 +60,8 @@ def open_scratch(
     scratch = settings.model_copy(
         update={
             "home": settings.home / "eval" / name,
+            # A judged collection belongs into no catalog that others share.
+            "catalog": CatalogSettings(),
             "indexer": settings.indexer.model_copy(update={"keep_originals": False}),
             # The same queries are asked at several depths: each is to be read.
             "reranker": settings.reranker.model_copy(update={"cached_readings": 0}),

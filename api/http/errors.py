@@ -34,6 +34,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
     errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),
     errors.CatalogBusy: (503, "Another process keeps the catalog locked"),
+    errors.CatalogUnavailable: (503, "The catalog's database or store does not answer"),
     errors.IndexLocked: (503, "Another process owns the index"),
     errors.IndexUnavailable: (503, "The index is being started again"),
     errors.ModelUnavailable: (503, "A model cannot be had"),
@@ -47,6 +48,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
 
 _RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {
     errors.CatalogBusy: "5",
+    errors.CatalogUnavailable: "5",
     errors.IndexUnavailable: "2",
 }
 """Seconds after which a class of errors may be over by itself."""

@@ -57,7 +57,7 @@ class EdgePlace:
         self._catalog = catalog
         self._generation = generation
         self.folder = folder_of(settings, generation)
-        self.name = str(self.folder)
+        self.name = catalog.follower_name(self.folder)
 
     def exists(self) -> bool:
         return self.folder.exists()
@@ -171,6 +171,7 @@ def erase_seconds(settings: Settings) -> float | None:
 def _remove(catalog: Catalog, taken: TakenFolder) -> None:
     # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
     # follower that holds back the log.
-    catalog.forget_follower(str(taken.folder))
-    catalog.forget_followers_in(str(taken.folder))
+    name = catalog.follower_name(taken.folder)
+    catalog.forget_follower(name)
+    catalog.forget_followers_in(name)
     taken.remove()

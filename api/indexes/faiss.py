@@ -35,7 +35,7 @@ class FaissPlace:
         self._catalog = catalog
         self._generation = generation
         self.folder = folder_of(settings, generation)
-        self.name = str(self.folder)
+        self.name = catalog.follower_name(self.folder)
 
     def exists(self) -> bool:
         return self.folder.exists()
@@ -139,5 +139,5 @@ def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
 def _remove(catalog: Catalog, taken: TakenFolder) -> None:
     # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
     # follower that holds back the log.
-    catalog.forget_follower(str(taken.folder))
+    catalog.forget_follower(catalog.follower_name(taken.folder))
     taken.remove()

@@ -21,8 +21,7 @@ from sqlalchemy import Connection, select
 import longleaf
 from longleaf.api.transfer import archive, form
 from longleaf.core.catalog import Catalog, DocumentHead, Generation, reads, schema
-from longleaf.core.catalog.snapshot import blob_path
-from longleaf.core.errors import InvalidRequest
+from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
 _HEADS_AT_ONCE = 200
@@ -208,11 +207,17 @@ class _Export:
         if name is None or not self._options.originals:
             return None
         if name not in self._originals:
-            path = blob_path(self._catalog.folder, name)
+            member = f"originals/{name[:2]}/{name[2:]}"
+            path = self._catalog.blobs.file(name)
             try:
-                size = path.stat().st_size
-                self._out.add_file(f"originals/{name[:2]}/{name[2:]}", path)
-            except FileNotFoundError:
+                if path is None:
+                    data = self._catalog.blobs.get(name)
+                    size = len(data)
+                    self._out.add(member, data)
+                else:
+                    size = path.stat().st_size
+                    self._out.add_file(member, path)
+            except (FileNotFoundError, NotFound):
                 self._done.left_out.append(f"the original of {head.key!r}: it is not there")
                 return None
             self._originals.add(name)

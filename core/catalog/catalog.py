@@ -1,7 +1,7 @@
 """The catalog: the truth that every index follows.
 
 It holds collections, documents, revisions, texts, passages, dense vectors, sources and the change
-log in one SQLite file, with originals (blobs) and token vectors (segments) beside it. A write is
+log in one database, with originals (blobs) and token vectors (segments) beside it. A write is
 acknowledged when `commit` returns, not before. Every read for a user takes a `Scope`; the feed
 for indexes does not, because an index holds everything and is filtered when asked.
 """
@@ -33,7 +33,7 @@ from longleaf.core.catalog import (
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
 from longleaf.core.catalog.leases import Leases
-from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader, no_document
+from longleaf.core.catalog.reader import _IN_THE_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
     ContentWrite,
@@ -46,6 +46,7 @@ from longleaf.core.catalog.records import (
 )
 from longleaf.core.catalog.segments import SegmentRef, SegmentWriter
 from longleaf.core.errors import Conflict, GenerationMismatch, InvalidRequest, NotFound
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import OcrWord, Scope
 
 if TYPE_CHECKING:
@@ -57,17 +58,15 @@ COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Catalog(CatalogReader):
-    """One data folder. Thread-safe for reading; one writer thread per instance."""
+    """See `CatalogReader`. Thread-safe for reading; one writer thread per instance."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, settings: CatalogSettings = _IN_THE_FOLDER) -> None:
+        super().__init__(folder, settings)
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
         self.leases = Leases(self._database)
-        self.erasure = erasure.Erasure(self._database, self.blobs, folder / SEGMENT_FOLDER)
-        self._segment_writer = SegmentWriter(
-            folder / SEGMENT_FOLDER, on_take=self.erasure.wipe_taken
-        )
+        self.erasure = erasure.Erasure(self._database, self.blobs, folder, self.segment_folder)
+        self._segment_writer = SegmentWriter(self.segment_folder, on_take=self.erasure.wipe_taken)
         self.generations = generations.Generations(self._database, self.erasure.settle)
         with suppress(Conflict):  # what a crash kept from being done; somebody else does it then
             self.erasure.settle()
@@ -224,9 +223,10 @@ class Catalog(CatalogReader):
         entries: list[tuple[int, str, int, str]] = []
         with self._referring_to(appended) as connection:
             generations.require_covered(connection, generation, documents)
+            gone = self.blobs.missing({each.original for each in documents if each.original})
             for write, write_refs, more_refs in zip(documents, refs, other_refs, strict=True):
                 writes.require_collection(connection, write.collection)
-                if write.original is not None and not self.blobs.exists(write.original):
+                if write.original in gone:
                     raise writes.ContentGone(write.digest)
                 if write.content is not None:
                     content_id = content_rows.put_content(

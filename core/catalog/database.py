@@ -1,153 +1,76 @@
-"""One engine, two kinds of transaction.
+"""One engine, two kinds of transaction, whichever database keeps the catalog.
 
-`reading()` sees one snapshot; `writing()` takes the write lock first (`BEGIN IMMEDIATE`), so that
-what it reads it may write. SQLite runs in WAL mode with `synchronous=FULL`: a commit has been
-fsynced when it returns, which is the only thing that lets a caller say "acknowledged".
+`reading()` sees one snapshot; `writing()` takes the catalog's one write lock first, so that what it
+reads it may write, and its commit is durable when it returns: the only thing that lets a caller say
+"acknowledged". Everything else speaks SQLAlchemy to whichever it is (`sqlite`, `postgres`).
+Trade-off: writers go one after another on both, which costs little, because parsing and embedding
+happen before; in return no check-then-insert anywhere needs a second thought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Insert, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Engine, Insert
 
-from longleaf.core.catalog import migrations, schema
-from longleaf.core.catalog.space import no_space
-from longleaf.core.errors import CatalogBroken, CatalogBusy
-
-_DAMAGED = ("malformed", "not a database", "disk I/O error", "decode to UTF-8")
-"""What SQLite says of a file that is not as it was written."""
-
-_BUSY_TIMEOUT_MS = 60_000
-_TRUNCATE_TIMEOUT_MS = 2_000
+DATABASE = "catalog.sqlite3"
+"""The SQLite file in a data folder."""
 
 
-class Database:
-    """The SQLite file behind a catalog, opened and brought to the current schema."""
+class Database(ABC):
+    """A catalog's database, opened and brought to the current schema.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.engine = _sqlite_engine(path)
-        try:
-            with self.writing() as connection:
-                found = migrations.stored_version(connection)
-                schema.metadata.create_all(connection)
-                migrations.upgrade(connection, found, path)
-        except DatabaseError as error:
-            self.engine.dispose()
-            raise CatalogBroken(
-                f"{path} cannot be used as a catalog: {error.orig}.",
-                "Restore it from a backup, or choose an empty folder with LONGLEAF_HOME.",
-            ) from error
-        except BaseException:
-            self.engine.dispose()
-            raise
+    `where` names it in messages and holds no password; `file` is its file, where it is one.
+    """
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    engine: Engine
+    where: str
+    file: Path | None = None
+
+    @staticmethod
+    def open(folder: Path, url: str = "") -> Database:
+        """The SQLite file in `folder`, or the Postgres database at `url`. Raises CatalogBroken for
+        one of another program or version, CatalogUnavailable for one that cannot be reached."""
+        if url:
+            from longleaf.core.catalog.postgres import PostgresDatabase
+
+            return PostgresDatabase(url)
+        from longleaf.core.catalog.sqlite import SqliteDatabase
+
+        return SqliteDatabase(folder / DATABASE)
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Connection]:
         """A connection on one consistent snapshot."""
-        with self.engine.connect() as connection, connection.begin():
-            try:
-                yield connection
-            except DatabaseError as error:
-                if any(words in str(error.orig) for words in _DAMAGED):
-                    raise CatalogBroken(
-                        f"{self.path} cannot be read: {str(error.orig)[:200]}.",
-                        "longleaf doctor says what is damaged.",
-                    ) from error
-                raise
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A connection that holds the write lock; commits, durably, when the block ends."""
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(longleaf_write=True)
-            try:
-                with connection.begin():
-                    yield connection
-            except OperationalError as error:
-                if "disk is full" in str(error.orig):
-                    raise no_space(self.path.parent) from error
-                if "disk I/O error" in str(error.orig):
-                    raise CatalogBroken(
-                        f"{self.path} cannot be written: the system reports an I/O error, or a "
-                        "limit on the size of files. Nothing of this change was stored.",
-                        "Look at the disk (dmesg) and at ulimit -f; longleaf doctor looks at the "
-                        "catalog.",
-                    ) from error
-                if "database is locked" in str(error.orig):
-                    raise CatalogBusy(
-                        f"{self.path} has been locked by another process for "
-                        f"{_BUSY_TIMEOUT_MS // 1000} s.",
-                        "Wait for it to finish, or end it, and try again.",
-                    ) from error
-                raise
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A connection that holds the write lock; commits, durably, when the block ends.
 
+        Raises CatalogBusy when another one has held the lock for a minute, NoSpace for a full disk.
+        """
+
+    @abstractmethod
     def truncate_log(self) -> bool:
-        """Move the write-ahead log into the database and cut it; False when readers keep it."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        if not log.exists() or not log.stat().st_size:
-            return True
-        with self._outside_transactions() as connection:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout={_TRUNCATE_TIMEOUT_MS}")
-            try:
-                [(busy, *_)] = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
-            finally:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-        return not busy
+        """Leave nothing that was deleted in a log beside the tables; False when readers keep it."""
 
+    @abstractmethod
     def vacuum(self) -> None:
-        """Write the whole file anew, without what was deleted; writers wait, readers do not."""
-        with self._outside_transactions() as connection:
-            # Beside the file, where there is room and nobody else reads, and not in /tmp.
-            beside = str(self.path.parent).replace("'", "''")
-            connection.exec_driver_sql(f"PRAGMA temp_store_directory='{beside}'")
-            connection.exec_driver_sql("VACUUM")
+        """Give back the room of what was deleted. Raises TooLarge when there is no room for that.
 
-    @contextmanager
-    def _outside_transactions(self) -> Iterator[Connection]:
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("COMMIT")
-            try:
-                yield connection
-            finally:
-                connection.exec_driver_sql("BEGIN")
+        SQLite: writes the whole file anew, so that nothing deleted is in it. Postgres: gives rows'
+        room back to new ones, and promises nothing of their bytes.
+        """
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """How much the tables and their indexes take on the disk."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of it."""
         self.engine.dispose()
-
-
-def _sqlite_engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", pool_size=16, max_overflow=48)
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # The driver's own transaction control would begin late and without the lock we ask for.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "secure_delete=ON",
-            "cache_size=-65536",
-            "mmap_size=1073741824",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get("longleaf_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
 
 
 def insert_row(connection: Connection, statement: Insert) -> int:

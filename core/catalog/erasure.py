@@ -11,7 +11,6 @@ the file is written (160 MB: 2-6 s), so deletions gather for some minutes first.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
 from longleaf.core.catalog import jobs, pages, schema
-from longleaf.core.catalog.blobs import BlobFolder
+from longleaf.core.catalog.blobs import Blobs
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.hold import erasing, must_erase
 from longleaf.core.catalog.migrations import meta_value
@@ -30,6 +29,8 @@ from longleaf.core.errors import TooLarge
 
 _UNSCRUBBED = "unscrubbed_since"
 _RECORDS_AT_ONCE = 2000
+_ORIGINALS_AT_ONCE = 100
+"""Each may be a request to an object store while writers wait."""
 
 _log = structlog.get_logger(__name__)
 
@@ -104,9 +105,10 @@ def _unscrubbed(connection: Connection) -> str | None:
 class Erasure:
     """Does what deletions wrote down. Thread-safe; several processes may do it at once."""
 
-    def __init__(self, database: Database, blobs: BlobFolder, segments: Path) -> None:
+    def __init__(self, database: Database, blobs: Blobs, home: Path, segments: Path) -> None:
         self._database = database
         self._blobs = blobs
+        self._home = home
         self._segments = segments
         self._log_may_tell = True
         """Whether SQLite's log may hold what was deleted; a crash may have left it so."""
@@ -121,9 +123,9 @@ class Erasure:
             records = connection.execute(select(schema.erasures.c.id).limit(1)).first()
             deleted = unscrubbed_since(connection) is not None
         if originals is not None or records is not None:
-            with erasing(self._segments.parent) as may:
-                if may and originals is not None:
-                    self._unlink()
+            with erasing(self._home) as may:
+                while may and self._unlink():
+                    pass
                 while may and self._overwrite():
                     pass
         if originals is not None or records is not None or (deleted and self._log_may_tell):
@@ -138,25 +140,18 @@ class Erasure:
     def scrub(self) -> float:
         """Leave no copy of anything deleted in the SQLite file, nor between token vectors.
 
-        Writers wait meanwhile; returns for how many seconds. Raises TooLarge when the disk has no
-        room for a second copy of the file, or readers keep the log from being cut; Conflict while
-        a backup holds erasing off: try again later.
+        On Postgres deleted rows' room is given to new ones, and nobody promises more of their
+        bytes. Writers wait for SQLite meanwhile; returns for how many seconds. Raises TooLarge when
+        the disk has no room for a second copy of the file, or readers keep the log from being cut;
+        Conflict while a backup holds erasing off: try again later.
         """
-        with must_erase(self._segments.parent):
+        with must_erase(self._home):
             return self._scrub()
 
     def _scrub(self) -> float:
         self.settle()
         with self._database.reading() as connection:
             before = _unscrubbed(connection)
-        size = self._database.path.stat().st_size
-        free = shutil.disk_usage(self._database.path.parent).free
-        if free < 2 * size:
-            raise TooLarge(
-                f"Writing {self._database.path.name} anew needs {2 * size // 1_000_000:,} MB of "
-                f"disk space; {free // 1_000_000:,} MB are free.",
-                "Free some space on the data folder's disk.",
-            )
         started = time.monotonic()
         self._database.vacuum()
         seconds = time.monotonic() - started
@@ -172,7 +167,7 @@ class Erasure:
             meta = schema.meta
             mine = (meta.c.key == _UNSCRUBBED) & (meta.c.value == (before or ""))
             connection.execute(delete(meta).where(mine))
-        _log.info("catalog.scrubbed", bytes=size, seconds=round(seconds, 2))
+        _log.info("catalog.scrubbed", bytes=self._database.size_bytes(), seconds=round(seconds, 2))
         return seconds
 
     def wipe_taken(self, name: str) -> None:
@@ -201,16 +196,24 @@ class Erasure:
             still = select(noted.c.segment_offset).where(noted.c.segment == name)
             return [*used, *connection.execute(still).scalars()]
 
-    def _unlink(self) -> None:
-        """Under the write lock and asked anew: another process may have taken one up."""
+    def _unlink(self) -> bool:
+        """Remove some originals; False when there are none.
+
+        Under the write lock and asked anew: another process may have taken one up.
+        """
         table = schema.let_go
+        some = select(table.c.name).order_by(table.c.name).limit(_ORIGINALS_AT_ONCE)
+        with self._database.reading() as connection:
+            if connection.execute(some).first() is None:
+                return False
         with self._database.writing() as connection:
-            names = [row.name for row in connection.execute(select(table.c.name))]
+            names = [row.name for row in connection.execute(some)]
             unused = unused_originals(connection, names)
             pages.forget(connection, unused)
             for name in unused:
                 self._blobs.delete(name)
-            connection.execute(delete(table))
+            connection.execute(delete(table).where(table.c.name.in_(names)))
+        return True
 
     def _overwrite(self) -> bool:
         """Overwrite some records; False when there are none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.catalog.schema import job_files, jobs
@@ -21,9 +21,11 @@ def forget_key(connection: Connection, collection: str, keys: Iterable[str]) -> 
     of_collection = select(jobs.c.id).where(jobs.c.collection == collection)
     files = {key.partition(PART_MARK)[0] for key in keys}
     ended = [state.value for state in JobState if not state.is_open]
-    named = func.json_extract(jobs.c.spec, "$.key").in_(files)
-    by_hash = func.json_extract(jobs.c.spec, "$.original").in_(
-        {file.removeprefix("sha256:") for file in files if file.startswith("sha256:")}
+    named = jobs.c.spec["key"].as_string().in_(files)
+    by_hash = (
+        jobs.c.spec["original"]
+        .as_string()
+        .in_({file.removeprefix("sha256:") for file in files if file.startswith("sha256:")})
     )
     of_these = (jobs.c.collection == collection, jobs.c.kind == "upload", jobs.c.state.in_(ended))
     found = select(jobs.c.id, jobs.c.spec).where(*of_these, named | by_hash)

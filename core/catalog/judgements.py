@@ -136,7 +136,7 @@ class Judgements:
         if query is not None:
             asked = asked.where(judgements.c.query == plain_query(query))
         with self._database.reading() as connection:
-            asked = asked.where(reads.scope_condition(connection, scope)).limit(limit)
+            asked = asked.where(reads.scope_condition(scope)).limit(limit)
             rows = connection.execute(asked).all()
         return [
             Judgement(**{name: row._mapping[name] for name in Judgement.__dataclass_fields__})
@@ -154,7 +154,7 @@ class Judgements:
             .order_by(documents.c.collection)
         )
         with self._database.reading() as connection:
-            asked = asked.where(reads.scope_condition(connection, scope))
+            asked = asked.where(reads.scope_condition(scope))
             return {row.collection: row.judgements for row in connection.execute(asked)}
 
 
@@ -184,7 +184,7 @@ _QUERY = (
 def _heads(connection: Connection, public_ids: Iterable[str], scope: Scope) -> dict[str, Any]:
     """Public id -> (id, public_id, revision, text_chars) of documents that are there and may be
     seen."""
-    seen = reads.scope_condition(connection, scope)
+    seen = reads.scope_condition(scope)
     asked = (
         select(
             documents.c.id,

@@ -2,19 +2,35 @@
 
 Each step leads from one version to the next and never changes again once a release has it. New
 tables come from `schema` itself (`create_all` runs first); a step only changes tables that were
-there. A newer catalog than this Longleaf reads is refused, because writing to it would break it.
+there, through alembic's operations, so that one step serves SQLite and Postgres. Versions are our
+own number in `meta` and not alembic's scripts and table: they would have to be found and run as
+files, and a catalog is brought up by whichever process opens it first. A newer catalog than this
+Longleaf reads is refused, because writing to it would break it; so is another program's database.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, delete, insert, inspect, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
 from longleaf.core.catalog import schema
 from longleaf.core.errors import CatalogBroken
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
 
 EPOCH = "epoch"
 """Key of `meta`: names one history of the log. An index that followed another one is made anew."""
@@ -22,12 +38,37 @@ SEALED = "sealed"
 """Key of `meta` in a backup: whoever opens it next goes on from there with an epoch of its own."""
 
 
+def is_current(connection: Connection) -> bool:
+    """Whether there is nothing to be done to open it: looked at without the write lock."""
+    return (
+        stored_version(connection) == schema.SCHEMA_VERSION
+        and meta_value(connection, SEALED) is None
+        and not set(schema.metadata.tables) - set(inspect(connection).get_table_names())
+    )
+
+
+def bring_up(connection: Connection, where: str) -> None:
+    """Make the tables of a new catalog, or bring an older one up. Raises CatalogBroken."""
+    found = stored_version(connection)
+    if found is None:
+        others = set(inspect(connection).get_table_names()) & set(schema.metadata.tables)
+        if others:
+            raise CatalogBroken(
+                f"{where} has tables that are not Longleaf's ({', '.join(sorted(others)[:5])}).",
+                "Give Longleaf a database, or a data folder, of its own.",
+            )
+    schema.metadata.create_all(connection)
+    _upgrade(connection, found, where)
+
+
 def stored_version(connection: Connection) -> int | None:
-    """The catalog's schema version, None for an empty file. Asked before tables are made."""
-    if not inspect(connection).has_table(schema.meta.name):
+    """The catalog's schema version, None where there is none. Asked before tables are made."""
+    inspector = inspect(connection)
+    if not inspector.has_table(schema.meta.name):
         return None
-    found = meta_value(connection, "schema_version")
-    return None if found is None else int(found)
+    columns = {column["name"] for column in inspector.get_columns(schema.meta.name)}
+    found = meta_value(connection, "schema_version") if columns == {"key", "value"} else None
+    return int(found) if found is not None and found.isdecimal() else None
 
 
 def meta_value(connection: Connection, key: str) -> str | None:
@@ -36,8 +77,7 @@ def meta_value(connection: Connection, key: str) -> str | None:
     return connection.execute(stored).scalar()
 
 
-def upgrade(connection: Connection, found: int | None, path: Path) -> None:
-    """Bring the catalog from version `found` to the current one. Raises CatalogBroken."""
+def _upgrade(connection: Connection, found: int | None, where: str) -> None:
     if found is None:
         connection.execute(
             insert(schema.meta),
@@ -51,11 +91,17 @@ def upgrade(connection: Connection, found: int | None, path: Path) -> None:
         return
     if found > schema.SCHEMA_VERSION or found < min(_STEPS):
         raise CatalogBroken(
-            f"{path} has schema version {found}; this Longleaf reads {schema.SCHEMA_VERSION}.",
-            "Use the Longleaf version that wrote it, or choose another LONGLEAF_HOME.",
+            f"{where} has schema version {found}; this Longleaf reads {schema.SCHEMA_VERSION}.",
+            "Use the Longleaf version that wrote it, or choose another LONGLEAF_HOME (or "
+            "catalog.url).",
         )
-    for version in range(found, schema.SCHEMA_VERSION):
-        _STEPS[version](connection)
+    if found < schema.SCHEMA_VERSION:
+        from alembic.migration import MigrationContext
+        from alembic.operations import Operations
+
+        operations = Operations(MigrationContext.configure(connection))
+        for version in range(found, schema.SCHEMA_VERSION):
+            _STEPS[version](connection, operations)
     connection.execute(
         update(schema.meta)
         .where(schema.meta.c.key == "schema_version")
@@ -77,37 +123,37 @@ def _new_epoch() -> str:
     return secrets.token_hex(8)
 
 
-def _from_1(connection: Connection) -> None:
-    for statement in (
-        "ALTER TABLE contents ADD COLUMN regions JSON NOT NULL DEFAULT '[]'",
-        "ALTER TABLE contents DROP COLUMN source_map",
-        "ALTER TABLE generations ADD COLUMN settings JSON NOT NULL DEFAULT '{}'",
-        "ALTER TABLE passages ADD COLUMN role VARCHAR NOT NULL DEFAULT 'body'",
-    ):
-        connection.exec_driver_sql(statement)
+def _from_1(_connection: Connection, operations: Operations) -> None:
+    regions = Column("regions", JSON, nullable=False, server_default="[]")
+    operations.add_column("contents", regions)
+    operations.drop_column("contents", "source_map")
+    settings = Column("settings", JSON, nullable=False, server_default="{}")
+    operations.add_column("generations", settings)
+    role = Column("role", schema.String, nullable=False, server_default="body")
+    operations.add_column("passages", role)
 
 
-def _from_2(connection: Connection) -> None:
+def _from_2(connection: Connection, operations: Operations) -> None:
     for table in ("revisions", "passages", "vectors"):
-        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN checksum BIGINT")
+        operations.add_column(table, Column("checksum", BigInteger, nullable=True))
     connection.execute(insert(schema.meta).values(key=EPOCH, value=_new_epoch()))
 
 
-def _from_3(connection: Connection) -> None:
-    statement = "ALTER TABLE collections ADD COLUMN instruction TEXT NOT NULL DEFAULT ''"
-    connection.exec_driver_sql(statement)
+def _from_3(_connection: Connection, operations: Operations) -> None:
+    instruction = Column("instruction", schema.Text, nullable=False, server_default="")
+    operations.add_column("collections", instruction)
 
 
-def _from_4(connection: Connection) -> None:
-    statement = "ALTER TABLE collections ADD COLUMN rerank JSON NOT NULL DEFAULT '{}'"
-    connection.exec_driver_sql(statement)
+def _from_4(_connection: Connection, operations: Operations) -> None:
+    rerank = Column("rerank", JSON, nullable=False, server_default="{}")
+    operations.add_column("collections", rerank)
 
 
-def _from_5(_connection: Connection) -> None:
+def _from_5(_connection: Connection, _operations: Operations) -> None:
     """Version 6 has one table more, `leases`."""
 
 
-_STEPS: dict[int, Callable[[Connection], None]] = {
+_STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,

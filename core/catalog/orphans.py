@@ -17,15 +17,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select
 
-from longleaf.core.catalog import content_rows, erasure, pages, schema
+from longleaf.core.catalog import content_rows, erasure, pages, reads, schema
 from longleaf.core.catalog.catalog import Catalog
 from longleaf.core.catalog.hold import must_erase
-from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
+from longleaf.core.catalog.reader import CatalogReader
 
 OLD_SECONDS = 3600.0
-
-_BLOB_NAME_CHARS = 64
-_UNFINISHED_BLOB = "incoming-"
+_ORIGINALS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +44,20 @@ class Orphans:
 def find(catalog: CatalogReader, *, now: float | None = None) -> Orphans:
     """Everything of `catalog`'s folder that nothing refers to, an hour old at least."""
     before = (time.time() if now is None else now) - OLD_SECONDS
+    stored = {blob.name: blob for blob in catalog.blobs.stored() if blob.written_at < before}
     with catalog._database.reading() as connection:
-        originals = _unused_originals(connection, catalog, before)
+        originals = tuple(erasure.unused_originals(connection, stored))
         segments = _unused_segments(connection, catalog, before)
         contents = _unused_contents(connection)
-    temporary = tuple(
-        path
-        for path in sorted(catalog.blobs.folder.glob(f"{_UNFINISHED_BLOB}*"))
-        if _is_old(path, before)
-    )
-    files = [
-        *(_blob(catalog, name) for name in originals),
-        *(catalog.folder / SEGMENT_FOLDER / name for name in segments),
-        *temporary,
-    ]
+    temporary = tuple(path for path in catalog.blobs.unfinished() if _is_old(path, before))
+    files = [*(catalog.segment_folder / name for name in segments), *temporary]
     return Orphans(
-        originals, segments, temporary, contents, sum(path.stat().st_size for path in files)
+        originals,
+        segments,
+        temporary,
+        contents,
+        sum(path.stat().st_size for path in files)
+        + sum(stored[name].size_bytes for name in originals),
     )
 
 
@@ -76,24 +72,28 @@ def remove(catalog: Catalog, found: Orphans) -> Orphans:
 
 def _remove(catalog: Catalog, found: Orphans) -> Orphans:
     freed = 0
-    originals, segments = [], []
+    segments = []
     with catalog._database.writing() as connection:
         contents = _unused_contents(connection)
         content_rows.drop_unused_contents(connection, contents)
-        for name in erasure.unused_originals(connection, found.originals):
-            path = _blob(catalog, name)
-            freed += path.stat().st_size if path.exists() else 0
-            catalog.blobs.delete(name)
-            originals.append(name)
-        pages.forget(connection, originals)
         pages.forget_unused(connection)
         for name in found.segments:
             if _segment_is_used(connection, name):
                 continue
-            freed += _remove_segment(catalog.folder / SEGMENT_FOLDER / name)
+            freed += _remove_segment(catalog.segment_folder / name)
             table = schema.segments
             connection.execute(delete(table).where(table.c.name == name))
             segments.append(name)
+    originals = []
+    sizes = {blob.name: blob.size_bytes for blob in catalog.blobs.stored()}
+    # A few at a time: each may be a request to an object store while writers wait.
+    for batch in reads.batches(found.originals, _ORIGINALS_AT_ONCE):
+        with catalog._database.writing() as connection:
+            for name in erasure.unused_originals(connection, batch):
+                freed += sizes.get(name, 0)
+                catalog.blobs.delete(name)
+                originals.append(name)
+            pages.forget(connection, originals)
     for path in found.temporary:
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)
@@ -101,24 +101,12 @@ def _remove(catalog: Catalog, found: Orphans) -> Orphans:
     return Orphans(tuple(originals), tuple(segments), found.temporary, contents, freed)
 
 
-def _unused_originals(
-    connection: Connection, catalog: CatalogReader, before: float
-) -> tuple[str, ...]:
-    stored = {
-        path.parent.name + path.name: path
-        for path in catalog.blobs.folder.glob("??/*")
-        if len(path.parent.name + path.name) == _BLOB_NAME_CHARS
-    }
-    unused = erasure.unused_originals(connection, stored)
-    return tuple(name for name in unused if _is_old(stored[name], before))
-
-
 def _unused_segments(
     connection: Connection, catalog: CatalogReader, before: float
 ) -> tuple[str, ...]:
     return tuple(
         path.name
-        for path in sorted((catalog.folder / SEGMENT_FOLDER).glob("*.seg"))
+        for path in sorted((catalog.segment_folder).glob("*.seg"))
         if _is_old(path, before) and not _segment_is_used(connection, path.name)
     )
 
@@ -135,7 +123,8 @@ def _segment_is_used(connection: Connection, name: str) -> bool:
 def _remove_segment(path: Path) -> int:
     """Delete a segment unless a writer has it open; returns its size."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Open for writing: over NFS nobody else may lock.
+        descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return 0
     try:
@@ -158,10 +147,6 @@ def _unused_contents(connection: Connection) -> tuple[int, ...]:
     used = select(schema.revisions.c.id).where(schema.revisions.c.content_id == table.c.id)
     query = select(table.c.id).where(~used.exists()).order_by(table.c.id)
     return tuple(row.id for row in connection.execute(query))
-
-
-def _blob(catalog: CatalogReader, name: str) -> Path:
-    return catalog.blobs.folder / name[:2] / name[2:]
 
 
 def _is_old(path: Path, before: float) -> bool:

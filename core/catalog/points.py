@@ -39,7 +39,7 @@ def expected_points(
     """(point ids ascending, the document id of each, the log's head on that snapshot)."""
     with catalog._database.reading() as connection:
         head = feed.head_seq(connection)
-        rows = connection.execution_options(yield_per=_BLOCK).execute(_current(generation))
+        rows = connection.execute(_current(generation), execution_options={"yield_per": _BLOCK})
         pairs = np.array(
             [(_point(row.revision_id, row.ordinal, row.role), row.document_id) for row in rows],
             dtype=np.int64,
@@ -53,7 +53,7 @@ def vector_blocks(
 ) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
     """(point ids, dense vectors of unit length (n, dim)) of all passages, block by block."""
     query = _current(generation).add_columns(vectors.c.dense)
-    rows = connection.execution_options(yield_per=_BLOCK).execute(query)
+    rows = connection.execute(query, execution_options={"yield_per": _BLOCK})
     for block in rows.partitions(_BLOCK):
         points = [_point(row.revision_id, row.ordinal, row.role) for row in block]
         stored = np.frombuffer(b"".join(row.dense for row in block), dtype="<f2")

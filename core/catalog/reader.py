@@ -7,7 +7,10 @@ and is filtered when asked. Thread-safe.
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +26,8 @@ from longleaf.core.catalog import (
     schema,
     versions,
 )
-from longleaf.core.catalog.blobs import BlobFolder
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.objects import open_blobs
 from longleaf.core.catalog.records import (
     CandidateHead,
     CatalogCounts,
@@ -41,6 +44,7 @@ from longleaf.core.catalog.records import (
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.catalog.standing import Standing, standing
 from longleaf.core.errors import NotFound
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Document, OcrWord, Outcome, PassageText, Scope
 
 if TYPE_CHECKING:
@@ -54,23 +58,51 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
 
 SEGMENT_FOLDER = "token-vectors"
+_NODE = "node-name"
+_IN_THE_FOLDER = CatalogSettings()
 
 
 class CatalogReader:
-    """One data folder, opened for reading (and made if it is not there)."""
+    """One catalog, opened for reading (and made if it is not there).
 
-    def __init__(self, folder: Path) -> None:
+    `folder` is this machine's data folder, where everything lies that `settings` puts nowhere else.
+    """
+
+    def __init__(self, folder: Path, settings: CatalogSettings = _IN_THE_FOLDER) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.blobs = BlobFolder(folder / "originals")
-        (folder / SEGMENT_FOLDER).mkdir(exist_ok=True)
-        self._segment_reader = SegmentReader(folder / SEGMENT_FOLDER)
+        self.settings = settings
+        self.blobs = open_blobs(folder, settings.originals)
+        self.segment_folder = folder / SEGMENT_FOLDER
+        if settings.token_vectors:
+            self.segment_folder = Path(settings.token_vectors).expanduser()
+        self.segment_folder.mkdir(parents=True, exist_ok=True)
+        self._segment_reader = SegmentReader(self.segment_folder)
         self._segment_names: dict[int, str] = {}
-        self._database = Database(folder / "catalog.sqlite3")
+        self._database = Database.open(folder, settings.url)
 
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
+
+    def follower_name(self, folder: Path) -> str:
+        """What the follower of the index in `folder` is called here.
+
+        The folder's name, and on a catalog that other machines share, what tells this one's data
+        folder from theirs: two containers may well keep their indexes under the same path.
+        """
+        return str(folder) if self._database.file else f"{node_name(self.folder)}:{folder}"
+
+    def followed_here(self, name: str) -> Path | None:
+        """The index folder of a follower by that name; None when it is another machine's."""
+        mine = "" if self._database.file else f"{node_name(self.folder)}:"
+        path = Path(name.removeprefix(mine))
+        return path if name.startswith(mine) and path.is_absolute() else None
+
+    @property
+    def database(self) -> Database:
+        """What keeps the rows: for looking at it, not around it."""
+        return self._database
 
     def collections(self, scope: Scope) -> list[Collection]:
         """The collections that `scope` may see, by name, with the documents it may see in each."""
@@ -397,6 +429,22 @@ class CatalogReader:
         if row is None or text is None:
             return None
         return Document(text.text, row.title, text.pages, text.sections, regions=text.regions)
+
+
+def node_name(home: Path) -> str:
+    """A name for this data folder that no other one has, made when it is first asked for."""
+    file = home / _NODE
+    if file.exists():
+        return file.read_text("ascii")
+    with suppress(FileExistsError):
+        # Made whole under another name first: nobody ever reads half of it.
+        made = home / f"{_NODE}-{secrets.token_hex(4)}"
+        made.write_text(secrets.token_hex(8), encoding="ascii")
+        try:
+            os.link(made, file)
+        finally:
+            made.unlink()
+    return file.read_text("ascii")
 
 
 def no_document(public_id: str) -> NotFound:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     and_,
     bindparam,
     func,
@@ -26,6 +27,7 @@ from sqlalchemy import (
 )
 
 from longleaf.core import ids
+from longleaf.core.catalog import dialects
 from longleaf.core.catalog.records import (
     CandidateHead,
     DocumentHead,
@@ -62,30 +64,24 @@ def among(values: Sequence[int]) -> Select[Any]:
 
     A list of 250 parameters is rendered anew for every statement: twice as slow as the look-up.
     """
-    each = func.json_each(json.dumps(list(values))).table_valued("value")
-    return select(each.c.value)
+    return select(dialects.integers(json.dumps(list(values))))
 
 
 # Statements of every search are made once: made anew, each costs as much as its rows (its cache key
 # and its parameters are worked out again).
-AMONG = select(func.json_each(bindparam("among")).table_valued("value").c.value)
-_pair = func.json_each(bindparam("pairs")).table_valued("value").c.value
-_PAIRS = select(func.json_extract(_pair, "$[0]"), func.json_extract(_pair, "$[1]"))
+AMONG = select(dialects.integers(bindparam("among", type_=String)))
+_PAIRS = select(*dialects.pairs(bindparam("pairs", type_=String)))
 
 
-def scope_condition(connection: Connection, scope: Scope) -> ColumnElement[bool]:
+def scope_condition(scope: Scope) -> ColumnElement[bool]:
     """The WHERE clause that keeps to what `scope` may see (on documents and revisions)."""
     conditions: list[ColumnElement[bool]] = []
     if scope.collections is not None:
         conditions.append(documents.c.collection.in_(sorted(scope.collections)))
     if scope.groups is not None:
-        if connection.dialect.name == "sqlite":
-            each = func.json_each(revisions.c.groups).table_valued("value")
-            size = func.json_array_length(revisions.c.groups)
-        else:
-            each = func.json_array_elements_text(revisions.c.groups).table_valued("value")
-            size = func.json_array_length(revisions.c.groups)
-        member = select(each.c.value).where(each.c.value.in_(sorted(scope.groups))).exists()
+        each = dialects.elements(revisions.c.groups)
+        size = func.json_array_length(revisions.c.groups)
+        member = select(each).where(each.in_(sorted(scope.groups))).exists()
         conditions.append(or_(size == 0, member))
     return and_(true(), *conditions)
 
@@ -239,7 +235,7 @@ def visible_revisions(
 
 
 def document_head(connection: Connection, public_id: str, scope: Scope) -> DocumentHead | None:
-    condition = scope_condition(connection, scope)
+    condition = scope_condition(scope)
     row = connection.execute(
         head_query().where(documents.c.public_id == public_id, condition)
     ).first()
@@ -250,7 +246,7 @@ def list_heads(
     connection: Connection, scope: Scope, after: str | None, limit: int
 ) -> list[DocumentHead]:
     """Documents by public id, from behind `after`."""
-    query = head_query().where(scope_condition(connection, scope))
+    query = head_query().where(scope_condition(scope))
     if after is not None:
         query = query.where(documents.c.public_id > after)
     rows = connection.execute(query.order_by(documents.c.public_id).limit(limit))
@@ -263,7 +259,7 @@ def count_documents(connection: Connection, scope: Scope) -> int:
             select(func.count())
             .select_from(documents)
             .join(revisions, _CURRENT)
-            .where(scope_condition(connection, scope))
+            .where(scope_condition(scope))
         ).scalar_one()
     )
 

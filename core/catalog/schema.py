@@ -5,6 +5,11 @@ A *document* is (collection, key); it has *revisions*, one of them current. A re
 and *vectors*; metadata, access groups and the original belong to the revision and are never
 shared. Text lies in blocks so that a passage of a million-character document is read without the
 rest. Token vectors lie outside, in segments (segments.py); rows name segment and offset.
+
+JSON is JSON on Postgres as well, and not JSONB: that would give 1e5 back as 100000, and refuse
+half of a surrogate pair, while metadata tells 1, 1.0 and true apart and checksums are of what was
+written. Words compare byte by byte (collation "C"), as SQLite and Python do: a list by key goes on
+where it ended, whatever language the database was made for.
 """
 
 from __future__ import annotations
@@ -20,17 +25,19 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
 )
+from sqlalchemy import String as _String
+from sqlalchemy import Text as _Text
 
 SCHEMA_VERSION = 6
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
+String = _String().with_variant(_String(collation="C"), "postgresql")
+Text = _Text().with_variant(_Text(collation="C"), "postgresql")
 
 
 def _id() -> Column[int]:
@@ -326,8 +333,8 @@ judgements = Table(
     Column("judge", String, nullable=False),
     Column("grade", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
-    Column("start_char", Integer, nullable=True),
-    Column("end_char", Integer, nullable=True),
+    Column("start_char", _Id, nullable=True),
+    Column("end_char", _Id, nullable=True),
     Column("judged_at", Float, nullable=False),
     UniqueConstraint("query", "document_id", "judge"),
     Index("judgements_by_document", "document_id"),

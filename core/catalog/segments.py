@@ -1,7 +1,8 @@
 """Token vectors in append-only, checksummed, memory-mapped files.
 
 100,000 passages have 1-2 GB of token vectors: poison for database rows. Each writing process
-appends to segments of its own (an advisory lock says which are taken), fsyncs, and only then
+appends to segments of its own (an advisory lock says which are taken; on a folder that several
+machines share, its file system must carry such locks between them), fsyncs, and only then
 lets the catalog refer to (segment, offset). A crash leaves an unreferenced tail: records are
 found by offset, never by walking, and whoever takes the segment up next wipes what lies between
 them. Readers map the files; a record's checksum is verified the first time this process reads it.
@@ -238,11 +239,18 @@ class SegmentReader:
         mapped = self._maps.get(ref.segment)
         if mapped is None or len(mapped) < end:
             with self._lock:
-                path = self.folder / ref.segment
-                if not path.is_file() or path.stat().st_size < end:
-                    raise self._broken(ref, "ends before the record does")
-                # np.array on a memmap keeps the mapping and drops the slow subclass.
-                mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r")).view(np.ndarray)
+                try:
+                    # Opened, and not only asked for its size: over a network file system that is
+                    # what shows what another machine has made durable.
+                    file = (self.folder / ref.segment).open("rb")
+                except FileNotFoundError:
+                    raise self._broken(ref, "is not there") from None
+                with file:
+                    if os.fstat(file.fileno()).st_size < end:
+                        raise self._broken(ref, "ends before the record does")
+                    # np.asarray keeps the mapping and drops the slow subclass.
+                    mapped = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
+                mapped = mapped.view(np.ndarray)
                 self._maps[ref.segment] = mapped
         return mapped
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from longleaf.core.catalog.database import DATABASE
 from longleaf.core.catalog.hold import nothing_erased
 from longleaf.core.catalog.migrations import SEALED
 from longleaf.core.catalog.segments import read_record
 
-DATABASE = "catalog.sqlite3"
 ORIGINALS = "originals"
 SEGMENTS = "token-vectors"
 

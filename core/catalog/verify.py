@@ -27,16 +27,16 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    cast,
     func,
     select,
     text,
-    type_coerce,
 )
 from sqlalchemy.exc import DatabaseError
 
 from longleaf.core import ids
 from longleaf.core.catalog import checksums, feed, generations, jobs, reads, schema
-from longleaf.core.catalog.reader import SEGMENT_FOLDER, CatalogReader
+from longleaf.core.catalog.reader import CatalogReader
 from longleaf.core.catalog.records import Generation, stored_content_digest
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.errors import CatalogBroken, NotFound
@@ -147,7 +147,9 @@ class Verifier:
                 found = _Findings()
                 total = checked = 0
                 try:
-                    total, checked = check(connection, found)
+                    # Postgres would let nothing more be read after the first error.
+                    with connection.begin_nested():
+                        total, checked = check(connection, found)
                 except (DatabaseError, ValueError, TypeError) as error:
                     found.add("catalog", f"cannot be read to the end: {error}")
                 yield Check(what, total, checked, found.wrong, tuple(found.kept))
@@ -276,7 +278,7 @@ class Verifier:
                     self._progress("Originals", number, len(names))
                     self._catalog.blobs.get(name)
                 elif not self._catalog.blobs.exists(name):
-                    found.add(f"original {name}", "is not in the data folder")
+                    found.add(f"original {name}", "is not there")
             except (NotFound, CatalogBroken, OSError) as error:
                 found.add(f"original {name}", str(error))
         return len(names), checked
@@ -298,10 +300,10 @@ class Verifier:
             .order_by(table.c.segment_id, table.c.segment_offset)
         )
         # A reader of its own: the catalog's remembers which records it has checked before.
-        reader = SegmentReader(self._catalog.folder / SEGMENT_FOLDER)
+        reader = SegmentReader(self._catalog.segment_folder)
         bad: set[int] = set()
         checked = 0
-        for row in connection.execution_options(yield_per=_BATCH).execute(query):
+        for row in connection.execute(query, execution_options={"yield_per": _BATCH}):
             if checked % (20 * _BATCH) == 0:
                 self._progress("Token vectors", checked, total // step)
             checked += 1
@@ -367,7 +369,8 @@ _WITHOUT_VECTORS = """
     LEFT JOIN chunkings k ON k.content_id = r.content_id AND k.chunker_id = :chunker_id
     LEFT JOIN passages p ON p.content_id = k.content_id AND p.chunker_id = k.chunker_id
     LEFT JOIN vectors v ON v.passage_id = p.id AND v.embedder_id = :embedder_id
-    GROUP BY d.id HAVING k.passage_count IS NULL OR k.passage_count <> COUNT(v.passage_id)
+    GROUP BY d.id, r.content_id, k.passage_count
+    HAVING k.passage_count IS NULL OR k.passage_count <> COUNT(v.passage_id)
 """
 
 
@@ -378,7 +381,7 @@ def _each(
 
     JSON is taken as text first: one row that is none must not end the reading of the others.
     """
-    columns = [type_coerce(c, Text) if isinstance(c.type, JSON) else c for c in table.columns]
+    columns = [cast(c, Text) if isinstance(c.type, JSON) else c for c in table.columns]
     query = select(*columns).where(key.in_(reads.among(row_ids)))
     try:
         rows = connection.execute(query).all()

@@ -100,7 +100,8 @@ def erase_between(folder: Path, name: str, offsets: Iterable[int]) -> int:
 def lock_segment(folder: Path, name: str) -> int | None:
     """A descriptor that holds the segment's lock; None while a writer has it."""
     try:
-        descriptor = os.open(folder / name, os.O_RDONLY)
+        # Open for writing: over NFS nobody else may lock.
+        descriptor = os.open(folder / name, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:

@@ -10,7 +10,17 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    String,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from longleaf.core import ids
 from longleaf.core.catalog import checksums, content_rows, erasure, job_traces, schema
@@ -272,8 +282,16 @@ def require_collection(connection: Connection, name: str) -> None:
 
 def append_log(connection: Connection, entries: Sequence[tuple[int, str, int, str]]) -> int:
     """Write log rows with the next seqs, last in the transaction; returns the head seq."""
-    stored = select(schema.meta.c.value).where(schema.meta.c.key == "last_seq")
-    seq = int(connection.execute(stored).scalar_one())
+    last = schema.meta.c.value
+    # Held until the commit: even beside somebody without the write lock, commit order is seq order.
+    allocated = (
+        update(schema.meta)
+        .where(schema.meta.c.key == "last_seq")
+        .values(value=cast(cast(last, BigInteger) + len(entries), String))
+        .returning(last)
+    )
+    head = int(connection.execute(allocated).scalar_one())
+    seq = head - len(entries)
     rows = []
     for document_id, collection, revision_id, op in entries:
         seq += 1
@@ -298,10 +316,7 @@ def append_log(connection: Connection, entries: Sequence[tuple[int, str, int, st
         )
     if rows:
         connection.execute(insert(changes), rows)
-        connection.execute(
-            update(schema.meta).where(schema.meta.c.key == "last_seq").values(value=str(seq))
-        )
-    return seq
+    return head
 
 
 def document_count(connection: Connection, collection: str) -> int:

@@ -106,7 +106,7 @@ class Handover:
     def _remove(self, shard: str) -> None:
         shutil.rmtree(self._folder / shard, ignore_errors=True)
         with suppress(Exception):  # it is forgotten at the next start at the latest
-            self._catalog.forget_follower(str(self._folder / shard))
+            self._catalog.forget_follower(self._catalog.follower_name(self._folder / shard))
 
     # --- the steps -----------------------------------------------------------------------------
 

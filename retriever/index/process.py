@@ -72,6 +72,8 @@ class IndexProcess:
         self._taken = taken
         self._place = {
             "home": str(catalog.folder),
+            # A password may be in it: it goes over the socket, never through argv or a log.
+            "catalog": catalog.settings.model_dump(),
             "folder": str(folder),
             "generation": asdict(generation),
             "flush_documents": flush_documents,

@@ -30,6 +30,7 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.children import end_with_parent, log_plainly
 from longleaf.core.errors import LongleafError
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.retriever.follow import Follower, FollowerThread
 from longleaf.retriever.index import compaction, frames
 from longleaf.retriever.index.edge import EdgeIndex
@@ -97,18 +98,19 @@ class Worker:
         failure = None
         try:
             # Registered first, so that nobody cuts the log that the copy has to follow.
-            follower.catalog.record_follower(str(aside), self._index.indexed_seq())
+            name = follower.catalog.follower_name(aside)
+            follower.catalog.record_follower(name, self._index.indexed_seq())
             self._index.copy_aside(shard, follower.catalog.compaction_asked())
         except Exception as error:
             failure = str(error)
             shutil.rmtree(aside, ignore_errors=True)
-            follower.catalog.forget_follower(str(aside))
+            follower.catalog.forget_follower(follower.catalog.follower_name(aside))
         self._copied = {"shard": shard, "failure": failure}
 
     def _take_over(self) -> None:
         follower, aside = self._thread.follower, self._thread.follower.name
         self._index.take_over()
-        follower.name = str(self._folder)
+        follower.name = follower.catalog.follower_name(self._folder)
         with suppress(LongleafError):  # the next flush, and the next start, do it as well
             follower.show_life()
             follower.catalog.forget_follower(aside)
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
     generation = Generation(**place["generation"])
     with ExitStack() as opened:
         try:
-            catalog = Catalog(Path(place["home"]))
+            catalog = Catalog(Path(place["home"]), CatalogSettings(**place["catalog"]))
             opened.callback(catalog.close)
             folder, shard = Path(place["folder"]), place["shard"]
             taken = TakenFolder(folder, inherited=place["lock"])
@@ -181,11 +183,11 @@ def main(arguments: Sequence[str]) -> int:
                 index = EdgeIndex.open(
                     folder, generation.dim, generation.fingerprint, catalog, taken
                 )
-                name = str(folder)
+                name = catalog.follower_name(folder)
                 catalog.forget_followers_in(name)
             else:
                 index = EdgeIndex.open_aside(folder, shard, taken)
-                name = str(folder / shard)
+                name = catalog.follower_name(folder / shard)
             opened.callback(index.close)
             follower = Follower(catalog, index, generation, name, place["flush_documents"])
         except Exception as error:

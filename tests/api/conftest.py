@@ -1,23 +1,33 @@
-"""A real runtime on a scratch data folder, and a client that speaks to the app in this process."""
+"""A real runtime on a scratch data folder, and a client that speaks to the app in this process.
+
+With LONGLEAF_TEST_CATALOG=postgres in the environment every catalog of these tests is one of a
+real Postgres: what would be SQLite in a data folder is a database that stands for the folder.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import structlog
 from fastapi import FastAPI
+from tests.postgres import PostgresServer
 
 from longleaf.api import working
 from longleaf.api.app import create_app
 from longleaf.api.wire import Runtime, open_runtime
-from longleaf.core.config import load_settings
+from longleaf.core.catalog import Catalog
+from longleaf.core.config import Settings, load_settings
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.indexer.prepare import Labels
 from longleaf.indexer.work import do_job
 
@@ -44,6 +54,51 @@ TEXTS = {
 }
 YEARS = {"lease.txt": 2019, "commercial.txt": 2021, "case.txt": 2020}
 BASE = "http://127.0.0.1:8765"
+
+
+ON_POSTGRES = os.environ.get("LONGLEAF_TEST_CATALOG") == "postgres"
+
+sqlite_only = pytest.mark.skipif(ON_POSTGRES, reason="about the SQLite file of a data folder")
+own_process = pytest.mark.skipif(
+    ON_POSTGRES, reason="starts a program by itself, which does not know of the test's database"
+)
+
+
+_servers: list[PostgresServer] = []
+
+
+def copy_home(home: Path, target: Path) -> Path:
+    """Copy a data folder that nobody uses, and what is in Postgres for it."""
+    for server in _servers:
+        server.copy(home, target)
+    return shutil.copytree(home, target)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _catalogs_in_postgres(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Send every catalog that names no database to Postgres, where that was asked for."""
+    if not ON_POSTGRES:
+        yield
+        return
+    server = request.getfixturevalue("postgres")
+    _servers.append(server)
+    open_catalog, read_settings = Catalog.__init__, Settings.model_validate
+
+    def opened(self: Catalog, folder: Path, settings: CatalogSettings | None = None) -> None:
+        known = settings or CatalogSettings()
+        url = known.url or server.database_for(folder)
+        open_catalog(self, folder, known.model_copy(update={"url": url}))
+
+    def read(values: Any) -> Settings:
+        known = read_settings(values)
+        url = known.catalog.url or server.database_for(known.home)
+        catalog = known.catalog.model_copy(update={"url": url})
+        return known.model_copy(update={"catalog": catalog})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Catalog, "__init__", opened)
+        patch.setattr(Settings, "model_validate", read)
+        yield
 
 
 @pytest.fixture(autouse=True)

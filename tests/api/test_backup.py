@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.api.conftest import copy_home, sqlite_only
 from tests.core.test_catalog import DIM, TOKEN_DIM, write
 from typer.testing import CliRunner
 
@@ -25,6 +26,8 @@ from longleaf.core.catalog import Catalog, Generation, orphans, snapshot
 from longleaf.core.catalog.verify import Verifier, verify_file
 from longleaf.core.errors import CatalogBroken, Conflict, NoSpace, NotFound
 from longleaf.core.types import Scope
+
+pytestmark = sqlite_only
 
 FILE = "catalog.sqlite3"
 EVERYONE = Scope.all()
@@ -62,7 +65,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(template, tmp_path / "home")
+    return copy_home(template, tmp_path / "home")
 
 
 def content(home: Path) -> dict[str, Any]:

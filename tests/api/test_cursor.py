@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.api.conftest import Client, wait_until_followed
+from tests.api.conftest import Client, copy_home, wait_until_followed
 
 from longleaf.api import cursor, rebuilding, reindexing, wire
 from longleaf.api.answer import more
@@ -83,7 +82,7 @@ def put(
 @pytest.fixture(scope="module")
 def quiet(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A client of what no test changes."""
-    home = shutil.copytree(template, tmp_path_factory.mktemp("quiet") / "home")
+    home = copy_home(template, tmp_path_factory.mktemp("quiet") / "home")
     opened = wire.open_runtime(settings_of(home), follow=True)
     yield Client(create_app(opened))
     opened.close()
@@ -91,7 +90,7 @@ def quiet(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(template, tmp_path / "home")
+    return copy_home(template, tmp_path / "home")
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_what_interrupted_rebuilds_left_is_removed(settings: Settings, catalog: 
     shutil.copytree(home / "generation-1", home / "generation-7")
     shutil.copytree(home / "generation-1", home / ".old-generation-1-ab")
     (home / "generation-8").mkdir()
-    catalog.record_follower(str(home / "generation-7"), 1)
+    catalog.record_follower(catalog.follower_name(home / "generation-7"), 1)
     rebuilding.rebuild(settings)
     assert folders(settings) == ["generation-1"]
     assert followers(catalog) == {"generation-1"}

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.api.conftest import copy_home
 from typer.testing import CliRunner
 
 from longleaf.api.cli.main import app as cli
@@ -144,7 +145,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(template, tmp_path / "home")
+    return copy_home(template, tmp_path / "home")
 
 
 def export(home: Path, target: Path, **options: Any) -> exporting.Exported:

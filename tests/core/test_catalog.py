@@ -252,7 +252,7 @@ def test_token_vectors_come_back_in_the_order_asked(
     assert codes[:10].tolist() == [[2] * TOKEN_DIM] * 10
     assert prefixes.tolist() == [0, 0, 1]
     # A second process reads what the first wrote, and what it wrote after the file was mapped.
-    other = Catalog(catalog.folder)
+    other = Catalog(catalog.folder, catalog.settings)
     other.token_vectors(asked, generation)
     catalog.commit(generation, [write("b", "y" * 12)])
     newer = catalog.passages(catalog.documents(EVERYONE)[0], generation)
@@ -270,7 +270,7 @@ def test_a_flipped_byte_in_a_segment_is_noticed(catalog: Catalog, generation: Ge
     segment.write_bytes(damaged)
     head = catalog.document(result.public_id, EVERYONE)
     [passage] = catalog.passages(head, generation)
-    fresh = Catalog(catalog.folder)
+    fresh = Catalog(catalog.folder, catalog.settings)
     with pytest.raises(CatalogBroken, match="checksum"):
         fresh.token_vectors([passage.passage_id], generation)
     fresh.close()

@@ -31,6 +31,10 @@ from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.errors import Conflict, TooLarge
 
 ROOT = Path(__file__).parents[2]
+
+on_sqlite = pytest.mark.parametrize("catalog_settings", ["sqlite"], indirect=True)
+"""Of the bytes in a database server's files nothing is promised."""
+
 SECRET = "zyxwvsecret"
 
 
@@ -77,6 +81,7 @@ def holding(folder: Path, needles: tuple[bytes, ...] = NEEDLES) -> dict[str, lis
     return found
 
 
+@on_sqlite
 def test_a_deleted_document_leaves_no_byte(catalog: Catalog, generation: Generation) -> None:
     catalog.commit(generation, [write("other", "some other words", source_key="other.txt")])
     [result] = catalog.commit(generation, [secret_write(catalog)])
@@ -104,6 +109,7 @@ def ended_upload(catalog: Catalog, spec: dict[str, object], error: str = "") -> 
     catalog.jobs.end(job, "worker", JobState.DONE, {}, error)
 
 
+@on_sqlite
 @pytest.mark.parametrize("by", ["key", "hash", "collection"])
 def test_an_uploads_job_keeps_nothing_of_its_document(
     catalog: Catalog, generation: Generation, by: str
@@ -193,7 +199,7 @@ def test_a_reader_that_has_the_record_mapped_is_told_that_it_is_gone(
 ) -> None:
     [kept] = catalog.commit(generation, [write("kept", "kept words")])
     [result] = catalog.commit(generation, [write("gone", "gone words")])
-    reader = Catalog(catalog.folder)
+    reader = Catalog(catalog.folder, catalog.settings)
     ids = [
         passage.passage_id
         for each in (kept, result)
@@ -220,8 +226,9 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from longleaf.core.catalog import Catalog, erasure
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Scope
-catalog = Catalog(Path(sys.argv[1]))
+catalog = Catalog(Path(sys.argv[1]), CatalogSettings.model_validate_json(sys.argv[-1]))
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 when = sys.argv[3]
 if when == "after the commit":
@@ -257,12 +264,15 @@ def test_killed_after_the_deletion_the_next_start_does_the_rest(
     [result] = catalog.commit(generation, [replace(secret_write(catalog), source_key=None)])
     catalog.close()
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(catalog.folder), result.public_id, when],
+        [
+            *(sys.executable, "-c", _KILLED, str(catalog.folder), result.public_id, when),
+            catalog.settings.model_dump_json(),
+        ],
         cwd=ROOT,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    again = Catalog(catalog.folder)
+    again = Catalog(catalog.folder, catalog.settings)
     assert holding(catalog.folder, NEEDLES[1:]) == {}
     assert [path for path in (catalog.folder / "originals").rglob("*") if path.is_file()] == []
     assert [head.key for head in again.documents(EVERYONE)] == ["other"]
@@ -293,9 +303,10 @@ def test_token_vectors_of_a_write_that_fails_are_overwritten(
 _CRASHED = """
 import os, signal, sys
 from pathlib import Path
+from longleaf.core.store_settings import CatalogSettings
 from tests.core.test_catalog import *
 from tests.core.test_erasure import secret_write
-catalog = Catalog(Path(sys.argv[1]))
+catalog = Catalog(Path(sys.argv[1]), CatalogSettings.model_validate_json(sys.argv[-1]))
 generation = catalog.live_generation()
 catalog._database.writing = lambda: os.kill(os.getpid(), signal.SIGKILL)
 catalog.commit(generation, [secret_write(catalog)])
@@ -309,7 +320,12 @@ def test_what_a_crash_left_between_token_vectors_is_wiped(
     catalog.commit(generation, [write("a", "words")])
     catalog._segment_writer.close()
     crashed = subprocess.run(
-        [sys.executable, "-c", _CRASHED, str(catalog.folder)], cwd=ROOT, check=False
+        [
+            *(sys.executable, "-c", _CRASHED, str(catalog.folder)),
+            catalog.settings.model_dump_json(),
+        ],
+        cwd=ROOT,
+        check=False,
     )
     assert crashed.returncode == -signal.SIGKILL
     assert holding(catalog.folder / "token-vectors", (SECRET_CODES,))
@@ -324,6 +340,7 @@ def test_what_a_crash_left_between_token_vectors_is_wiped(
     )
 
 
+@on_sqlite
 def test_sqlite_leaves_copies_of_moved_rows_and_a_scrub_does_not(
     catalog: Catalog, generation: Generation
 ) -> None:
@@ -385,6 +402,7 @@ def test_a_deletion_during_the_scrub_is_for_the_next_one(
     assert catalog.erasure.unscrubbed_since() is None
 
 
+@on_sqlite
 def test_a_scrub_says_what_keeps_it_from_being_done(
     catalog: Catalog, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

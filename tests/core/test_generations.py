@@ -246,7 +246,7 @@ def test_a_swap_under_writes_leaves_no_document_without_vectors(
     begun, refused = threading.Event(), threading.Event()
 
     def run() -> None:
-        mine = Catalog(catalog.folder)
+        mine = Catalog(catalog.folder, catalog.settings)
         number = 0
         while not refused.is_set():
             number += 1
@@ -255,7 +255,8 @@ def test_a_swap_under_writes_leaves_no_document_without_vectors(
                 written.append(f"text number {number}")
                 if number == 20:
                     begun.set()
-                refused.wait(0.005)
+                # Longer than `fill` takes: a queue for the lock would let one in before each swap.
+                refused.wait(0.05)
             except GenerationMismatch:
                 refused.set()
         mine.close()
@@ -263,9 +264,12 @@ def test_a_swap_under_writes_leaves_no_document_without_vectors(
     thread = threading.Thread(target=run)
     thread.start()
     assert begun.wait(60)
+    filled = 0
     while not catalog.generations.make_live(new):
         # As `longleaf reindex` does it: what is missing now, then ask again.
-        fill(catalog, new, *written)
+        some = written[filled:]
+        fill(catalog, new, *some)
+        filled += len(some)
     thread.join()
     assert refused.is_set()
     assert catalog.generations.missing_count(new) == 0

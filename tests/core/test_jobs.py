@@ -23,6 +23,7 @@ from longleaf.core.catalog.jobs import (
     end_files,
 )
 from longleaf.core.errors import Conflict, NotFound
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Outcome, Scope
 
 ALL = Scope.all()
@@ -42,8 +43,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "catalog.sqlite3")
+def database(tmp_path: Path, catalog_settings: CatalogSettings) -> Iterator[Database]:
+    opened = Database.open(tmp_path, catalog_settings.url)
     yield opened
     opened.close()
 

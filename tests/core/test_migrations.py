@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect, make_url
+from tests.postgres import PostgresServer
 
 from longleaf.core.catalog import Catalog, migrations, schema
+from longleaf.core.catalog.database import Database
 from longleaf.core.errors import CatalogBroken
+from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Scope
 
 # What version 1 had and this version changes; everything else is the same in both.
@@ -27,56 +33,103 @@ _BACK_TO_1 = """
 """
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    catalog = Catalog(tmp_path)
-    catalog.create_collection("law")
-    catalog.close()
-    with sqlite3.connect(tmp_path / "catalog.sqlite3") as file:
-        file.executescript(_BACK_TO_1)
-    return tmp_path
+class Old:
+    """A catalog of version 1, looked at past our own code."""
 
+    def __init__(self, folder: Path, settings: CatalogSettings) -> None:
+        self.folder, self.settings = folder, settings
+        url = f"sqlite:///{folder / 'catalog.sqlite3'}"
+        if settings.url:
+            url = make_url(settings.url).set(drivername="postgresql+psycopg")
+        self.engine = create_engine(url)
 
-def columns(folder: Path) -> dict[str, set[str]]:
-    with sqlite3.connect(folder / "catalog.sqlite3") as file:
-        names = [
-            row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        ]
+    def execute(self, script: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in filter(str.strip, script.split(";")):
+                connection.exec_driver_sql(statement)
+
+    def columns(self) -> dict[str, set[str]]:
+        inspector = inspect(self.engine)
         return {
-            name: {row[1] for row in file.execute(f"PRAGMA table_info({name})")} for name in names
+            name: {column["name"] for column in inspector.get_columns(name)}
+            for name in inspector.get_table_names()
         }
 
+    def open(self) -> Catalog:
+        return Catalog(self.folder, self.settings)
 
-def test_version_1_becomes_the_current_schema(
-    old: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    catalog = Catalog(old)
-    assert [each.name for each in catalog.collections(Scope.all())] == ["law"]
+
+@pytest.fixture
+def old(tmp_path: Path, catalog_settings: CatalogSettings) -> Any:
+    catalog = Catalog(tmp_path, catalog_settings)
+    catalog.create_collection("law")
     catalog.close()
-    fresh = tmp_path_factory.mktemp("fresh")
-    Catalog(fresh).close()
-    assert columns(old) == columns(fresh)
+    opened = Old(tmp_path, catalog_settings)
+    opened.execute(_BACK_TO_1)
+    yield opened
+    opened.engine.dispose()
 
 
-def test_an_upgrade_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = columns(old)
+def differences(connection: Connection) -> list[Any]:
+    """What alembic sees between the tables that are there and those that should be."""
+    # SQLite has one kind of integer, so its columns' declared types mean nothing.
+    types = connection.dialect.name != "sqlite"
+    context = MigrationContext.configure(connection, opts={"compare_type": types})
+    found: list[Any] = compare_metadata(context, schema.metadata)
+    return found
+
+
+def test_version_1_becomes_the_current_schema(old: Old) -> None:
+    with old.engine.connect() as connection:
+        assert len(differences(connection)) > 15  # the comparison sees what is missing
+    catalog = old.open()
+    assert [each.name for each in catalog.collections(Scope.all())] == ["law"]
+    with catalog.database.reading() as connection:
+        assert differences(connection) == []
+        assert migrations.stored_version(connection) == schema.SCHEMA_VERSION
+    catalog.close()
+
+
+def test_an_upgrade_that_fails_changes_nothing(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = old.columns()
     step = migrations._STEPS[1]
 
-    def half(connection: object) -> None:
-        step(connection)  # type: ignore[arg-type]
+    def half(*given: Any) -> None:
+        step(*given)
         raise RuntimeError("the power failed")
 
     monkeypatch.setitem(migrations._STEPS, 1, half)
     with pytest.raises(RuntimeError):
-        Catalog(old)
-    assert columns(old) == before
+        old.open()
+    assert old.columns() == before
     monkeypatch.undo()
-    Catalog(old).close()
+    old.open().close()
 
 
 @pytest.mark.parametrize("version", [0, schema.SCHEMA_VERSION + 1])
-def test_versions_that_it_does_not_know_are_refused(old: Path, version: int) -> None:
-    with sqlite3.connect(old / "catalog.sqlite3") as file:
-        file.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (str(version),))
+def test_versions_that_it_does_not_know_are_refused(old: Old, version: int) -> None:
+    old.execute(f"UPDATE meta SET value = '{version}' WHERE key = 'schema_version'")
     with pytest.raises(CatalogBroken, match=f"version {version}"):
-        Catalog(old)
+        old.open()
+
+
+def test_tables_of_another_program_are_refused_and_left_alone(
+    tmp_path: Path, catalog_settings: CatalogSettings, request: pytest.FixtureRequest
+) -> None:
+    if catalog_settings.url:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        catalog_settings = CatalogSettings(url=server.empty_database())
+    other = Old(tmp_path, catalog_settings)
+    other.execute("CREATE TABLE documents (id INTEGER); CREATE TABLE meta (id INTEGER)")
+    with pytest.raises(CatalogBroken, match=r"not Longleaf's \(documents, meta\)"):
+        other.open()
+    assert other.columns() == {"documents": {"id"}, "meta": {"id"}}
+    other.engine.dispose()
+
+
+def test_a_new_database_gets_the_current_schema(tmp_path: Path, postgres: PostgresServer) -> None:
+    database = Database.open(tmp_path, postgres.empty_database())
+    with database.reading() as connection:
+        assert differences(connection) == []
+        assert migrations.is_current(connection)
+    database.close()

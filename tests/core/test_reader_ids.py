@@ -78,7 +78,7 @@ def test_they_go_with_their_passage_and_leave_no_byte(
         files = [path for path in catalog.folder.rglob("*") if path.is_file()]
         return any(SECRET_IDS.astype("<u4").tobytes() in path.read_bytes() for path in files)
 
-    assert is_in_the_folder()
+    assert is_in_the_folder() != bool(catalog.settings.url)  # Postgres keeps it elsewhere
     catalog.delete_document(result.public_id, EVERYONE)
     # Made before the deletion was heard of: nothing is there to keep them with.
     assert catalog.put_reader_ids("t1", {first: SECRET_IDS}) == 0
