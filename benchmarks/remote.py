@@ -30,8 +30,8 @@ from longleaf.core.protocols import Reranker  # noqa: E402
 from longleaf.reranker.crossencoder import CrossEncoderReranker  # noqa: E402
 from longleaf.reranker.remote import RemoteReranker  # noqa: E402
 
-CANDIDATES = 100
-ROUNDS = 5
+CANDIDATES = 32
+ROUNDS = 3
 WORDS = "the tenant shall repair the roof within thirty days of a written notice "
 
 
