@@ -32,6 +32,7 @@ from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import STATUSES, Problem
 from longleaf.api.http.judgements import JudgementBody, JudgementList
+from longleaf.api.http.rerank_schemas import RerankAbout, RerankBody, RerankView
 from longleaf.api.http.schemas import (
     Alive,
     CollectionBody,
@@ -238,6 +239,8 @@ def test_every_parameter_of_a_route_is_named() -> None:
 def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
     example_of: dict[str, tuple[type[BaseModel], ...]] = {
         "POST /v1/search": (SearchBody, AnswerView),
+        "POST /v1/rerank": (RerankBody, RerankView),
+        "GET /v1/rerank": (RerankAbout,),
         "POST /v1/documents": (UploadView,),
         "GET /v1/documents": (DocumentList,),
         "GET /v1/documents/{document_id}/passages": (PassageList,),
@@ -260,7 +263,7 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         assert len(examples) == len(models), heading
         for model, example in zip(models, examples, strict=True):
             read = model.model_validate(example)
-            if model not in (SearchBody, CollectionChanges, Problem):
+            if model not in (SearchBody, RerankBody, CollectionChanges, Problem):
                 assert read.model_dump(mode="json") == example, f"{heading}: a field is missing"
     assert sum(map(len, example_of.values())) == len(_json_blocks(API)), "an example is not checked"
 
