@@ -114,6 +114,10 @@ class Replica:
             headers = {"x-seen-host": request.headers["host"], "x-name": self.name}
             return Response(str(len(body)), headers=headers)
 
+        @app.post("/v1/search")
+        async def count(request: Request) -> Response:
+            return Response(str(len(await request.body())))
+
         @app.get("/v1/search")
         async def search() -> StreamingResponse:
             async def events() -> AsyncIterator[bytes]:
@@ -170,11 +174,9 @@ class Proxy:
             time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+@contextmanager
+def _proxying(folder: Path, replicas: tuple[Replica, Replica]) -> Iterator[Proxy]:
     program = need("haproxy")
-    folder = tmp_path_factory.mktemp("proxy")
-    replicas = (Replica("api-1"), Replica("api-2"))
     port, watch_port = free_port(), free_port()
     text = CONFIG.replace("bind :8080", f"bind 127.0.0.1:{port}")
     text = text.replace("bind :8405", f"bind 127.0.0.1:{watch_port}")
@@ -184,7 +186,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     file, log = folder / "haproxy.cfg", folder / "log"
     file.write_text(text, "utf-8")
     environment = {"MAX_UPLOAD_BYTES": str(LIMIT_BYTES), "PATH": "/usr/bin:/bin"}
-    with _serving(replicas[0]), _serving(replicas[1]), log.open("wb") as out:
+    with log.open("wb") as out:
         running = subprocess.Popen(
             [program, "-db", "-f", str(file)], env=environment, stdout=out, stderr=out
         )
@@ -206,6 +208,58 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         finally:
             running.terminate()
             running.wait()
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    need("haproxy")
+    replicas = (Replica("api-1"), Replica("api-2"))
+    folder = tmp_path_factory.mktemp("proxy")
+    with _serving(replicas[0]), _serving(replicas[1]), _proxying(folder, replicas) as running:
+        yield running
+
+
+@contextmanager
+def _hanging_up(replica: Replica) -> Iterator[list[str]]:
+    """A replica that is ready and ends in the middle of everything; yields what it has begun."""
+    begun: list[str] = []
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if head.startswith("GET /readyz "):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            begun.append(head.partition(" HTTP")[0])
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(meet, "127.0.0.1", replica.port))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield begun
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_what_only_reads_is_asked_of_the_other_when_a_replica_dies(tmp_path: Path) -> None:
+    need("haproxy")
+    dying, well = replicas = (Replica("api-1"), Replica("api-2"))
+    well.go_on.set()
+    with _hanging_up(dying) as begun, _serving(well), _proxying(tmp_path, replicas) as running:
+        answers = [running.client.get("/v1/documents") for _ in range(4)]
+        assert {each.headers["x-name"] for each in answers} == {"api-2"}
+        assert "GET /v1/documents" in begun, "nobody asked the one that dies"
+        assert running.client.post("/v1/search", content=b"{}").text == "2"
+        begun.clear()
+        # Connections of their own: one that answered before is closed without a word.
+        url = running.client.base_url.join("/v1/documents")
+        written = [httpx.post(url, content=b"x") for _ in range(4)]
+        lost = [each for each in written if each.status_code == 502]
+        assert len(lost) == begun.count("POST /v1/documents") > 0, "asked once, and told"
 
 
 def test_haproxy_takes_the_configuration() -> None:
