@@ -33,16 +33,27 @@ from typing import Any
 import numpy as np
 
 from longleaf.core.catalog import Catalog
+from longleaf.core.filters import Range
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery
 from longleaf.core.types import Scope
 from longleaf.retriever.index.edge import EdgeIndex
 from longleaf.retriever.index.faiss import FaissIndex
+from longleaf.retriever.index.faiss_dense import DenseRows
+from longleaf.retriever.index.faiss_documents import Documents
+from longleaf.retriever.index.faiss_gpu import on_gpus
+from longleaf.retriever.index.faiss_library import choose, load_faiss
+from longleaf.retriever.index.faiss_postings import from_rows
+from longleaf.retriever.index.faiss_search import search_dense
+from longleaf.retriever.index.faiss_segment import Segment, new_name, unit
+from longleaf.retriever.index.faiss_tidy import MAX_ROWS
+from longleaf.retriever.index.faiss_view import Live, View
 
 DEPTH = 100
 PUT_PASSAGES = 2048
 FLUSH_DOCUMENTS = 2000
 NOISE = 0.75
+GPU_DIM = 384
 OPENERS: dict[str, Callable[..., Any]] = {"edge": EdgeIndex.open, "faiss": FaissIndex.open}
 
 
@@ -176,7 +187,9 @@ def asked(
         "dense": times(lambda n: index.search_dense(vectors_asked[n], everywhere, DEPTH), queries),
         "bm25": times(lambda n: index.search_bm25(lexical[n], everywhere, DEPTH), len(lexical)),
         "score_dense": times(lambda n: index.score_dense(vectors_asked[n], given), queries),
-        "score_bm25": times(lambda n: index.score_bm25(lexical[n], everywhere, given), len(lexical)),
+        "score_bm25": times(
+            lambda n: index.score_bm25(lexical[n], everywhere, given), len(lexical)
+        ),
         "phrase": times(lambda n: index.search_dense(vectors_asked[n], phrases[n], DEPTH), 50),
         "excluded": times(lambda n: index.search_dense(vectors_asked[n], without[n], DEPTH), 50),
     }
@@ -242,9 +255,7 @@ def again(entry: IndexEntry, turn: int, random: np.random.Generator) -> IndexEnt
         dense /= np.linalg.norm(dense)
         passages.append(replace(passage, point_id=point_id(revision, ordinal), dense=dense))
     document_id = entry.document_id + turn * 2**24
-    return replace(
-        entry, document_id=document_id, revision_id=revision, passages=tuple(passages)
-    )
+    return replace(entry, document_id=document_id, revision_id=revision, passages=tuple(passages))
 
 
 def batches(every: Iterator[IndexEntry]) -> Iterator[list[IndexEntry]]:
@@ -265,6 +276,73 @@ def anonymous_mb() -> float:
     """What this process holds that is in no file."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
+
+
+def on_gpu(passages: int, queries: int) -> int:
+    """Exact search of SYNTHETIC vectors on the first GPU, as the index does it; 1 when an answer
+    differs from the CPU's."""
+    faiss = load_faiss()
+    devices = choose(faiss, "0")
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(2000, GPU_DIM)).astype(np.float32)
+    lives = []
+    for first in range(0, passages, MAX_ROWS):
+        lives.append(Live.whole(synthetic(first, min(MAX_ROWS, passages - first), centres, random)))
+    gpus = on_gpus(faiss, devices.gpus, GPU_DIM)
+    started = time.perf_counter()
+    gpus.take([live.segment for live in lives])
+    filled_seconds = time.perf_counter() - started
+    noisy = centres[random.integers(0, len(centres), queries)]
+    noisy = noisy + 0.7 * random.normal(size=noisy.shape).astype(np.float32)
+    asked = [unit(each) for each in noisy.astype(np.float32)]
+    all_of_them = IndexFilter(("synthetic",))
+    half = replace(all_of_them, where=Range("part", lt=0.5))
+    narrow = replace(all_of_them, where=Range("part", lt=0.02))
+    on, off = View(tuple(lives), gpus), View(tuple(lives))
+    figures: dict[str, Any] = {
+        "gpu": devices.reason,
+        "failure": gpus.failure,
+        "passages": passages,
+        "dim": GPU_DIM,
+        "vectors_mb_on_gpu": round(passages * GPU_DIM * 2 / 1e6),
+        "host_mb": round(anonymous_mb()),
+        "fill_seconds": round(filled_seconds, 1),
+    }
+    wrong = 0
+    for name, within in (("all", all_of_them), ("half", half), ("narrow", narrow)):
+        search_dense(on, asked[0], within, DEPTH)  # the first one makes the filter's masks
+        figures[name] = times(lambda n: search_dense(on, asked[n], within, DEPTH), queries)  # noqa: B023
+        for query in asked[:10]:
+            wrong += search_dense(on, query, within, DEPTH) != search_dense(
+                off, query, within, DEPTH
+            )
+    figures["cpu_all"] = times(lambda n: search_dense(off, asked[n], all_of_them, DEPTH), 10)
+    tell({**figures, "answers_other_than_the_cpus": wrong})
+    return 1 if wrong or gpus.failure else 0
+
+
+def synthetic(first: int, rows: int, centres: Any, random: np.random.Generator) -> Segment:
+    """A segment of clustered vectors without words, one document of it all."""
+    noise = random.normal(size=(rows, centres.shape[1])).astype(np.float32)
+    vectors = centres[random.integers(0, len(centres), rows)] + 0.7 * noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    number = first // MAX_ROWS
+    entry = IndexEntry(
+        number, number, str(number), "synthetic", "", "", "", "", "none", (), (),
+        {"part": float(random.random())},
+    )  # fmt: skip
+    empty = from_rows([], [])
+    return Segment(
+        new_name(),
+        np.arange(first, first + rows),
+        np.zeros(rows, np.int32),
+        Documents.of([entry]),
+        DenseRows.of(vectors.astype(np.float16)),
+        empty,
+        replace(empty, weights=None),
+        np.empty(0, np.uint8),
+        np.zeros(rows, np.int64),
+    )
 
 
 class Peak:
