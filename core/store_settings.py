@@ -138,8 +138,9 @@ class FaissSettings(Section):
         0,
         ge=0,
         le=1_048_576,
-        description="0: exact. More: an inverted file with that many lists, trained when the index "
-        "is made (4 times the square root of the passages is usual).",
+        description="0: exact. More: an inverted file with that many lists, trained by "
+        "`longleaf rebuild` or `compact` once there are 39 passages a list, exact until then "
+        "(4 times the square root of the passages is usual).",
     )
     probes: int = Field(
         64, ge=1, le=65_536, description="Lists that a search looks into, where there are any."

@@ -33,8 +33,9 @@ LEAST_ROWS = 8192
 MOST_ASKED = 2048
 """FAISS's GPU code selects no more."""
 
-SCORE_ERROR = 4e-3
-"""More than 16-bit products and sums of unit vectors were seen to be off (dim 384-4096: 2e-3)."""
+SCORE_ERROR = 2e-3
+"""More than a GPU's scores are off: with 16-bit products and sums, numpy's were by 1.4e-4 at most
+(20,000 unit vectors of 384, 1,024 and 4,096 dimensions)."""
 
 
 class GpuIndex(Protocol):

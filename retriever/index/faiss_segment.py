@@ -76,8 +76,11 @@ class Segment:
         for more in lists[1:]:
             rows = np.intersect1d(rows, more, assume_unique=True)
         if len(parts) > 1:
-            wanted = _written(parts)
-            rows = rows[[wanted in self.text(row) for row in rows.tolist()]]
+            wanted, texts = _written(parts), self.texts.data
+            ends = self.text_ends[rows].tolist()
+            begins = np.where(rows > 0, self.text_ends[rows - 1], 0).tolist()
+            holds = [wanted in bytes(texts[a:z]) for a, z in zip(begins, ends, strict=True)]
+            rows = rows[np.array(holds, np.bool_)]
         found = np.zeros(len(self), np.bool_)
         found[rows] = True
         return found
