@@ -60,8 +60,11 @@ def open_scratch(
     scratch = settings.model_copy(
         update={
             "home": settings.home / "eval" / name,
-            # A judged collection belongs into no catalog that others share.
+            # A judged collection belongs into no catalog and no index that others share.
             "catalog": CatalogSettings(),
+            "qdrant": settings.qdrant.model_copy(
+                update={"prefix": f"{settings.qdrant.prefix[:40]}-eval-{name}"}
+            ),
             "indexer": settings.indexer.model_copy(update={"keep_originals": False}),
             # The same queries are asked at several depths: each is to be read.
             "reranker": settings.reranker.model_copy(update={"cached_readings": 0}),
