@@ -2,8 +2,8 @@
 
     python benchmarks/stores.py ../shared/data/scifact --home /tmp/evals
 
-Runs `longleaf eval` with index.kind edge, faiss and qdrant, over one catalog, so that only the index
-differs; each index is filled from the catalog. In place of a Qdrant server stands qdrant-client's
+Runs `longleaf eval` with index.kind edge, faiss and qdrant, over one catalog, so that only the
+index differs; each is filled from the catalog. In place of a Qdrant server stands qdrant-client's
 engine in memory, behind Qdrant's REST routes (tests/contracts/qdrant_rest.py), scanning exactly:
 quantization and graph of a server are not in this comparison. Exit status 1 when two kinds lie
 further apart than `--apart`.
@@ -41,9 +41,7 @@ def main() -> int:
         for kind in chosen.kinds:
             started = time.perf_counter()
             report = evaluated(chosen.collection, chosen.home, kind, url)
-            found[kind] = {
-                stage["stage"]: stage["metrics"][chosen.measure] for stage in report["stages"]
-            }
+            found[kind] = {stage: told[chosen.measure] for stage, told in report["stages"].items()}
             told = ", ".join(f"{stage} {value:.4f}" for stage, value in found[kind].items())
             print(f"{kind:8} {told}  ({time.perf_counter() - started:.0f} s)", flush=True)
     apart = max(

@@ -185,10 +185,7 @@ class Examination:
             return fail("recall", error.message, error.hint)
         if found is None:
             return warn("recall", "There is no passage to ask for.")
-        fact = (
-            f"recall@{found.depth} {found.mean:.4f} (worst {found.lowest:.2f}) over "
-            f"{found.queries:,} queries and {found.passages:,} passages"
-        )
+        fact = found.fact
         if found.mean < RECALL_GOAL:
             remedy = "Make the index anew: longleaf doctor --repair, or longleaf rebuild"
             return fail("recall", fact, remedy, details=(f"worst: {found.worst_query}",))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import structlog
 
+from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.index import edge_folder, faiss_folder, faiss_search, faiss_segment
@@ -246,12 +247,15 @@ class FaissIndex:
             for live in self._view.lives
         ]
         lists = self._sealing.save(folder, self._saved)
+        names = {live.segment.name for live in lives} | {lists or ""}
+        if not names <= self._saved:
+            sync_folder(folder)  # a manifest must never name what a power cut has taken
         is_whole = all(live.is_whole for live in lives)
         since = None if is_whole else self._state.erase_since
         state = replace(self._state, indexed_seq=seq, erase_since=since, lists=lists)
         faiss_folder.write_manifest(folder, state, lives)
         self._state = state
-        self._saved = {live.segment.name for live in lives} | {lists or ""}
+        self._saved = names
         self._sealing.follow([live.segment for live in lives])
         self._show(lives)
         faiss_folder.remove_others(folder, self._saved)

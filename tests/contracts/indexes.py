@@ -43,7 +43,8 @@ class Implementation:
 
     `dense_tolerance`: how far a cosine may be off; passages whose scores differ by less may stand
     in either order. `bm25_tolerance`: the same, relative. `keeps`: what was flushed is there when
-    the folder is opened again. `missing`: why it cannot run here; None when it can.
+    the folder is opened again. `answers_meanwhile`: one that is made anew answers as before
+    until it is full. `missing`: why it cannot run here; None when it can.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Implementation:
     dense_tolerance: float = 1e-5
     bm25_tolerance: float = 1e-4
     keeps: bool = True
+    answers_meanwhile: bool = False
     served: Served | None = None
     missing: Callable[[], str | None] = lambda: None
 
@@ -96,12 +98,13 @@ INDEXES = (
     Implementation("edge", EdgeIndex.open),
     Implementation("process", EdgeIndex.open, served=_in_a_process),
     Implementation("faiss", _open_faiss, dense_tolerance=5e-4, missing=_NO_FAISS),
-    Implementation("qdrant-memory", qdrant_indexes.open_in_memory),
-    Implementation("qdrant-http", qdrant_indexes.open_over_http),
+    Implementation("qdrant-memory", qdrant_indexes.open_in_memory, keeps=False),
+    Implementation("qdrant-http", qdrant_indexes.open_over_http, answers_meanwhile=True),
     Implementation(
         "qdrant-server",
         qdrant_indexes.open_on_server,
         dense_tolerance=2e-3,
+        answers_meanwhile=True,
         missing=qdrant_indexes.no_server,
     ),
     Implementation("oracle", _open_oracle, keeps=False),

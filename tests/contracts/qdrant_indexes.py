@@ -8,7 +8,6 @@ made for several threads, so each call waits for the one before.
 from __future__ import annotations
 
 import atexit
-import functools
 import os
 import threading
 import warnings
@@ -22,6 +21,7 @@ from longleaf.retriever.index.edge_folder import ChangeLog
 from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_server import Server
 
+_STAND_IN = "LONGLEAF_TEST_QDRANT_STAND_IN"
 URL_VARIABLE = "LONGLEAF_TEST_QDRANT_URL"
 
 _IN_MEMORY: dict[str, OneAtATime] = {}
@@ -84,13 +84,15 @@ def open_over_http(
     return _writing(Server.connect(settings(url=_server())), folder, dim, fingerprint, change_log)
 
 
-@functools.cache
 def _server() -> str:
-    from tests.contracts.qdrant_rest import serving
+    """Its address, which processes that this one starts find in the environment."""
+    if _STAND_IN not in os.environ:
+        from tests.contracts.qdrant_rest import serving
 
-    lasting = serving()
-    atexit.register(lasting.__exit__, None, None, None)
-    return lasting.__enter__()
+        lasting = serving()
+        os.environ[_STAND_IN] = lasting.__enter__()
+        atexit.register(lasting.__exit__, None, None, None)
+    return os.environ[_STAND_IN]
 
 
 def open_on_server(

@@ -144,7 +144,8 @@ def test_a_stale_follower_is_made_anew(
     catalog.record_follower("other", catalog.head_seq())
     assert catalog.log_horizon() == catalog.head_seq()
     index = implementation.open(tmp_path / "index", DIM, generation.fingerprint, catalog)
-    assert (index.indexed_seq(), index.passage_count()) == (0, 0)
+    assert index.indexed_seq() == 0
+    assert (index.passage_count() > 0) == implementation.answers_meanwhile
     Follower(catalog, index, generation, "late").catch_up()
     same_as_the_catalog(index, catalog, generation, implementation.dense_tolerance)
     index.close()
