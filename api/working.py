@@ -181,8 +181,10 @@ class WorkerProcess:
             process_group=0,
         )  # fmt: skip
         assert process.stdin is not None
+        # Only what somebody set: the rest is as the documents were indexed, for the child too.
+        told = self._settings.model_dump_json(exclude_unset=True)
         with suppress(OSError):
-            process.stdin.write(self._settings.model_dump_json().encode("utf-8") + b"\n")
+            process.stdin.write(told.encode("utf-8") + b"\n")
             process.stdin.flush()
         return process
 

@@ -30,7 +30,7 @@ def main() -> int:
     options.add_argument("collection", type=Path)
     options.add_argument("--home", type=Path, required=True)
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    options.add_argument("--measure", default="nDCG@10")
+    options.add_argument("--measure", default="ndcg@10")
     options.add_argument("--apart", type=float, default=0.002)
     chosen = options.parse_args()
 

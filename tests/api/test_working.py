@@ -19,6 +19,7 @@ from longleaf.core.catalog import jobs as stored
 from longleaf.core.catalog.jobs import Job, JobState
 from longleaf.core.config import Settings, load_settings
 from longleaf.core.types import Scope
+from longleaf.indexer.prepare import Labels
 from longleaf.indexer.work import FolderSpec, UploadSpec
 
 pytestmark = pytest.mark.slow
@@ -48,6 +49,27 @@ def until(what: Callable[[], object], seconds: float = 180.0) -> None:
 
 def state(catalog: Catalog, job: Job) -> JobState:
     return catalog.jobs.get(job.public_id, ALL).state
+
+
+def test_a_worker_indexes_as_the_documents_there_were_indexed(
+    settings: Settings, catalog: Catalog, tmp_path: Path
+) -> None:
+    """Nobody has set how long passages are; whoever indexed first had, by a flag."""
+    flags = {"home": settings.home, "chunker.target_tokens": 48}
+    first = wire.open_write_side(load_settings(flags, {}).settings)
+    first.indexer.index_bytes("law", "english", b"A first lease.", "a", key="a", labels=Labels())
+    first.close()
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "b.txt").write_text("The tenant pays. " * 60)
+    job = jobs.ask_for_folder(catalog, "law", FolderSpec((str(folder),)))
+    worker = WorkerProcess(settings)
+    try:
+        until(lambda: state(catalog, job) in (JobState.DONE, JobState.FAILED))
+        assert state(catalog, job) is JobState.DONE
+    finally:
+        worker.close()
+    assert catalog.count(ALL).passages > 5
 
 
 def test_a_killed_worker_is_replaced_and_its_job_is_done_to_the_end(
