@@ -59,6 +59,14 @@ BASE = "http://127.0.0.1:8765"
 ON_POSTGRES = os.environ.get("LONGLEAF_TEST_CATALOG") == "postgres"
 
 sqlite_only = pytest.mark.skipif(ON_POSTGRES, reason="about the SQLite file of a data folder")
+
+
+def skip_on_postgres() -> None:
+    """For a helper that works on the SQLite file of a data folder."""
+    if ON_POSTGRES:
+        pytest.skip("about the SQLite file of a data folder")
+
+
 own_process = pytest.mark.skipif(
     ON_POSTGRES, reason="starts a program by itself, which does not know of the test's database"
 )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from tests.api.conftest import TEXTS, copy_home, sqlite_only
+from tests.api.conftest import TEXTS, copy_home, skip_on_postgres, sqlite_only
 from typer.testing import CliRunner
 
 from longleaf.api import indexes, wire
@@ -34,7 +34,6 @@ from longleaf.core.filters import Eq
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter
 from longleaf.core.types import Scope
-from longleaf.retriever.follow import Follower
 from longleaf.retriever.index.edge import EdgeIndex
 
 FILE = "catalog.sqlite3"
@@ -82,13 +81,12 @@ def template(tmp_path_factory: pytest.TempPathFactory, models: Any) -> Path:
 
 @pytest.fixture
 def home(template: Path, tmp_path: Path) -> Path:
-    copy_home(template, tmp_path / "home")
-    catalog = Catalog(tmp_path / "home")
-    # A copied folder's index follows under its new name.
-    there = indexes.index_folder(settings_of(template), live(catalog))
-    catalog.forget_follower(catalog.follower_name(there))
-    catalog.close()
-    return tmp_path / "home"
+    home = copy_home(template, tmp_path / "home")
+    with contextlib.closing(Catalog(home)) as catalog:
+        # A copied folder's index follows under its new name.
+        there = indexes.index_folder(settings_of(template), live(catalog))
+        catalog.forget_follower(catalog.follower_name(there))
+    return home
 
 
 def live(catalog: Catalog) -> Any:
@@ -102,8 +100,7 @@ def opened(home: Path, catalog: Catalog) -> Iterator[EdgeIndex]:
     """The index, up to date; flushed at the end with the seq that it has."""
     index = EdgePlace(settings_of(home), catalog, live(catalog)).open_index()
     assert isinstance(index, EdgeIndex)
-    name = catalog.follower_name(indexes.index_folder(settings_of(home), live(catalog)))
-    Follower(catalog, index, live(catalog), name).catch_up()
+    EdgePlace(settings_of(home), catalog, live(catalog)).make_follower(index).catch_up()
     yield index
     index.flush(index.indexed_seq())
     index.close()
@@ -123,6 +120,7 @@ def failing(report: Report) -> list[str]:
 
 
 def sql(home: Path, statement: str) -> None:
+    skip_on_postgres()
     with contextlib.closing(sqlite3.connect(home / FILE, isolation_level=None)) as file:
         assert file.execute(statement).rowcount > 0
 
@@ -163,7 +161,6 @@ def test_a_folder_with_nothing_in_it_is_told_and_not_made(tmp_path: Path) -> Non
     assert not (tmp_path / "none").exists()
 
 
-@sqlite_only
 def test_the_command_prints_json_and_exits_with_one_when_something_fails(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +313,6 @@ def test_what_is_deleted_and_not_yet_gone_from_the_files_is_told(
     assert "no copy" in of(examine(home), "erasure").fact
 
 
-@sqlite_only
 def test_an_index_of_another_history_is_told_and_left_to_repair(home: Path) -> None:
     sql(home, "UPDATE meta SET value = 'restored' WHERE key = 'epoch'")
     told = of(examine(home), "index")
@@ -345,7 +341,6 @@ def answers(home: Path) -> list[tuple[int, float]]:
     return [(each.point_id, round(each.score, 5)) for each in found]
 
 
-@sqlite_only
 @pytest.mark.parametrize(
     "statement",
     [
@@ -367,7 +362,6 @@ def test_damaged_passages_and_vectors_are_made_anew_from_the_text(
     assert answers(home) == before
 
 
-@sqlite_only
 def test_damaged_text_and_metadata_are_not_invented(home: Path) -> None:
     sql(home, "UPDATE text_blocks SET text = 'x' || text WHERE content_id = 1")
     sql(home, "UPDATE revisions SET metadata = '{\"a\": 1}' WHERE id = 2")
@@ -448,7 +442,6 @@ def test_jobs_that_stand_still_are_told(home: Path, monkeypatch: pytest.MonkeyPa
     assert "stand still" in of(examine(home), "jobs").fact
 
 
-@sqlite_only
 def test_a_model_that_did_not_make_the_vectors_is_told(home: Path) -> None:
     sql(home, "UPDATE embedders SET fingerprint = 'another'")
     report = examine(home)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.api.conftest import own_process
 from tests.api.sized import HashEmbedder
 
 from longleaf.api import rebuilding, reindexing, wire
@@ -347,6 +348,7 @@ reindexing.reindex(load_settings(flags, {}).settings, progress=progress)
 """
 
 
+@own_process
 @pytest.mark.parametrize(
     "when",
     [

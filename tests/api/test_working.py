@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.api.conftest import own_process
 
 from longleaf.api import jobs, wire
 from longleaf.api.working import WorkerProcess
@@ -97,6 +98,7 @@ def test_a_killed_worker_is_replaced_and_its_job_is_done_to_the_end(
     assert worker.pid is None
 
 
+@own_process
 def test_closing_gives_the_job_back_and_another_worker_ends_it(
     settings: Settings, catalog: Catalog, tmp_path: Path
 ) -> None:
