@@ -98,9 +98,8 @@ def live(catalog: Catalog) -> Any:
 @contextlib.contextmanager
 def opened(home: Path, catalog: Catalog) -> Iterator[EdgeIndex]:
     """The index, up to date; flushed at the end with the seq that it has."""
-    index = EdgePlace(settings_of(home), catalog, live(catalog)).open_index()
-    assert isinstance(index, EdgeIndex)
-    EdgePlace(settings_of(home), catalog, live(catalog)).make_follower(index).catch_up()
+    index = (place := EdgePlace(settings_of(home), catalog, live(catalog))).open_index()
+    place.make_follower(index).catch_up()
     yield index
     index.flush(index.indexed_seq())
     index.close()
