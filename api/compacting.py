@@ -87,6 +87,12 @@ def _do_it(settings: Settings, catalog: Catalog, generation: Generation) -> None
             followed.follower.catch_up()
             followed.index.optimize()
     except IndexLocked:
+        if find_server(settings.home) is not None:
+            raise Conflict(
+                "The running server has the index open. What was deleted leaves its files within "
+                f"{settings.retriever.erase_minutes:g} minutes (retriever.erase_minutes).",
+                "To have it now, stop the server and try again.",
+            ) from None
         raise Conflict(
             "Another process than a server has the index open.", "Try again when it is done."
         ) from None
