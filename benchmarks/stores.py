@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,18 @@ def main() -> int:
     options.add_argument("--home", type=Path, required=True)
     options.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options.add_argument("--measure", default="ndcg@10")
+    options.add_argument("--queries", type=int, default=0, help="only the first so many judged")
     options.add_argument("--apart", type=float, default=0.002)
     chosen = options.parse_args()
 
     from tests.contracts.qdrant_rest import serving
 
     found: dict[str, dict[str, float]] = {}
-    with serving() as url:
+    with serving() as url, tempfile.TemporaryDirectory() as scratch:
+        qrels = first_of(chosen.collection / "qrels/test.tsv", chosen.queries, Path(scratch))
         for kind in chosen.kinds:
             started = time.perf_counter()
-            report = evaluated(chosen.collection, chosen.home, kind, url)
+            report = evaluated(chosen.collection, qrels, chosen.home, kind, url)
             found[kind] = {stage: told[chosen.measure] for stage, told in report["stages"].items()}
             told = ", ".join(f"{stage} {value:.4f}" for stage, value in found[kind].items())
             print(f"{kind:8} {told}  ({time.perf_counter() - started:.0f} s)", flush=True)
@@ -52,7 +55,18 @@ def main() -> int:
     return int(apart > chosen.apart)
 
 
-def evaluated(collection: Path, home: Path, kind: str, url: str) -> Any:
+def first_of(qrels: Path, queries: int, folder: Path) -> Path:
+    """The judgements of the first so many queries (0: all)."""
+    if not queries:
+        return qrels
+    head, *lines = qrels.read_text("utf-8").splitlines(keepends=True)
+    wanted = list(dict.fromkeys(line.split("\t")[0] for line in lines))[:queries]
+    kept = [line for line in lines if line.split("\t")[0] in set(wanted)]
+    (folder / "some.tsv").write_text(head + "".join(kept), "utf-8")
+    return folder / "some.tsv"
+
+
+def evaluated(collection: Path, qrels: Path, home: Path, kind: str, url: str) -> Any:
     """What `longleaf eval --json` tells with this kind of index."""
     settings = {
         "LONGLEAF_INDEX__KIND": kind,
@@ -62,8 +76,8 @@ def evaluated(collection: Path, home: Path, kind: str, url: str) -> Any:
         "LONGLEAF_FAISS__DEVICES": "cpu",
     }
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "longleaf.api.cli", "eval", str(collection), "--json",
-         "--home", str(home)],
+        [sys.executable, "-P", "-m", "longleaf.api.cli", "eval", str(collection),
+         "--qrels", str(qrels), "--json", "--home", str(home)],
         env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         check=True,
