@@ -47,6 +47,7 @@ class Upkeep:
         self._settled_at = time.monotonic()
         self._retry_at = 0.0
         self._scrub_at = 0.0
+        self._dropped_beside: frozenset[int] | None = None
         self._threads = [
             threading.Thread(target=target, name=f"longleaf-{name}", daemon=True)
             for name, target in (("upkeep", self._run), ("lease", self._keep_lease))
@@ -85,8 +86,16 @@ class Upkeep:
             _log.info("generation.retired")
         if not runtime.catalog.generations.empty(self._stop.is_set):
             return
-        indexes.drop_closed(runtime.settings, runtime.catalog)
+        self._drop_closed()
         self._clear_up()
+
+    def _drop_closed(self) -> None:
+        """Once for each set of open generations: asking a server each second would be a burden."""
+        runtime = self._runtime
+        opened = frozenset(each.generation.id for each in runtime.catalog.generations.opened())
+        if opened != self._dropped_beside:
+            left = indexes.drop_closed(runtime.settings, runtime.catalog)
+            self._dropped_beside = None if left else opened
 
     def _keep_lease(self) -> None:
         """Say again and again that this process answers from its generation."""

@@ -224,6 +224,9 @@ class SharedFollower:
             if time.monotonic() < self._sure_until or self._renewed():
                 return True
             self._give_up()
+        # Looked at before it is asked for: asking takes the catalog's write lock.
+        if self._catalog.leases.holder(self.name) not in (None, self._holder):
+            return False
         asked = time.monotonic()
         lease = self._catalog.leases.take(self.name, self._holder, self._lease_seconds)
         if lease is None:

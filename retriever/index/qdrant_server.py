@@ -27,6 +27,9 @@ OLDEST_SERVER = (1, 19)
 
 _TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.2
+_TRY_AGAIN_WITHIN_SECONDS = 10.0
+"""A server that lets requests run into their time limit is not asked again: somebody waits."""
+
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +101,7 @@ class Server:
         """
         from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+        begun = time.monotonic()
         for tried in range(1, _TRIES + 1):
             try:
                 return ask(self.client)
@@ -117,7 +121,8 @@ class Server:
                     ) from None
             except ResponseHandlingException as error:
                 failure = type(error.source).__name__ if error.source else str(error)
-            if not again or tried == _TRIES:
+            too_late = time.monotonic() - begun > _TRY_AGAIN_WITHIN_SECONDS
+            if not again or tried == _TRIES or too_late:
                 raise IndexUnavailable(
                     f"The Qdrant server at {self.url} does not answer ({failure}).",
                     "See that it runs and can be reached; Longleaf tries again by itself.",
