@@ -372,6 +372,7 @@ def test_damaged_text_and_metadata_are_not_invented(home: Path) -> None:
 
 def _narrow_an_index(home: Path) -> None:
     """Leave rows out of one of SQLite's own indexes, as a lost page would."""
+    skip_on_postgres()
     change = "UPDATE sqlite_master SET sql = {} WHERE name = 'revisions_by_document'"
     with contextlib.closing(sqlite3.connect(home / FILE, isolation_level=None)) as file:
         file.execute("PRAGMA writable_schema=ON")
@@ -384,8 +385,7 @@ def _narrow_an_index(home: Path) -> None:
 
 def test_damaged_sqlite_indexes_are_made_anew(home: Path) -> None:
     _narrow_an_index(home)
-    ill = of(examine(home, deep=True), "catalog file")
-    assert (ill.status, "--repair" in ill.remedy) == (Status.FAIL, True)
+    assert "--repair" in of(examine(home, deep=True), "catalog file").remedy
     report = examine(home, deep=True, repair=True)
     assert failing(report) == []
     assert report.repaired[0] == "made SQLite's indexes anew"
@@ -423,10 +423,10 @@ def test_orphans_go_only_when_somebody_says_yes(
 
 def test_a_follower_whose_folder_is_gone_is_forgotten(home: Path) -> None:
     catalog = Catalog(home)
-    catalog.record_follower(str(home / "index" / "gone"), 1)
+    catalog.record_follower(gone := catalog.follower_name(home / "index" / "gone"), 1)
     assert of(examine(home), "followers").status is Status.WARN
     report = examine(home, repair=True)
-    assert f"forgot the follower {home / 'index' / 'gone'}" in report.repaired
+    assert f"forgot the follower {gone}" in report.repaired
     assert [each for each in report if each.subject == "followers"] == []
     catalog.close()
 

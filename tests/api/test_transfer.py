@@ -278,7 +278,7 @@ def _documents(draw: st.DrawFn) -> Document:
         )
     return Document(
         text,
-        draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=20)),
+        draw(st.text(_LETTERS, max_size=20)),
         tuple(Page(number, *span) for number, span in enumerate(spans, 1)),
         tuple(Section(draw(_WORDS), 1 + n % 3, *span) for n, span in enumerate(spans)),
         regions=tuple(Region(Role.CONTENTS, *span) for span in spans[::2]),
@@ -290,7 +290,7 @@ _VALUES = st.one_of(
     st.booleans(),
     st.integers(),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(_LETTERS),
     st.lists(_WORDS, max_size=3).map(tuple),
 )
 
