@@ -258,7 +258,7 @@ def test_metrics_tell_jobs_readiness_and_room(
     assert 0 < value("longleaf_home_free_bytes") < shutil.disk_usage(runtime.settings.home).total
     assert value("longleaf_ready") == 1
     with monkeypatch.context() as patch:
-        patch.setattr(type(runtime.index_process), "failure", property(lambda _: "it is dead"))
+        patch.setattr(type(runtime.side.followed), "failure", "it is dead")
         assert value("longleaf_ready") == 0
     wait_until_followed(runtime)
 
