@@ -135,7 +135,7 @@ class IndexExam:
             return found, stale
 
     def _push(self, index: PassageIndex, found: Comparison, stale: dict[int, str]) -> None:
-        lost = self._place().document_ids(index, found.unknown)
+        lost = self._place().content().document_ids(index, found.unknown)
         named = push_again(self.catalog, {*found.document_ids, *stale, *lost})
         self.repaired(
             f"pushed {found.missing:,} missing passages to the index, removed {found.extra:,} "
@@ -144,14 +144,14 @@ class IndexExam:
 
     def _stale(self, index: PassageIndex) -> dict[int, str]:
         """Document id -> what the index says wrongly of it."""
-        place = self._place()
+        content = self._place().content()
         document_ids, _ = self.catalog.all_document_ids()
         found: dict[int, str] = {}
         for begin in range(0, len(document_ids), 1000):
             self.progress("Index content", begin, len(document_ids))
             some = document_ids[begin : begin + 1000]
             entries = self.catalog.index_entries(some, self.generation)
-            for document_id, what in place.differences(index, entries):
+            for document_id, what in content.differences(index, entries):
                 found.setdefault(document_id, what)
         return found
 

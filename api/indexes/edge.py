@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longleaf.api.indexes.places import Followed, OpenedHere
+from longleaf.api.indexes.places import Followed, OpenedHere, StoredContent
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
 from longleaf.core.errors import IndexLocked
-from longleaf.core.protocols import IndexEntry, PassageIndex
+from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower, Following
 
 if TYPE_CHECKING:
@@ -122,21 +121,10 @@ class EdgePlace:
 
         return allocated_bytes(self.folder)
 
-    def differences(
-        self, index: PassageIndex, entries: Iterable[IndexEntry]
-    ) -> Iterator[tuple[int, str]]:
+    def content(self) -> StoredContent:
         from longleaf.retriever.index import edge_content
-        from longleaf.retriever.index.edge import EdgeIndex
 
-        assert isinstance(index, EdgeIndex)
-        return edge_content.differences(index, entries)
-
-    def document_ids(self, index: PassageIndex, point_ids: Sequence[int]) -> set[int]:
-        from longleaf.retriever.index import edge_content
-        from longleaf.retriever.index.edge import EdgeIndex
-
-        assert isinstance(index, EdgeIndex)
-        return edge_content.document_ids(index, point_ids)
+        return edge_content
 
 
 def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longleaf.api.indexes.edge import erase_seconds
-from longleaf.api.indexes.places import Followed, FollowedHere, OpenedHere
+from longleaf.api.indexes.places import Followed, FollowedHere, OpenedHere, StoredContent
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.config import Settings
 from longleaf.core.errors import IndexLocked
-from longleaf.core.protocols import IndexEntry, PassageIndex
+from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower
 
 if TYPE_CHECKING:
@@ -83,21 +82,10 @@ class FaissPlace:
 
         return allocated_bytes(self.folder)
 
-    def differences(
-        self, index: PassageIndex, entries: Iterable[IndexEntry]
-    ) -> Iterator[tuple[int, str]]:
+    def content(self) -> StoredContent:
         from longleaf.retriever.index import faiss_content
-        from longleaf.retriever.index.faiss import FaissIndex
 
-        assert isinstance(index, FaissIndex)
-        return faiss_content.differences(index, entries)
-
-    def document_ids(self, index: PassageIndex, point_ids: Sequence[int]) -> set[int]:
-        from longleaf.retriever.index import faiss_content
-        from longleaf.retriever.index.faiss import FaissIndex
-
-        assert isinstance(index, FaissIndex)
-        return faiss_content.document_ids(index, point_ids)
+        return faiss_content
 
     def _open(self, change_log: ChangeLog | None) -> FaissIndex:
         from longleaf.retriever.index.faiss import FaissIndex

@@ -7,7 +7,7 @@ Qdrant collection is shared by all. Everything above asks a `Place` and need not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from longleaf.core.protocols import IndexEntry, PassageIndex
 from longleaf.retriever.follow import Follower, FollowerThread, Following
@@ -38,6 +38,18 @@ class Followed(Protocol):
     def close(self) -> None: ...
 
 
+class StoredContent(Protocol):
+    """What a kind of index tells of what it stores; the modules named `…_content` do."""
+
+    def differences(self, index: Any, entries: Iterable[IndexEntry]) -> Iterator[tuple[int, str]]:
+        """(document id, what differs) of every passage that is not stored as it should be."""
+        ...
+
+    def document_ids(self, index: Any, point_ids: Sequence[int]) -> set[int]:
+        """Which documents these points say they are of."""
+        ...
+
+
 class Place(Protocol):
     """The index of one generation in its store.
 
@@ -46,6 +58,7 @@ class Place(Protocol):
     another process, GenerationMismatch and CatalogBroken for one that is not what it should be.
     `why_unusable` says why it would be made anew, opening nothing that others have open, and raises
     the same. `drop` deletes it, whatever state it is in. `byte_count`: on this machine's disk.
+    `content` looks into an index that `open` gave.
     """
 
     name: str
@@ -62,15 +75,7 @@ class Place(Protocol):
 
     def byte_count(self) -> int: ...
 
-    def differences(
-        self, index: PassageIndex, entries: Iterable[IndexEntry]
-    ) -> Iterator[tuple[int, str]]:
-        """(document id, what differs) of every passage that is not stored as it should be."""
-        ...
-
-    def document_ids(self, index: PassageIndex, point_ids: Sequence[int]) -> set[int]:
-        """Which documents these points say they are of."""
-        ...
+    def content(self) -> StoredContent: ...
 
 
 class OpenedHere:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
 
-from longleaf.api.indexes.places import Followed
+from longleaf.api.indexes.places import Followed, StoredContent
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
-from longleaf.core.protocols import IndexEntry, PassageIndex
+from longleaf.core.protocols import PassageIndex
 from longleaf.core.store_settings import without_password
 from longleaf.retriever.follow import Following
 from longleaf.retriever.index import qdrant_content, qdrant_schema
@@ -148,15 +147,8 @@ class QdrantPlace:
     def byte_count(self) -> int:
         return 0  # the server's disk
 
-    def differences(
-        self, index: PassageIndex, entries: Iterable[IndexEntry]
-    ) -> Iterator[tuple[int, str]]:
-        assert isinstance(index, QdrantIndex)
-        return qdrant_content.differences(index, entries)
-
-    def document_ids(self, index: PassageIndex, point_ids: Sequence[int]) -> set[int]:
-        assert isinstance(index, QdrantIndex)
-        return qdrant_content.document_ids(index, point_ids)
+    def content(self) -> StoredContent:
+        return qdrant_content
 
 
 def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:

@@ -24,14 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import structlog
 
 from longleaf.core.catalog.space import require_room
-from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
-from longleaf.retriever.index import compaction, edge_filter, edge_folder, payload
+from longleaf.retriever.index import compaction, edge_filter, edge_folder, incoming, payload
 from longleaf.retriever.index.batches import batches
 from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, ShardState, TakenFolder
 from longleaf.retriever.index.sparse import encoder
@@ -172,13 +170,7 @@ class EdgeIndex:
         import qdrant_edge as qe
 
         require_room(self._taken.folder, _ROOM_BYTES)
-        newest: dict[int, IndexEntry] = {}
-        for entry in entries:
-            for passage in entry.passages:
-                self._checked(passage.dense, f"Document {entry.key!r}")
-            seen = newest.get(entry.document_id)
-            if seen is None or entry.revision_id >= seen.revision_id:
-                newest[entry.document_id] = entry
+        newest = incoming.newest(entries, self._state.dim)
         with self._writing:
             self._note_use()
             self._collections |= {entry.collection for entry in newest.values()}
@@ -454,22 +446,10 @@ class EdgeIndex:
     def _nearest(self, vector: FloatArray) -> qe.Query:
         import qdrant_edge as qe
 
-        array: Any = self._checked(vector, "The query")  # the stub knows lists only
+        array: Any = incoming.checked(
+            vector, self._state.dim, "The query"
+        )  # the stub knows lists only
         return qe.Query.Nearest(array, using=DENSE)
-
-    def _checked(self, vector: FloatArray, what: str) -> FloatArray:
-        """The engine takes NaN without a word and never finds such a point again."""
-        if vector.shape != (self._state.dim,):
-            raise GenerationMismatch(
-                f"{what} has a vector of shape {vector.shape}; the index holds dim "
-                f"{self._state.dim}.",
-                edge_folder.REBUILD,
-            )
-        if not np.isfinite(vector).all():
-            raise CatalogBroken(
-                f"{what} has a vector that is not finite.", "Index the document again."
-            )
-        return vector
 
 
 def _made_anew(state: ShardState, shard: str) -> ShardState:

@@ -12,19 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from longleaf.core.protocols import IndexEntry
 from longleaf.retriever.index import edge_folder, payload
 from longleaf.retriever.index.edge import EdgeIndex
-from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
+from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.stored import difference
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
 
 _POINTS_PER_READ = 500
-_TOLERANCE = 1e-6
-"""What the engine's own normalisation may differ by; lower bits move no fifth digit of a score."""
 
 
 def differences(index: EdgeIndex, entries: Iterable[IndexEntry]) -> Iterator[tuple[int, str]]:
@@ -67,32 +64,6 @@ def _compared(
     records = index._shard.retrieve(wanted, with_payload=True, with_vector=True)
     stored = {record.id: record for record in records}
     for document_id, point in expected:
-        what = _difference(stored.get(point.id), point)
+        what = difference(stored.get(point.id), point)
         if what is not None:
             yield document_id, what
-
-
-def _difference(record: qe.Record | None, point: qe.Point) -> str | None:
-    if record is None:
-        return "is not there"
-    if record.payload != point.payload:
-        return "has other words or labels"
-    have: Any = record.vector or {}
-    want: Any = point.vector
-    if DENSE not in have:
-        return "has no dense vector"
-    dense = np.asarray(want[DENSE], dtype=np.float32)
-    dense = dense / np.linalg.norm(dense)
-    stored = np.asarray(have[DENSE], dtype=np.float32)
-    if not np.allclose(stored, dense, rtol=0, atol=_TOLERANCE):  # NaN is never close
-        return "has another dense vector"
-    if _terms(have.get(BM25)) != _terms(want[BM25]):
-        return "has other BM25 terms"
-    return None
-
-
-def _terms(sparse: qe.SparseVector | None) -> dict[int, float]:
-    if sparse is None:
-        return {}
-    pairs = zip(sparse.indices, sparse.values, strict=True)
-    return {int(term): float(np.float32(weight)) for term, weight in pairs}

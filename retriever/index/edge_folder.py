@@ -26,6 +26,7 @@ from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.catalog.space import no_space
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
 from longleaf.retriever.index import edge_filter
+from longleaf.retriever.index.incoming import REBUILD
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +39,6 @@ LOCK = "longleaf.lock"
 OLD_PREFIX = ".old-"
 SHARD_PREFIX = "shard-"
 DENSE, BM25 = "dense", "bm25"
-REBUILD = "Make the index anew from the catalog: longleaf rebuild"
 OLDER = "it was made by an older Longleaf"
 
 

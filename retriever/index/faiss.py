@@ -20,9 +20,14 @@ import numpy as np
 import structlog
 
 from longleaf.core.catalog.blobs import sync_folder
-from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
-from longleaf.retriever.index import edge_folder, faiss_folder, faiss_search, faiss_segment
+from longleaf.retriever.index import (
+    edge_folder,
+    faiss_folder,
+    faiss_search,
+    faiss_segment,
+    incoming,
+)
 from longleaf.retriever.index.edge_folder import ChangeLog, TakenFolder
 from longleaf.retriever.index.faiss_folder import IndexState
 from longleaf.retriever.index.faiss_library import choose, load_faiss
@@ -113,13 +118,7 @@ class FaissIndex:
 
     def put(self, entries: Sequence[IndexEntry]) -> None:
         """Replace documents whole; a search sees all of it or nothing. Durable with `flush`."""
-        newest: dict[int, IndexEntry] = {}
-        for entry in entries:
-            for passage in entry.passages:
-                self._checked(passage.dense, f"Document {entry.key!r}")
-            seen = newest.get(entry.document_id)
-            if seen is None or entry.revision_id >= seen.revision_id:
-                newest[entry.document_id] = entry
+        newest = incoming.newest(entries, self._state.dim)
         with self._writing:
             ids = np.array(sorted(newest), np.int64)
             lives = []
@@ -261,21 +260,7 @@ class FaissIndex:
         faiss_folder.remove_others(folder, self._saved)
 
     def _query(self, vector: FloatArray) -> FloatArray:
-        return faiss_segment.unit(self._checked(vector, "The query"))
-
-    def _checked(self, vector: FloatArray, what: str) -> FloatArray:
-        """NaN would go into scores without a word."""
-        if vector.shape != (self._state.dim,):
-            raise GenerationMismatch(
-                f"{what} has a vector of shape {vector.shape}; the index holds dim "
-                f"{self._state.dim}.",
-                edge_folder.REBUILD,
-            )
-        if not np.isfinite(vector).all():
-            raise CatalogBroken(
-                f"{what} has a vector that is not finite.", "Index the document again."
-            )
-        return vector
+        return faiss_segment.unit(incoming.checked(vector, self._state.dim, "The query"))
 
 
 def _extent(live: Live) -> Extent:

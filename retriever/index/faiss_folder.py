@@ -20,10 +20,11 @@ import numpy as np
 
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
-from longleaf.retriever.index.edge_folder import LOCK, REBUILD, damaged
+from longleaf.retriever.index.edge_folder import LOCK, damaged
 from longleaf.retriever.index.faiss_files import Unreadable, read_arrays, replace_file, write_arrays
 from longleaf.retriever.index.faiss_segment import Segment
 from longleaf.retriever.index.faiss_view import Live
+from longleaf.retriever.index.incoming import REBUILD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,7 +21,7 @@ import structlog
 
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import payload, qdrant_schema
+from longleaf.retriever.index import incoming, payload, qdrant_schema
 from longleaf.retriever.index.batches import batches
 from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
 from longleaf.retriever.index.qdrant_filter import range_index
@@ -158,13 +158,7 @@ class QdrantIndex(QdrantReader):
 
     def put(self, entries: Sequence[IndexEntry]) -> None:
         """Replace documents whole. New passages appear before old ones go, never neither."""
-        newest: dict[int, IndexEntry] = {}
-        for entry in entries:
-            for passage in entry.passages:
-                self._checked(passage.dense, f"Document {entry.key!r}")
-            seen = newest.get(entry.document_id)
-            if seen is None or entry.revision_id >= seen.revision_id:
-                newest[entry.document_id] = entry
+        newest = incoming.newest(entries, self._dim)
         if not newest:
             return
         self._begin_write(newest)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from longleaf.core.catalog.leases import LeaseLost
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.retriever.index import payload, qdrant_filter
-from longleaf.retriever.index.edge_folder import BM25, DENSE, REBUILD
+from longleaf.retriever.index.edge_folder import BM25, DENSE
+from longleaf.retriever.index.incoming import REBUILD
 from longleaf.retriever.index.qdrant_server import Server
 
 if TYPE_CHECKING:

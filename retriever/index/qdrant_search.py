@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexUnavailable
+from longleaf.core.errors import IndexUnavailable
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
-from longleaf.retriever.index import payload, qdrant_schema
+from longleaf.retriever.index import incoming, payload, qdrant_schema
 from longleaf.retriever.index.batches import batches
-from longleaf.retriever.index.edge_folder import BM25, DENSE, REBUILD
+from longleaf.retriever.index.edge_folder import BM25, DENSE
 from longleaf.retriever.index.qdrant_filter import QdrantSpelling
 from longleaf.retriever.index.qdrant_schema import STATE_POINT, Place, QdrantState
 from longleaf.retriever.index.sparse import encoder
@@ -117,7 +115,7 @@ class QdrantReader:
             exact=not self._settings.hnsw_m,
             quantization=self._rescored(),
         )
-        query = self._checked(vector, "The query").tolist()
+        query = incoming.checked(vector, self._dim, "The query").tolist()
         return self._ranked(query, DENSE, self._only(index_filter), limit, params)
 
     def search_bm25(
@@ -142,7 +140,7 @@ class QdrantReader:
         params = models.SearchParams(
             exact=True, quantization=models.QuantizationSearchParams(ignore=True)
         )
-        query = self._checked(vector, "The query").tolist()
+        query = incoming.checked(vector, self._dim, "The query").tolist()
         scores: dict[int, float] = {}
         for some in batches(sorted(set(point_ids)), _IDS_PER_REQUEST):
             only = models.Filter(must=[self._spelling.ids(some)])
@@ -255,18 +253,6 @@ class QdrantReader:
 
         asked = self._settings.read_consistency
         return None if asked == "one" else models.ReadConsistencyType(asked)
-
-    def _checked(self, vector: FloatArray, what: str) -> FloatArray:
-        if vector.shape != (self._dim,):
-            raise GenerationMismatch(
-                f"{what} has a vector of shape {vector.shape}; the index holds dim {self._dim}.",
-                REBUILD,
-            )
-        if not np.isfinite(vector).all():
-            raise CatalogBroken(
-                f"{what} has a vector that is not finite.", "Index the document again."
-            )
-        return vector
 
 
 def _lexical(query: LexicalQuery) -> models.SparseVector:

@@ -18,9 +18,10 @@ from tests.contracts.test_index_folder import ALL, DIM, entry
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, NoSpace
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexPassage, LexicalQuery
-from longleaf.retriever.index import edge_folder, faiss_content, faiss_files, faiss_folder
+from longleaf.retriever.index import faiss_content, faiss_files, faiss_folder
 from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.faiss_folder import MANIFEST
+from longleaf.retriever.index.incoming import REBUILD
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,7 +123,7 @@ def test_a_flipped_bit_or_a_cut_file_is_never_read(tmp_path: Path) -> None:
                     index.close()
         path.write_bytes(whole)
     assert refused > 300
-    assert hints == {edge_folder.REBUILD}
+    assert hints == {REBUILD}
     index = opened(tmp_path / "index")
     assert answers(index) == before
     index.close()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from longleaf.core.errors import CatalogBroken, NoSpace
-from longleaf.retriever.index import edge_content, edge_folder
+from longleaf.retriever.index import edge_folder
+from longleaf.retriever.index.stored import difference
 
 SPARSE = SimpleNamespace(indices=[3, 5], values=[1.0, 0.5])
 WANTED = {"dense": [0.6, 0.8], "bm25": SPARSE}
@@ -46,7 +47,7 @@ def test_what_the_engine_says_in_any_call_gets_a_name(
 def said(vector: Any) -> str | None:
     record: Any = SimpleNamespace(payload={"a": 1}, vector=vector)
     point: Any = SimpleNamespace(payload={"a": 1}, vector=WANTED)
-    return edge_content._difference(record, point)
+    return difference(record, point)
 
 
 @pytest.mark.parametrize(
