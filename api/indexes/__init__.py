@@ -13,7 +13,7 @@ from longleaf.core.config import Settings
 __all__ = ["Followed", "Place", "drop_closed", "erase_seconds", "index_folder", "opened", "place"]
 
 erase_seconds = edge.erase_seconds
-index_folder = edge.folder_of
+index_folder = edge.EdgePlace.folder_of
 
 
 def place(settings: Settings, catalog: Catalog, generation: Generation) -> Place:
@@ -48,14 +48,14 @@ def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
 
     Returns those that somebody still has open: they are for the next time.
     """
-    left = edge.drop_closed(settings, catalog)
+    left = edge.EdgePlace.drop_closed(settings, catalog)
     match settings.index.kind:
         case "qdrant":
             from longleaf.api.indexes import qdrant
 
             left += qdrant.drop_closed(settings, catalog)
         case "faiss":
-            from longleaf.api.indexes import faiss
+            from longleaf.api.indexes.faiss import FaissPlace
 
-            left += faiss.drop_closed(settings, catalog)
+            left += FaissPlace.drop_closed(settings, catalog)
     return left

@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longleaf.api.indexes.edge import erase_seconds
+from longleaf.api.indexes.folder import FolderPlace
 from longleaf.api.indexes.places import Followed, FollowedHere, OpenedHere, StoredContent
-from longleaf.core.catalog import Catalog, Generation
-from longleaf.core.config import Settings
-from longleaf.core.errors import IndexLocked
-from longleaf.core.protocols import PassageIndex
-from longleaf.retriever.follow import Follower
 
 if TYPE_CHECKING:
-    from longleaf.retriever.index.edge_folder import ChangeLog, TakenFolder
+    from longleaf.retriever.index.edge_folder import ChangeLog
     from longleaf.retriever.index.faiss import FaissIndex
 
-_GENERATION = "faiss-generation-"
 
-
-def folder_of(settings: Settings, generation: Generation) -> Path:
-    """Where the files of a generation's index lie."""
-    return settings.home / "index" / f"{_GENERATION}{generation.id}"
-
-
-class FaissPlace:
+class FaissPlace(FolderPlace):
     """`places.Place` for index.kind faiss."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, generation: Generation) -> None:
-        self._settings = settings
-        self._catalog = catalog
-        self._generation = generation
-        self.folder = folder_of(settings, generation)
-        self.name = catalog.follower_name(self.folder)
-
-    def exists(self) -> bool:
-        return self.folder.exists()
+    prefix = "faiss-generation-"
 
     def open(self) -> Followed:
         index = self._open(self._catalog)
-        return OpenedHere(index, self._follower(index), f"FAISS: {index.device_reason}")
+        return OpenedHere(index, self.make_follower(index), f"FAISS: {index.device_reason}")
 
     def serve(self) -> Followed:
         """In this process: unlike the shard's, its writes let other threads run.
@@ -57,7 +37,7 @@ class FaissPlace:
                 index.optimize()
 
         told = f"FAISS: {index.device_reason}"
-        return FollowedHere(index, self._follower(index), told, tidy)
+        return FollowedHere(index, self.make_follower(index), told, tidy)
 
     def why_unusable(self) -> str | None:
         from longleaf.retriever.index import faiss_content
@@ -69,18 +49,6 @@ class FaissPlace:
             return faiss_content.why_unusable(index, self._catalog)
         finally:
             index.close()
-
-    def drop(self) -> None:
-        from longleaf.retriever.index.edge_folder import TakenFolder
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TakenFolder(self.folder) as taken:
-            _remove(self._catalog, taken)
-
-    def byte_count(self) -> int:
-        from longleaf.retriever.index.compaction import allocated_bytes
-
-        return allocated_bytes(self.folder)
 
     def content(self) -> StoredContent:
         from longleaf.retriever.index import faiss_content
@@ -101,31 +69,8 @@ class FaissPlace:
             probes=chosen.probes,
         )
 
-    def _follower(self, index: PassageIndex) -> Follower:
-        flush_documents = self._settings.retriever.flush_documents
-        return Follower(self._catalog, index, self._generation, self.name, flush_documents)
+    def _make_if_missing(self) -> None:
+        from longleaf.retriever.index import faiss_folder
 
-
-def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
-    """Delete the indexes of generations that are open no more; returns those that are in use."""
-    from longleaf.retriever.index.edge_folder import TakenFolder
-
-    keep = {folder_of(settings, each.generation) for each in catalog.generations.opened()}
-    left = []
-    for folder in sorted((settings.home / "index").glob(f"{_GENERATION}*")):
-        if folder not in keep:
-            try:
-                with TakenFolder(folder) as taken:
-                    _remove(catalog, taken)
-            except IndexLocked:
-                left.append(str(folder))
-            except FileNotFoundError:
-                pass
-    return left
-
-
-def _remove(catalog: Catalog, taken: TakenFolder) -> None:
-    # Forgotten first: a crash in between leaves an index that the log's horizon betrays, not a
-    # follower that holds back the log.
-    catalog.forget_follower(catalog.follower_name(taken.folder))
-    taken.remove()
+        generation = self._generation
+        faiss_folder.make_if_missing(self.folder, generation.dim, generation.fingerprint)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from longleaf.api.indexes.places import Followed, StoredContent
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
@@ -95,7 +92,7 @@ class QdrantPlace:
             index,
             generation,
             self.name,
-            f"{socket.gethostname()} {os.getpid()} {generations.process_name()}",
+            generations.process_name(),
             self._settings.retriever.flush_documents,
             chosen.timeout_seconds,
             max(LEASE_SECONDS, 2 * chosen.timeout_seconds),
@@ -116,7 +113,7 @@ class QdrantPlace:
 
         Raises IndexLocked while another process follows the catalog into it.
         """
-        lease = self._catalog.leases.take(self.name, f"{socket.gethostname()} {os.getpid()} drop",
+        lease = self._catalog.leases.take(self.name, generations.process_name(),
                                           _DROP_SECONDS)  # fmt: skip
         if lease is None:
             raise IndexLocked(

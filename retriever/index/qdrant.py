@@ -23,7 +23,7 @@ from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry
 from longleaf.retriever.index import incoming, payload, qdrant_schema
 from longleaf.retriever.index.batches import batches
-from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog
+from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, why_unusable
 from longleaf.retriever.index.qdrant_filter import range_index
 from longleaf.retriever.index.qdrant_schema import Place, QdrantState
 from longleaf.retriever.index.qdrant_search import QdrantReader
@@ -127,18 +127,11 @@ class QdrantIndex(QdrantReader):
         """Why whoever begins to write would make it anew; None when nobody would."""
         if not self._there:
             return "there is none"
-        seq = self._state.indexed_seq
         if self._state.make_anew:
             return "somebody asked for it"
-        if seq == 0 and self._state.applied_seq == 0 and self.passage_count() > 0:
-            return "its first fill was interrupted, and what was deleted since would stay"
-        if change_log is None:
-            return None
-        if 0 < seq < change_log.log_horizon():
-            return "it was away longer than the change log reaches"
-        if seq > change_log.head_seq():
-            return "it is ahead of the catalog, as after restoring a backup of the catalog alone"
-        return None
+        # Once it was full, a position of 0 is only one that is held back.
+        passages = 0 if self._state.applied_seq else self.passage_count()
+        return why_unusable(self._state, passages, change_log)
 
     def make_anew_next(self, fence: int) -> None:
         """Have whoever writes next fill another collection, and lead searches there when it is
