@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -132,12 +133,17 @@ class TakenFolder:
 
 def make_if_missing(folder: Path, dim: int, fingerprint: str) -> None:
     """An empty index where nothing is or an empty folder."""
+    make_whole(folder, lambda new: write_state(new, _empty_shard(new, dim, fingerprint)))
+
+
+def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
+    """A folder that has all that `fill` writes, or is not there; one with anything in it stays."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-new-"))
     try:
-        write_state(new, _empty_shard(new, dim, fingerprint))
+        fill(new)
         new.replace(folder)
         sync_folder(folder.parent)
     except BaseException:

@@ -10,7 +10,6 @@ however small.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
-from longleaf.retriever.index.edge_folder import LOCK, damaged
+from longleaf.retriever.index.edge_folder import LOCK, damaged, make_whole
 from longleaf.retriever.index.faiss_files import Unreadable, read_arrays, replace_file, write_arrays
 from longleaf.retriever.index.faiss_segment import Segment
 from longleaf.retriever.index.faiss_view import Live
@@ -51,17 +49,7 @@ class IndexState:
 
 def make_if_missing(folder: Path, dim: int, fingerprint: str) -> None:
     """An empty index where nothing is or an empty folder."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-new-"))
-    try:
-        write_manifest(new, IndexState(fingerprint, dim), [])
-        new.replace(folder)
-        sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+    make_whole(folder, lambda new: write_manifest(new, IndexState(fingerprint, dim), []))
 
 
 def check_made_by(folder: Path, dim: int, fingerprint: str) -> None:
