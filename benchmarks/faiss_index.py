@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,7 @@ PUT_PASSAGES = 2048
 FLUSH_DOCUMENTS = 2000
 NOISE = 0.75
 GPU_DIM = 384
+THREADS = 32
 OPENERS: dict[str, Callable[..., Any]] = {"edge": EdgeIndex.open, "faiss": FaissIndex.open}
 
 
@@ -285,10 +287,13 @@ def on_gpu(passages: int, queries: int) -> int:
     devices = choose(faiss, "0")
     random = np.random.default_rng(1)
     centres = random.normal(size=(2000, GPU_DIM)).astype(np.float32)
-    lives = [
-        Live.whole(synthetic(first, min(MAX_ROWS, passages - first), centres, random))
-        for first in range(0, passages, MAX_ROWS)
-    ]
+    with ThreadPoolExecutor() as threads:
+        made = threads.map(
+            lambda first: synthetic(first, min(MAX_ROWS, passages - first), centres),
+            range(0, passages, MAX_ROWS),
+        )
+        lives = [Live.whole(segment) for segment in made]
+    before_mb = gpu_mb()
     gpus = on_gpus(faiss, devices.gpus, GPU_DIM)
     started = time.perf_counter()
     gpus.take([live.segment for live in lives])
@@ -305,7 +310,8 @@ def on_gpu(passages: int, queries: int) -> int:
         "failure": gpus.failure,
         "passages": passages,
         "dim": GPU_DIM,
-        "vectors_mb_on_gpu": round(passages * GPU_DIM * 2 / 1e6),
+        "vectors_mb": round(passages * GPU_DIM * 2 / 1e6),
+        "gpu_mb": gpu_mb() - before_mb,
         "host_mb": round(anonymous_mb()),
         "fill_seconds": round(filled_seconds, 1),
     }
@@ -317,15 +323,29 @@ def on_gpu(passages: int, queries: int) -> int:
             wrong += search_dense(on, query, within, DEPTH) != search_dense(
                 off, query, within, DEPTH
             )
+    started = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as threads:
+        every = list(threads.map(lambda query: search_dense(on, query, all_of_them, DEPTH), asked))
+    seconds = time.perf_counter() - started
+    figures[f"searches_a_second_of_{THREADS}_threads"] = round(len(every) / seconds)
     figures["cpu_all"] = times(lambda n: search_dense(off, asked[n], all_of_them, DEPTH), 5)
     tell({**figures, "answers_other_than_the_cpus": wrong})
     return 1 if wrong or gpus.failure else 0
 
 
-def synthetic(first: int, rows: int, centres: Any, random: np.random.Generator) -> Segment:
+def gpu_mb() -> int:
+    """What is taken on the first GPU, by everybody."""
+    command = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return round(int(told) * 2**20 / 1e6)
+
+
+def synthetic(first: int, rows: int, centres: Any) -> Segment:
     """A segment of clustered vectors without words, one document of it all."""
-    noise = random.normal(size=(rows, centres.shape[1])).astype(np.float32)
-    vectors = centres[random.integers(0, len(centres), rows)] + 0.7 * noise
+    random = np.random.default_rng([1, first])
+    vectors = random.standard_normal((rows, centres.shape[1]), np.float32)
+    vectors *= 0.7
+    vectors += centres[random.integers(0, len(centres), rows)]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     number = first // MAX_ROWS
     entry = IndexEntry(

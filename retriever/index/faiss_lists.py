@@ -35,6 +35,24 @@ _ROWS_AT_ONCE = 16_384
 _KIND = "lists"
 
 
+class Placed:
+    """The segments whose rows lie somewhere, one after the other: `names`, and where each begins,
+    with the end of the last: `bounds`. Never changed."""
+
+    def __init__(self, segments: Sequence[tuple[str, int]] = ()) -> None:
+        self.segments = tuple(segments)
+        self.names = frozenset(name for name, _ in segments)
+        self.bounds = np.cumsum([0, *(rows for _, rows in segments)])
+
+    def split(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """(segment, its rows ascending) for each segment that these rows lie in."""
+        ascending = np.sort(rows)
+        ends = np.searchsorted(ascending, self.bounds)
+        for place in np.flatnonzero(np.diff(ends)).tolist():
+            here = ascending[ends[place] : ends[place + 1]]
+            yield self.segments[place][0], here - self.bounds[place]
+
+
 class InvertedLists:
     """`Sealed` on the CPU. Made by `trained` and `load`."""
 
@@ -53,8 +71,7 @@ class InvertedLists:
         faiss = self._faiss
         self.name = name
         self.list_count, dim = centroids.shape
-        self.segment_names = [segment.name for segment in segments]
-        self._rows = [len(segment) for segment in segments]
+        self.placed = Placed([(segment.name, len(segment)) for segment in segments])
         self._centroids, self._assigned = centroids, assigned
         self.trained_rows, self._probes = trained_rows, probes
         # Kept here: the index only borrows it.
@@ -138,13 +155,14 @@ class InvertedLists:
 
     def save(self, folder: Path) -> None:
         """Write it and have it on the disk. Raises NoSpace."""
-        lists = dict(zip(self.segment_names, self._assigned, strict=True))
-        facts = {"segments": self.segment_names, "trained_rows": self.trained_rows}
+        names = [name for name, _ in self.placed.segments]
+        lists = dict(zip(names, self._assigned, strict=True))
+        facts = {"segments": names, "trained_rows": self.trained_rows}
         write_arrays(folder / self.name, _KIND, facts, {"centroids": self._centroids, **lists})
 
     def covers(self, segment: Segment) -> bool:
         """Whether the segment's rows are in the lists."""
-        return segment.name in self.segment_names
+        return segment.name in self.placed.names
 
     def search(
         self,
@@ -158,7 +176,7 @@ class InvertedLists:
         passing = np.concatenate(
             [
                 masks[numbers[name]] if name in numbers else np.zeros(rows, np.bool_)
-                for name, rows in zip(self.segment_names, self._rows, strict=True)
+                for name, rows in self.placed.segments
             ]
         )
         return [
@@ -171,15 +189,7 @@ class InvertedLists:
     ) -> list[tuple[int, NDArray[np.int64]]]:
         """(number in `lives`, rows ascending) of what the lists call these rows."""
         numbers = {live.segment.name: number for number, live in enumerate(lives)}
-        ascending = np.sort(found)
-        ends = np.searchsorted(ascending, np.cumsum([0, *self._rows]))
-        results, first = [], 0
-        for place, (name, rows) in enumerate(zip(self.segment_names, self._rows, strict=True)):
-            here = ascending[ends[place] : ends[place + 1]]
-            if len(here) and name in numbers:
-                results.append((numbers[name], here - first))
-            first += rows
-        return results
+        return [(numbers[name], rows) for name, rows in self.placed.split(found) if name in numbers]
 
     def _nearest(
         self, query: FloatArray, limit: int, passing: NDArray[np.bool_]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from tests.contracts.indexes import without
+from tests.retriever.clusters import ALL, DIM, both, clustered, document, opened, put_documents
 
 from longleaf.core.errors import CatalogBroken, ConfigError
 from longleaf.core.filters import Eq, Range
 from longleaf.core.ids import point_id
-from longleaf.core.protocols import IndexEntry, IndexFilter, IndexPassage
+from longleaf.core.protocols import IndexFilter
 from longleaf.retriever.index import faiss_gpu, faiss_library
 from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.faiss_gpu import Device, OnGpus
@@ -24,58 +29,9 @@ from longleaf.retriever.index.faiss_library import choose, load_faiss
 if TYPE_CHECKING:
     from longleaf.core.types import FloatArray
 
-DIM = 16
-ALL = IndexFilter(("law",))
-
 pytestmark = pytest.mark.skipif(
     without("faiss", "faiss-cpu")() is not None, reason="faiss-cpu is not installed"
 )
-
-
-def document(number: int, vectors: FloatArray, revision: int | None = None) -> IndexEntry:
-    revision = number if revision is None else revision
-    passages = (
-        IndexPassage(point_id(revision, ordinal), "word", "word", vector)
-        for ordinal, vector in enumerate(vectors)
-    )
-    return IndexEntry(
-        document_id=number, revision_id=revision, public_id=f"p{number}", collection="law",
-        key=f"k{number}", title="t", source="s", media_type="text/plain", language="none",
-        groups=(), passages=tuple(passages), metadata={"number": number},
-    )  # fmt: skip
-
-
-def clustered(count: int, seed: int = 1) -> FloatArray:
-    """Unit vectors (count, DIM) around 20 centres."""
-    random = np.random.default_rng(seed)
-    centres = random.normal(size=(20, DIM))
-    vectors = centres[random.integers(0, 20, count)] + 0.4 * random.normal(size=(count, DIM))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def opened(folder: Path, **settings: Any) -> FaissIndex:
-    return FaissIndex.open(folder, DIM, "test", **{"devices": "cpu", **settings})
-
-
-def put_documents(index: FaissIndex, numbers: range, passages: int = 50) -> None:
-    vectors = clustered(passages * len(numbers), seed=numbers[0])
-    for place, number in enumerate(numbers):
-        index.put([document(number, vectors[place * passages : (place + 1) * passages])])
-
-
-def both(index: FaissIndex, exact: FaissIndex, asked: IndexFilter, depth: int = 20) -> float:
-    """The share of the exact index's answers that the other gives; equal scores where it does."""
-    found = wanted = 0
-    for query in clustered(20, seed=99):
-        right = {hit.point_id: hit.score for hit in exact.search_dense(query, asked, depth)}
-        left = index.search_dense(query, asked, depth)
-        assert [hit.score for hit in left] == sorted((hit.score for hit in left), reverse=True)
-        for hit in left:
-            if hit.point_id in right:
-                assert hit.score == right[hit.point_id]
-        found += len({hit.point_id for hit in left} & right.keys())
-        wanted += len(right)
-    return found / wanted
 
 
 def test_lists_are_made_by_optimize_survive_and_follow_changes(tmp_path: Path) -> None:
@@ -148,12 +104,13 @@ class HalfPrecision:
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, Any]:
         assert k <= faiss_gpu.MOST_ASKED
         self.asked += 1
-        scores = (self.rows @ queries[0].astype(np.float16)).astype(np.float32)
-        order = np.argsort(-scores, kind="stable")[:k]
-        missing = k - len(order)
+        scores = (queries.astype(np.float16) @ self.rows.T).astype(np.float32)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        missing = ((0, 0), (0, k - order.shape[1]))
+        best = np.take_along_axis(scores, order, axis=1)
         return (
-            np.append(scores[order], [-np.inf] * missing)[None].astype(np.float32),
-            np.append(order, [-1] * missing)[None].astype(np.int64),
+            np.pad(best, missing, constant_values=-np.inf),
+            np.pad(order, missing, constant_values=-1),
         )
 
 
@@ -200,6 +157,64 @@ def test_gpus_answer_as_the_cpu_does(gpus: list[HalfPrecision], tmp_path: Path) 
     exact.close()
 
 
+def test_searches_that_wait_for_a_gpu_go_there_together(
+    gpus: list[HalfPrecision], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = opened(tmp_path / "gpus")
+    put_documents(index, range(1, 81))
+    index.flush(1)
+    queries, limits = clustered(100, seed=8), [1 + 3 * number for number in range(100)]
+    alone = [index.search_dense(*asked) for asked in zip(queries, [ALL] * 100, limits, strict=True)]
+    sealed = index._sealing.sealed
+    assert isinstance(sealed, OnGpus)
+    calls, ask, may_go = [], gpus[0].search, threading.Event()
+
+    def search(queries: FloatArray, k: int) -> Any:
+        calls.append((len(queries), k))
+        may_go.wait()
+        return ask(queries, k)
+
+    monkeypatch.setattr(gpus[0], "search", search)
+    with ThreadPoolExecutor(100) as threads:
+        found = threads.map(index.search_dense, queries, [ALL] * 100, limits)
+        while len(sealed._together._waiting) + sum(count for count, _ in calls) < 100:
+            time.sleep(0.01)
+        may_go.set()
+        assert list(found) == alone
+    assert sum(count for count, _ in calls) == 100
+    assert len(calls) <= 3
+    assert max(count for count, _ in calls) == faiss_gpu.MOST_TOGETHER
+    assert max(k for _, k in calls) == 2 * max(limits) + 1
+    index.close()
+
+
+@pytest.mark.parametrize("lists", [0, 8])
+def test_where_a_gpu_fails_to_compute_the_cpu_searches(
+    gpus: list[HalfPrecision], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: int
+) -> None:
+    def search(queries: FloatArray, k: int) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpus[0], "search", search)
+    monkeypatch.setattr(
+        "longleaf.retriever.index.faiss_sealed.lists_on_gpus",
+        lambda _faiss, _gpus, lists: faiss_gpu.ListsOnGpus(lists, gpus[0]),
+    )
+    index = opened(tmp_path / "gpus", lists=lists, probes=8)
+    exact = FaissIndex.open(tmp_path / "exact", DIM, "test", devices="cpu")
+    exact._sealing.sealed = exact._sealing._exact = None
+    for each in (index, exact):
+        put_documents(each, range(1, 41))
+        each.flush(1)
+        each.optimize()
+    with capture_logs() as logs:
+        assert both(index, exact, ALL) == 1.0
+    assert {log["event"] for log in logs} == {"index.gpu_failed"}
+    assert "out of memory" in logs[0]["reason"]
+    index.close()
+    exact.close()
+
+
 def test_a_gpu_without_room_is_told_and_the_cpu_scans_the_rest(
     gpus: list[HalfPrecision], tmp_path: Path
 ) -> None:
@@ -210,6 +225,31 @@ def test_a_gpu_without_room_is_told_and_the_cpu_scans_the_rest(
     assert "out of memory" in index.device_reason and "CPU scans the rest" in index.device_reason
     assert len(index.search_dense(clustered(1)[0], ALL, 9999)) == index.passage_count() == 4000
     index.close()
+
+
+class _OnlyItsOwn:
+    """As faiss-gpu's objects: they take no attribute that they do not know."""
+
+    def __init__(self, *made_of: Any) -> None:
+        object.__setattr__(self, "made_of", made_of)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"no attribute {name!r}")
+
+
+def test_indexes_on_gpus_are_made_as_faiss_lets_them() -> None:
+    faiss = types.SimpleNamespace(
+        GpuIndexFlatConfig=types.SimpleNamespace, GpuIndexFlat=_OnlyItsOwn,
+        StandardGpuResources=object, METRIC_INNER_PRODUCT=0,
+        GpuMultipleClonerOptions=types.SimpleNamespace, index_cpu_to_gpu_multiple_py=_OnlyItsOwn,
+    )  # fmt: skip
+    made = [device.index.made_of for device in faiss_gpu.on_gpus(faiss, [0, 2], DIM)._devices]
+    assert [(dim, config.device, config.useFloat16) for _, dim, _, config in made] == [
+        (DIM, 0, True), (DIM, 2, True),
+    ]  # fmt: skip
+    lists = types.SimpleNamespace(index="the lists")
+    found = faiss_gpu.lists_on_gpus(faiss, [1, 2], lists)
+    assert isinstance(found, faiss_gpu.ListsOnGpus)
 
 
 def test_devices_are_what_was_asked_for_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
