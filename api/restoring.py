@@ -174,7 +174,7 @@ def _require_ours(database: Path) -> None:
 
 def _take(home: Path, taken: ExitStack) -> None:
     """Keep all others from the data folder. Raises Conflict while anybody uses it."""
-    from longleaf.retriever.index.edge_folder import TakenFolder
+    from longleaf.retriever.index.folder import TakenFolder
 
     if find_server(home) is not None:
         raise Conflict(f"A server runs on {home}.", "Stop it and try again.")

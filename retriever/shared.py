@@ -27,7 +27,7 @@ from longleaf.core.catalog.repair import push_again
 from longleaf.core.errors import IndexUnavailable, LongleafError
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower, Progress, Stopped
-from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.followed import ChangeLog
 
 LEASE_SECONDS = 45.0
 """The term of the lease: more than a request may take (`qdrant.timeout_seconds`) and a renewal."""

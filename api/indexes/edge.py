@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 from longleaf.api.indexes.folder import FolderPlace
 from longleaf.api.indexes.places import Followed, OpenedHere, StoredContent
-from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Following
@@ -93,15 +91,6 @@ class EdgePlace(FolderPlace):
 
         generation = self._generation
         edge_folder.make_if_missing(self.folder, generation.dim, generation.fingerprint)
-
-    @classmethod
-    def drop_closed(cls, settings: Settings, catalog: Catalog) -> list[str]:
-        """And what crashes left of folders that had lost their names."""
-        from longleaf.retriever.index import edge_folder
-
-        for folder in (settings.home / "index").glob(f"{edge_folder.OLD_PREFIX}*"):
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be at it, too
-        return super().drop_closed(settings, catalog)
 
 
 def erase_seconds(settings: Settings) -> float | None:

@@ -10,8 +10,8 @@ from longleaf.api.indexes.folder import FolderPlace
 from longleaf.api.indexes.places import Followed, FollowedHere, OpenedHere, StoredContent
 
 if TYPE_CHECKING:
-    from longleaf.retriever.index.edge_folder import ChangeLog
     from longleaf.retriever.index.faiss import FaissIndex
+    from longleaf.retriever.index.followed import ChangeLog
 
 
 class FaissPlace(FolderPlace):

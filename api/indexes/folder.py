@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from longleaf.core.config import Settings
 from longleaf.core.errors import IndexLocked
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower
-from longleaf.retriever.index.edge_folder import TakenFolder
+from longleaf.retriever.index.folder import OLD_PREFIX, TakenFolder
 
 
 class FolderPlace:
@@ -53,7 +54,10 @@ class FolderPlace:
 
     @classmethod
     def drop_closed(cls, settings: Settings, catalog: Catalog) -> list[str]:
-        """Delete the indexes of generations that are open no more; returns those in use."""
+        """Delete the indexes of generations that are open no more, and what crashes left of folders
+        that had lost their names; returns those in use."""
+        for old in (settings.home / "index").glob(f"{OLD_PREFIX}*"):
+            shutil.rmtree(old, ignore_errors=True)  # another process may be at it, too
         keep = {cls.folder_of(settings, each.generation) for each in catalog.generations.opened()}
         left = []
         for folder in sorted((settings.home / "index").glob(f"{cls.prefix}*")):

@@ -20,7 +20,7 @@ import numpy as np
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.children import end_with_parent
 from longleaf.retriever.index import edge_folder
-from longleaf.retriever.index.edge_folder import DENSE
+from longleaf.retriever.index.stored import DENSE
 
 _NOBODY = 2**64 - 1
 """No passage has this id: ids of passages fit into 63 bits."""

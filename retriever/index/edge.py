@@ -29,10 +29,20 @@ import structlog
 from longleaf.core.catalog.space import require_room
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
-from longleaf.retriever.index import compaction, edge_filter, edge_folder, incoming, payload
+from longleaf.retriever.index import (
+    compaction,
+    edge_filter,
+    edge_folder,
+    followed,
+    incoming,
+    payload,
+)
 from longleaf.retriever.index.batches import batches
-from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, ShardState, TakenFolder
+from longleaf.retriever.index.edge_folder import ShardState
+from longleaf.retriever.index.folder import TakenFolder, damaged
+from longleaf.retriever.index.followed import ChangeLog
 from longleaf.retriever.index.sparse import encoder
+from longleaf.retriever.index.stored import BM25, DENSE
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
@@ -112,7 +122,7 @@ class EdgeIndex:
             edge_folder.remove_others(folder, state)
             opened = cls._load(taken, state, folder)
             # The log is asked now that nobody else can move this index on.
-            why = edge_folder.why_unusable(state, opened.passage_count(), change_log)
+            why = followed.why_unusable(state, opened.passage_count(), change_log)
             if why is not None:
                 _log.warning("index.rebuilt", reason=why)
                 opened._shard.close()
@@ -150,7 +160,7 @@ class EdgeIndex:
             return cls(taken, shard, state, home)
         except Exception as error:  # files are missing; the engine raises nothing finer
             shard.close()
-            raise edge_folder.damaged(folder, error) from error
+            raise damaged(folder, error) from error
 
     @property
     def state(self) -> ShardState:
@@ -412,7 +422,7 @@ class EdgeIndex:
                     document_id = (record.payload or {}).get(payload.DOCUMENT)
                     if document_id not in asked:  # found by the field's index, stored otherwise
                         why = ValueError(f"point {record.id} has lost the document that it is of")
-                        raise edge_folder.damaged(self._taken.folder, why)
+                        raise damaged(self._taken.folder, why)
                     stored.setdefault(document_id, []).append(_integer(record.id))
                 if offset is None:
                     break

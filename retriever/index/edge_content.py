@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import edge_folder, payload
+from longleaf.retriever.index import followed, payload
 from longleaf.retriever.index.edge import EdgeIndex
-from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.followed import ChangeLog
 from longleaf.retriever.index.stored import difference
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def differences(index: EdgeIndex, entries: Iterable[IndexEntry]) -> Iterator[tup
 
 def why_unusable(index: EdgeIndex, change_log: ChangeLog) -> str | None:
     """Why opening this index to follow `change_log` would make it anew; None when it would not."""
-    return edge_folder.why_unusable(index._state, index.passage_count(), change_log)
+    return followed.why_unusable(index._state, index.passage_count(), change_log)
 
 
 def document_ids(index: EdgeIndex, point_ids: Sequence[int]) -> set[int]:

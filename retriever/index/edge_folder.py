@@ -12,45 +12,29 @@ it the engine counts from 0 again and drops, silently, all updates that its poin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
 import shutil
-import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.catalog.space import no_space
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
+from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.retriever.index import edge_filter
+from longleaf.retriever.index.folder import LOCK, TakenFolder, damaged, make_whole
 from longleaf.retriever.index.incoming import REBUILD
+from longleaf.retriever.index.stored import BM25, DENSE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import qdrant_edge as qe
 
 SCHEMA = 3
 SIDECAR = "longleaf.json"
-LOCK = "longleaf.lock"
-OLD_PREFIX = ".old-"
 SHARD_PREFIX = "shard-"
-DENSE, BM25 = "dense", "bm25"
 OLDER = "it was made by an older Longleaf"
-
-
-class ChangeLog(Protocol):
-    """What an index must ask of the log that it follows (the catalog has it)."""
-
-    def head_seq(self) -> int: ...
-
-    def log_horizon(self) -> int: ...
-
-    def epoch(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,79 +60,9 @@ class ShardState:
     asked: int = 0
 
 
-class TakenFolder:
-    """An index's folder that nobody else can open until this is closed. Raises IndexLocked.
-
-    The engine has no lock without its log, and its load writes to the segments. `inherited` is the
-    descriptor of a lock that another process holds and shares with this one, its child.
-    """
-
-    def __init__(self, folder: Path, inherited: int | None = None) -> None:
-        self.folder = folder
-        if inherited is not None:
-            self._file = inherited
-            return
-        self._file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever had it may have removed the folder, and another is in its place.
-            ours = os.path.samestat(os.fstat(self._file), (folder / LOCK).stat())
-        except OSError:
-            ours = False
-        if not ours:
-            self.close()
-            raise IndexLocked(
-                f"Another process owns the index in {folder}.",
-                "Stop it (longleaf serve or longleaf index), or search through the server.",
-            )
-
-    def __enter__(self) -> TakenFolder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """The lock's descriptor, for a child that is to share it."""
-        return self._file
-
-    def close(self) -> None:
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
-
-    def remove(self) -> None:
-        """Delete the folder; it loses its name first, so that half of one is never opened."""
-        name = f"{OLD_PREFIX}{self.folder.name}-{secrets.token_hex(4)}"
-        old = self.folder.replace(self.folder.with_name(name))
-        sync_folder(self.folder.parent)
-        self.close()
-        shutil.rmtree(old)
-
-
 def make_if_missing(folder: Path, dim: int, fingerprint: str) -> None:
     """An empty index where nothing is or an empty folder."""
     make_whole(folder, lambda new: write_state(new, _empty_shard(new, dim, fingerprint)))
-
-
-def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that has all that `fill` writes, or is not there; one with anything in it stays."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-new-"))
-    try:
-        fill(new)
-        new.replace(folder)
-        sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
 
 
 def check_made_by(folder: Path, dim: int, fingerprint: str) -> None:
@@ -242,36 +156,6 @@ def _is_damage(error: BaseException) -> bool:
 
 def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
-
-
-class Followed(Protocol):
-    """What an index says of how far it followed which log."""
-
-    @property
-    def indexed_seq(self) -> int: ...
-
-    @property
-    def epoch(self) -> str | None: ...
-
-
-def why_unusable(state: Followed, passage_count: int, change_log: ChangeLog | None) -> str | None:
-    """Why following the log would not make this index right; None when it would."""
-    seq = state.indexed_seq
-    if seq == 0 and passage_count > 0:
-        return "its first fill was interrupted, and what was deleted since would stay"
-    if change_log is None:
-        return None
-    if state.epoch not in (None, change_log.epoch()):
-        return "it followed another history of the catalog, as before a backup was restored"
-    if 0 < seq < change_log.log_horizon():
-        return "it was away longer than the change log reaches"
-    if seq > change_log.head_seq():
-        return "it is ahead of the catalog, as after restoring a backup of the catalog alone"
-    return None
-
-
-def damaged(folder: Path, error: BaseException) -> CatalogBroken:
-    return CatalogBroken(f"The index in {folder} cannot be read: {error}", REBUILD)
 
 
 def new_shard_name() -> str:

@@ -22,18 +22,19 @@ import structlog
 from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.index import (
-    edge_folder,
     faiss_folder,
     faiss_search,
     faiss_segment,
+    followed,
     incoming,
 )
-from longleaf.retriever.index.edge_folder import ChangeLog, TakenFolder
 from longleaf.retriever.index.faiss_folder import IndexState
 from longleaf.retriever.index.faiss_library import choose, load_faiss
 from longleaf.retriever.index.faiss_sealed import Sealing
 from longleaf.retriever.index.faiss_tidy import MAX_ROWS, Extent, full_merges, next_merge
 from longleaf.retriever.index.faiss_view import Live, View
+from longleaf.retriever.index.folder import TakenFolder
+from longleaf.retriever.index.followed import ChangeLog
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class FaissIndex:
             faiss_folder.remove_others(folder, [*alive, state.lists or ""])
             lives = faiss_folder.load_segments(folder, alive)
             rows = sum(live.row_count for live in lives)
-            why = edge_folder.why_unusable(state, rows, change_log)
+            why = followed.why_unusable(state, rows, change_log)
             if why is not None:
                 _log.warning("index.rebuilt", reason=why)
                 state, lives = faiss_folder.start_anew(folder, dim, fingerprint), []

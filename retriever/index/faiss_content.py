@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import edge_folder, faiss_segment
-from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index import faiss_segment, followed
 from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.faiss_postings import Postings
 from longleaf.retriever.index.faiss_segment import Segment
+from longleaf.retriever.index.followed import ChangeLog
 
 _PASSAGES_COMPARED = 2048
 
@@ -35,7 +35,7 @@ def differences(index: FaissIndex, entries: Iterable[IndexEntry]) -> Iterator[tu
 
 def why_unusable(index: FaissIndex, change_log: ChangeLog) -> str | None:
     """Why opening this index to follow `change_log` would make it anew; None when it would not."""
-    return edge_folder.why_unusable(index._state, index.passage_count(), change_log)
+    return followed.why_unusable(index._state, index.passage_count(), change_log)
 
 
 def document_ids(index: FaissIndex, point_ids: Sequence[int]) -> set[int]:

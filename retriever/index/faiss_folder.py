@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
-from longleaf.retriever.index.edge_folder import LOCK, damaged, make_whole
 from longleaf.retriever.index.faiss_files import Unreadable, read_arrays, replace_file, write_arrays
 from longleaf.retriever.index.faiss_segment import Segment
 from longleaf.retriever.index.faiss_view import Live
+from longleaf.retriever.index.folder import LOCK, damaged, make_whole
 from longleaf.retriever.index.incoming import REBUILD
 
 if TYPE_CHECKING:

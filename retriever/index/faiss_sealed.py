@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from longleaf.retriever.index.edge_folder import damaged
 from longleaf.retriever.index.faiss_gpu import OnGpus, lists_on_gpus, on_gpus
 from longleaf.retriever.index.faiss_library import Devices, load_faiss
 from longleaf.retriever.index.faiss_lists import LEAST_PER_LIST, InvertedLists
+from longleaf.retriever.index.folder import damaged
 
 if TYPE_CHECKING:
     import numpy as np

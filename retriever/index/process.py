@@ -27,7 +27,7 @@ from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, Score
 from longleaf.retriever.follow import Progress
 from longleaf.retriever.index import edge_folder, frames
 from longleaf.retriever.index.child import AGAIN, Child, Retired, Starting, start_child
-from longleaf.retriever.index.edge_folder import TakenFolder
+from longleaf.retriever.index.folder import TakenFolder
 from longleaf.retriever.index.frames import Frame, ids_array
 from longleaf.retriever.index.handover import Handover
 

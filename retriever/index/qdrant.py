@@ -23,12 +23,13 @@ from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import IndexEntry
 from longleaf.retriever.index import incoming, payload, qdrant_schema
 from longleaf.retriever.index.batches import batches
-from longleaf.retriever.index.edge_folder import BM25, DENSE, ChangeLog, why_unusable
+from longleaf.retriever.index.followed import ChangeLog, why_unusable
 from longleaf.retriever.index.qdrant_filter import range_index
 from longleaf.retriever.index.qdrant_schema import Place, QdrantState
 from longleaf.retriever.index.qdrant_search import QdrantReader
 from longleaf.retriever.index.qdrant_server import Server
 from longleaf.retriever.index.sparse import encoder
+from longleaf.retriever.index.stored import BM25, DENSE
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models

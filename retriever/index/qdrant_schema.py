@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from longleaf.core.catalog.leases import LeaseLost
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
 from longleaf.retriever.index import payload, qdrant_filter
-from longleaf.retriever.index.edge_folder import BM25, DENSE
 from longleaf.retriever.index.incoming import REBUILD
 from longleaf.retriever.index.qdrant_server import Server
+from longleaf.retriever.index.stored import BM25, DENSE
 
 if TYPE_CHECKING:
     from longleaf.core.store_settings import QdrantSettings

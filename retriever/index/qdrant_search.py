@@ -19,10 +19,10 @@ from longleaf.core.errors import IndexUnavailable
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.index import incoming, payload, qdrant_schema
 from longleaf.retriever.index.batches import batches
-from longleaf.retriever.index.edge_folder import BM25, DENSE
 from longleaf.retriever.index.qdrant_filter import QdrantSpelling
 from longleaf.retriever.index.qdrant_schema import STATE_POINT, Place, QdrantState
 from longleaf.retriever.index.sparse import encoder
+from longleaf.retriever.index.stored import BM25, DENSE
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models

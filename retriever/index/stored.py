@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from longleaf.retriever.index.edge_folder import BM25, DENSE
+DENSE, BM25 = "dense", "bm25"
+"""The names of its vectors."""
 
 _TOLERANCE = 1e-6
 """What the engine's own normalisation may differ by; lower bits move no fifth digit of a score."""

@@ -34,7 +34,7 @@ from longleaf.core.store_settings import CatalogSettings
 from longleaf.retriever.follow import Follower, FollowerThread
 from longleaf.retriever.index import compaction, frames
 from longleaf.retriever.index.edge import EdgeIndex
-from longleaf.retriever.index.edge_folder import TakenFolder
+from longleaf.retriever.index.folder import TakenFolder
 from longleaf.retriever.index.frames import Frame, ids_array, scores_array
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from tests.contracts.oracle_index import OracleIndex
 from longleaf.core.catalog import Catalog, Generation, schema
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.index.edge import EdgeIndex
-from longleaf.retriever.index.edge_folder import ChangeLog
 from longleaf.retriever.index.faiss import FaissIndex
+from longleaf.retriever.index.followed import ChangeLog
 from longleaf.retriever.index.process import IndexProcess
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from longleaf.core.protocols import PassageIndex
 from longleaf.core.store_settings import QdrantSettings
-from longleaf.retriever.index.edge_folder import ChangeLog
+from longleaf.retriever.index.followed import ChangeLog
 from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_server import Server
 

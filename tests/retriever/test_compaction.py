@@ -21,6 +21,7 @@ from longleaf.retriever.index import compaction, edge_folder
 from longleaf.retriever.index.compaction import CompactionFailed, why_due
 from longleaf.retriever.index.edge import EdgeIndex
 from longleaf.retriever.index.edge_folder import ShardState
+from longleaf.retriever.index.folder import LOCK
 
 ROOT = Path(__file__).parents[2]
 DIM = 4
@@ -253,7 +254,7 @@ def test_an_index_of_an_older_longleaf_is_made_anew(
     folder = tmp_path / "index"
     (folder / "segments").mkdir(parents=True)
     (folder / "wal").mkdir()
-    (folder / edge_folder.LOCK).touch()
+    (folder / LOCK).touch()
     old = '{"schema": 2, "indexed_seq": 7, "fingerprint": "test", "dim": 4}'
     (folder / edge_folder.SIDECAR).write_text(old)
     index = EdgeIndex.open(folder, DIM, "test")

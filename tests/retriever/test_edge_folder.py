@@ -10,6 +10,8 @@ from tests.contracts.test_index_folder import ALL, DIM, entry, opened
 
 from longleaf.core.errors import CatalogBroken, IndexLocked, NoSpace
 from longleaf.retriever.index import edge, edge_folder
+from longleaf.retriever.index import folder as index_folder
+from longleaf.retriever.index.folder import TakenFolder
 
 
 def filled(folder: Path) -> Path:
@@ -38,7 +40,7 @@ def test_a_taken_folder_is_removed_whatever_state_it_is_in(tmp_path: Path, damag
     elif damage == "all but segments":
         (folder / "longleaf.json").unlink()
         (shard / "edge_config.json").unlink()
-    with edge_folder.TakenFolder(folder) as taken:
+    with TakenFolder(folder) as taken:
         taken.remove()
     assert list(tmp_path.iterdir()) == []
 
@@ -46,11 +48,11 @@ def test_a_taken_folder_is_removed_whatever_state_it_is_in(tmp_path: Path, damag
 def test_a_taken_folder_is_locked_until_it_is_left(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     filled(folder)
-    with edge_folder.TakenFolder(folder), pytest.raises(IndexLocked):
+    with TakenFolder(folder), pytest.raises(IndexLocked):
         opened(folder)
     index = opened(folder)
     with pytest.raises(IndexLocked):
-        edge_folder.TakenFolder(folder)
+        TakenFolder(folder)
     assert index.passage_count() == 2
     index.close()
 
@@ -63,9 +65,9 @@ def test_half_a_removal_is_never_opened(tmp_path: Path, monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(edge_folder.shutil, "rmtree", die)
+        patch.setattr(index_folder.shutil, "rmtree", die)
         with pytest.raises(KeyboardInterrupt):
-            edge_folder.TakenFolder(tmp_path / "index").remove()
+            TakenFolder(tmp_path / "index").remove()
     edge_folder.make_if_missing(tmp_path / "index", DIM, "test")
     index = opened(tmp_path / "index")
     assert (index.indexed_seq(), index.passage_count()) == (0, 0)
