@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray
-    from longleaf.retriever.index.faiss_lists import InvertedLists
+    from longleaf.retriever.index.faiss_lists import Found, InvertedLists
     from longleaf.retriever.index.faiss_segment import Segment
     from longleaf.retriever.index.faiss_view import Live
 
-    Found = list[tuple[int, NDArray[np.int64], FloatArray]]
     Answers = list[tuple[Placed, FloatArray, NDArray[np.int64]]]
     """Of each GPU: what lies there, and the scores and rows of its nearest, the best first."""
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from longleaf.core.types import FloatArray
     from longleaf.retriever.index.faiss_view import Live
 
+    Found = list[tuple[int, NDArray[np.int64], FloatArray]]
+    """(number of a segment among those asked, rows, their scores)."""
+
 PREFIX = "lists-"
 LEAST_PER_LIST = 39
 _SAMPLED_PER_LIST = 64
@@ -170,8 +173,8 @@ class InvertedLists:
         masks: Sequence[NDArray[np.bool_]],
         query: FloatArray,
         limit: int,
-    ) -> list[tuple[int, NDArray[np.int64], FloatArray]]:
-        """(number in `lives`, rows, scores) of the nearest in the lists that are looked into."""
+    ) -> Found:
+        """The nearest in the lists that are looked into."""
         numbers = {live.segment.name: number for number, live in enumerate(lives)}
         passing = np.concatenate(
             [

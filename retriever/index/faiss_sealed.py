@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray
+    from longleaf.retriever.index.faiss_lists import Found
     from longleaf.retriever.index.faiss_segment import Segment
     from longleaf.retriever.index.faiss_view import Live
 
@@ -44,9 +45,9 @@ class Sealed(Protocol):
         masks: Sequence[NDArray[np.bool_]],
         query: FloatArray,
         limit: int,
-    ) -> list[tuple[int, NDArray[np.int64], FloatArray]]:
-        """(number in `lives`, rows, scores): the nearest `limit` or more of the passages that the
-        masks let through. All `lives` were covered a moment ago."""
+    ) -> Found:
+        """The nearest `limit` or more of what the masks let through. All `lives` were covered a
+        moment ago."""
         ...
 
 
