@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 import longleaf
 from longleaf.api.http import (
@@ -23,9 +22,9 @@ from longleaf.api.http import (
     rerank,
     search,
 )
+from longleaf.api.http.assets import Assets
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
-from longleaf.api.http.html import FOLDER
 from longleaf.api.http.observe import Observe
 from longleaf.api.http.service import Service
 from longleaf.api.wire import Runtime
@@ -60,7 +59,7 @@ def create_app(
     for each in (search, rerank, documents, jobs, collections, judgements, health, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
-    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.mount("/static", Assets(), name="static")
     add_handlers(app)
     _describe_problems(app)
     server = runtime.settings.server

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import longleaf
+from longleaf.api.http import assets
 from longleaf.retriever.query import readable
 
 FOLDER = Path(__file__).resolve().parents[1]
@@ -32,6 +33,7 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters["number"] = _number
 _ENVIRONMENT.filters["score"] = _score
 _ENVIRONMENT.globals["version"] = longleaf.__version__
+_ENVIRONMENT.globals["assets"] = assets.URL
 
 
 def render(template: str, **values: Any) -> str:

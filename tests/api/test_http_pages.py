@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.api.conftest import EVIL, TEXTS, Client, wait_until_followed
 
-from longleaf.api.http.pages import describe_filter
+from longleaf.api.http.search_page import describe_filter
 from longleaf.api.http.textview import Block, marked, paragraphs, window
 from longleaf.api.wire import Runtime
 from longleaf.core.catalog import DocumentText
 from longleaf.core.types import Page, Section
 
-_OWN_SCRIPT = re.compile(r"/static/page\.js\?v=[\w.+-]+")
+_OWN_SCRIPT = re.compile(r"/static/[0-9a-f]{12}/\w+\.js")
 
 
 class _Reader(HTMLParser):
