@@ -125,7 +125,7 @@ def more(
     if kept.generation == engine.generation.fingerprint:
         texts = texts_by_point(engine.catalog, engine.generation)
         if kept.highlight != "words":
-            with engine.slots:
+            with engine.embedding:
                 vectors = engine.embed(query.text, kept.instruction)
             marker = _marker(engine, kept.highlight, vectors, given_up)
     else:

@@ -109,22 +109,29 @@ class TextReading:
                 f"{reader.name} takes no instruction.", "Leave it out, or put it into the query."
             )
         laid_out = _Layout(reader, self._chunker_of(engine.embedder), engine.embedder, given)
-        inputs = [item for item in map(laid_out.input, range(len(given.documents))) if item]
         query = ReaderQuery(given.query, given.instruction, None, given.is_bulk)
         deadline_ms = given.deadline_ms
         if deadline_ms is not None:
             deadline_ms -= (time.perf_counter() - given.began) * 1000.0
         budget = Budget(deadline_ms, given.max_tokens, given_up=given.given_up)
+        inputs, empty = [], set()
+        for place in range(len(given.documents)):
+            if place and budget.spent() is not None:
+                break
+            item = laid_out.input(place)
+            if item is None:
+                empty.add(place)
+            else:
+                inputs.append(item)
         found = collect(reader, query, inputs, budget)
         readings = {rank - 1: laid_out.told(reading) for rank, reading in found.items()}
         spent = budget.spent()
         why = budget.stopped_because or (f"{spent} reached" if spent else "nothing in it to read")
-        readable = {item.rank - 1 for item in inputs}
         return GivenReadings(
             reader,
             readings,
             {
-                place: why if place in readable else "nothing in it to read"
+                place: "nothing in it to read" if place in empty else why
                 for place in range(len(given.documents))
                 if place not in readings
             },

@@ -32,7 +32,7 @@ from longleaf.core.catalog import CandidateHead, Catalog, Generation
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
-from longleaf.core.protocols import Embedder, PassageIndex, ReaderQuery, Reranker
+from longleaf.core.protocols import DistantEmbedder, Embedder, PassageIndex, ReaderQuery, Reranker
 from longleaf.core.types import (
     Candidate,
     DepthChoice,
@@ -105,8 +105,8 @@ class SearchEngine:
         seen_seq: Callable[[], int] = lambda: 0,
         slots: AbstractContextManager[Any] | None = None,
     ) -> None:
-        """`slots` is held while the query is embedded and candidates are found, not while they are
-        read: more may wait for a reranker's queue than should compute at once."""
+        """`slots` is held while the query is embedded (here, and not elsewhere) and candidates are
+        found, not while they are read: more may wait than should compute at once."""
         self.catalog = catalog
         self.generation = generation
         self.index = index
@@ -117,6 +117,8 @@ class SearchEngine:
         self.depth: DepthChoice = depth
         self._seen_seq = seen_seq
         self.slots = slots or nullcontext()
+        waits = isinstance(embedder, DistantEmbedder)
+        self.embedding: AbstractContextManager[Any] = nullcontext() if waits else self.slots
 
     def search(self, request: SearchRequest, watch: Watch | None = None) -> SearchAnswer:
         """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong.
@@ -136,10 +138,11 @@ class SearchEngine:
 
     def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
         """The passage that is nearest to `text`; the first where that cannot be told."""
-        with self.slots:
+        with self.embedding:
             vectors = self.embed(text, None)
-            if vectors is None:
-                return passages[0]
+        if vectors is None:
+            return passages[0]
+        with self.slots:
             points = [passage.point_id for passage in passages]
             scores = self.index.score_dense(vectors.dense, points)
         return max(passages, key=lambda passage: scores.get(passage.point_id, -2.0))
@@ -180,10 +183,11 @@ class SearchEngine:
             return _nothing(parsed, timings)
 
         looked_up = _LookedUp(self.catalog)
-        with self.slots:
+        with self.embedding:
             started = time.perf_counter()
             vectors = self.embed(parsed.text, request.instruction)
             timings["embed"] = lap_ms(started)
+        with self.slots:
             retrieval = retrieve(
                 RetrievalQuery(
                     text=parsed.text,

@@ -26,7 +26,17 @@ from longleaf.core.protocols import Chunker, Embedder
 from longleaf.indexer.build import Target
 
 _SECTIONS = ("embedder", "chunker")
-_ONLY_HERE = frozenset({"dtype", "threads", "url", "api_key", "request_texts", "timeout_seconds"})
+_ONLY_HERE = frozenset(
+    {
+        "dtype",
+        "threads",
+        "url",
+        "api_key",
+        "request_texts",
+        "timeout_seconds",
+        "query_timeout_seconds",
+    }
+)
 """How this machine computes, or who does it for it: not a part of what a vector is."""
 
 _log = structlog.get_logger(__name__)

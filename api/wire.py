@@ -317,6 +317,7 @@ def _open_remote_embedder(settings: Settings, reasons: dict[str, str]) -> tuple[
         tokenizer_file=Path(chosen.tokenizer) if chosen.tokenizer else None,
         request_texts=chosen.request_texts,
         timeout_seconds=chosen.timeout_seconds,
+        query_timeout_seconds=chosen.query_timeout_seconds,
     )
     reasons["embedder"] = embedder.where
     reasons["token vectors"] = f"none: {embedder.without_tokens_because}"

@@ -81,6 +81,13 @@ class EmbedderSettings(Section):
     timeout_seconds: float = Field(
         60.0, gt=0, le=3600, description="Longest that one request to the service may take."
     )
+    query_timeout_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="For kind openai: longest that a search waits for its query's vector; then it "
+        "goes on by words.",
+    )
     query_prompt: str = Field(
         "",
         max_length=2000,
@@ -224,7 +231,7 @@ class RerankerSettings(Section):
         gt=0,
         le=3600,
         description="For kind remote: longest that one request may take, where no deadline is "
-        "shorter.",
+        "shorter; what was read until then counts.",
     )
     model: str = Field(
         "",

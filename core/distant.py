@@ -4,8 +4,10 @@ It speaks HTTP as a client and knows neither what is asked nor what an answer me
 that may be asked twice belong here: whatever was lost on the way is asked again, with exponential
 back-off and jitter, or when the service says (Retry-After). After `_FAILURES_IN_A_ROW` it is not
 asked for `_PAUSE_SECONDS` (a circuit breaker), because a search that waits for a dead machine's
-time-out is worse than one that says at once what it lacks. Trade-off: a service that is back is
-found out up to that much later; work that nobody waits for (`patient`) asks all the same.
+time-out is worse than one that says at once what it lacks; then one caller asks, and the others
+wait for what becomes of that. Whoever had less time than the service may take learns nothing about
+it, and counts as no failure. Trade-off: a service that is back is found out up to that much later;
+work that nobody waits for (`patient`) asks all the same.
 
 What leaves this module in errors is the URL, a status and a code word: never a key, and never what
 the service wrote, which may be the text that it was given.
@@ -21,6 +23,7 @@ import time
 import weakref
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -45,12 +48,18 @@ class _Lost(Exception):
     """One try that brought nothing; `wait_seconds` is what the service asked for."""
 
     def __init__(
-        self, why: str, wait_seconds: float | None = None, *, is_overloaded: bool = False
+        self,
+        why: str,
+        wait_seconds: float | None = None,
+        *,
+        is_overloaded: bool = False,
+        is_late: bool = False,
     ) -> None:
         super().__init__(why)
         self.why = why
         self.wait_seconds = wait_seconds
         self.is_overloaded = is_overloaded
+        self.is_late = is_late
 
 
 class Distant:
@@ -75,13 +84,14 @@ class Distant:
         self.url = _checked(url, section)
         self.timeout_seconds = timeout_seconds
         self._section = section
-        self._api_key = api_key
+        self._api_key = _checked_key(api_key, section)
         self._most_reply_bytes = most_reply_bytes
         self._clock = clock
         self._sleep = sleep
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
         self._failed_in_a_row = 0
+        self._is_tried = False
         self._not_before = 0.0
         self._why = ""
 
@@ -103,28 +113,68 @@ class Distant:
         within_seconds: float | None = None,
         tries: int = 3,
         patient: bool = False,
+        again_when_late: bool = True,
+        enough_seconds: float | None = None,
     ) -> Any:
         """What the service answers, as parsed JSON.
 
         `within_seconds` bounds all tries together, beside the time-out of each. `patient`: nobody
-        waits, so it is asked although it failed before. Raises RemoteUnavailable when it cannot be
-        had and RemoteRefused (with its `status`) for an answer that asking again would not change.
+        waits, so it is asked although it failed before. `again_when_late`: ask again what was not
+        answered in time. `enough_seconds`: an answer that took longer is the service's failure
+        (None: the time-out); with less time than that, nobody's. Raises RemoteUnavailable when it
+        cannot be had and RemoteRefused (with its `status`) for an answer that asking again would
+        not change.
         """
-        if not patient and (trouble := self.trouble) is not None:
-            raise RemoteUnavailable(f"{self.url} is not asked just now. {trouble}")
+        enough = self.timeout_seconds if enough_seconds is None else enough_seconds
+        ask = partial(self._ask, method, path, body, within_seconds, tries, again_when_late, enough)
+        if patient:
+            return ask()
+        is_trying = self._may_ask()
+        try:
+            return ask()
+        finally:
+            if is_trying:
+                with self._lock:
+                    self._is_tried = False
+
+    def _may_ask(self) -> bool:
+        """Whether this caller is the one that tries after a pause. Raises RemoteUnavailable."""
+        trouble = self.trouble
+        with self._lock:
+            failing = self._failed_in_a_row >= _FAILURES_IN_A_ROW
+            if trouble is None and failing and self._is_tried:
+                trouble = f"{self._why} Another search is trying it."
+            if trouble is not None:
+                raise RemoteUnavailable(f"{self.url} is not asked just now. {trouble}")
+            self._is_tried = failing
+        return failing
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        within_seconds: float | None,
+        tries: int,
+        again_when_late: bool,
+        enough_seconds: float,
+    ) -> Any:
         until = None if within_seconds is None else self._clock() + within_seconds
         content = None
         if body is not None:
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         for number in range(1, tries + 1):
+            patience = self._patience(until)
             try:
-                answer = self._once(method, path, content, self._patience(until))
+                answer = self._once(method, path, content, patience)
             except _Lost as lost:
-                self._note_failure(lost)
+                if not (lost.is_late and patience < enough_seconds):
+                    self._note_failure(lost)
                 wait_seconds = _wait(number, lost)
                 left = None if until is None else until - self._clock()
                 if (
                     number == tries
+                    or (lost.is_late and not again_when_late)
                     or wait_seconds > _MOST_PAUSE_SECONDS
                     or (left is not None and wait_seconds >= left)
                 ):
@@ -156,14 +206,18 @@ class Distant:
         if self._api_key:
             headers["authorization"] = f"Bearer {self._api_key}"
         ends = time.monotonic() + patience
-        # A time-out of httpx counts from the last byte; one that drips is stopped below.
+        # A time-out of httpx counts from the last byte; a body that drips is stopped below, a head
+        # that drips only by its size.
         timeout = httpx.Timeout(patience, connect=min(patience, _CONNECT_SECONDS))
         received = bytearray()
         try:
             with self._opened().stream(
                 method, self.url + path, content=content, headers=headers, timeout=timeout
             ) as response:
-                for piece in response.iter_bytes():
+                coding = response.headers.get("content-encoding", "identity")
+                if coding.lower() != "identity":  # which would grow when it is read
+                    raise self._refused(response.status_code, "its answer is compressed")
+                for piece in response.iter_raw():
                     received += piece
                     if len(received) > self._most_reply_bytes:
                         raise self._refused(
@@ -171,9 +225,10 @@ class Distant:
                             f"its answer is larger than {self._most_reply_bytes:,} bytes",
                         )
                     if time.monotonic() > ends:
-                        raise _Lost(f"no whole answer within {patience:.3g} s")
+                        raise _Lost(f"no whole answer within {patience:.3g} s", is_late=True)
         except httpx.TimeoutException as error:
-            raise _Lost(f"no answer within {patience:.3g} s") from error
+            is_late = not isinstance(error, httpx.ConnectTimeout)
+            raise _Lost(f"no answer within {patience:.3g} s", is_late=is_late) from error
         except httpx.TransportError as error:
             raise _Lost(f"no connection ({type(error).__name__})") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -248,8 +303,21 @@ class Distant:
         return RemoteRefused(f"{self.url} cannot be used: {told}.", hint, status=status, said=said)
 
 
+def _checked_key(key: str, section: str) -> str:
+    key = key.strip()
+    if not (key.isascii() and (not key or key.isprintable())):
+        raise ConfigError(
+            f"The key for {section}.url holds characters that a header cannot.",
+            f"Look at LONGLEAF_{section.upper()}__API_KEY: one line of plain ASCII.",
+        )
+    return key
+
+
 def _checked(url: str, section: str) -> str:
-    parts = urlsplit(url.strip())
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        parts = urlsplit("")
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             f"{section}.url holds a user or a password.",
@@ -259,11 +327,11 @@ def _checked(url: str, section: str) -> str:
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_one = False
-    if not is_one or parts.query or parts.fragment:
-        raise ConfigError(
-            f"{section}.url = {url!r} is not the address of a service.",
-            "Write http://HOST:PORT or https://HOST, with a path if it has one.",
-        )
+    hint = "Write http://HOST:PORT or https://HOST, with a path if it has one."
+    if parts.query or parts.fragment:  # which may be a key
+        raise ConfigError(f"{section}.url has something behind a ? or a #.", hint)
+    if not is_one:
+        raise ConfigError(f"{section}.url = {url!r} is not the address of a service.", hint)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 

@@ -170,6 +170,13 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class DistantEmbedder(Protocol):
+    """An `Embedder` that has another machine compute: embedding is waiting, and no work here."""
+
+    waits_elsewhere: bool
+
+
+@runtime_checkable
 class TokenPlaces(Protocol):
     """What an `Embedder` with token vectors may know beside them: where their tokens stand.
 

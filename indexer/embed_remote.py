@@ -8,8 +8,8 @@ There are no token vectors, so `late` cannot read what it embedded.
 A text that the service refuses as too long is halved until it is taken, and what was cut off is
 counted. A service that cuts in silence shows only in the tokens that it says it has read
 (`usage.prompt_tokens`): fewer than there were is warned of, once, and which text it was is not
-known. Trade-off: one request at a time, so that a service is never asked for more than it answers;
-several workers ask side by side.
+known. What it adds to every text, its answer to the fixed sentence tells. Trade-off: one request at
+a time, so that a service is never asked for more than it answers; several workers ask side by side.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ _PASSAGE_TRIES = 8
 """Half a minute to a minute of waits between them: a service that is started again is met."""
 _QUERY_TRIES = 2
 _PROBE_TRIES = 3
+_ENOUGH = 0.9
+"""Of a query's time: waited for so long in vain, the service has failed."""
 _FEWEST_CHARS = 64
 """A text is not halved below this: what refuses so little refuses something else."""
 _TOO_LONG = re.compile(
@@ -100,6 +102,7 @@ class RemoteEmbedder:
     token_dim = 0
     languages: frozenset[str] | None = None
     without_tokens_because = "a service of this form gives none"
+    waits_elsewhere = True
 
     def __init__(
         self,
@@ -113,6 +116,7 @@ class RemoteEmbedder:
         tokenizer_file: Path | None = None,
         request_texts: int = 64,
         timeout_seconds: float = 60.0,
+        query_timeout_seconds: float = 10.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._distant = Distant(
@@ -123,6 +127,8 @@ class RemoteEmbedder:
         self._query_prompt = query_prompt
         self._passage_prompt = passage_prompt
         self._request_texts = request_texts
+        self._query_seconds = query_timeout_seconds
+        self._added_tokens: int | None = None
         self._counts_exactly = tokenizer_file is not None
         self.tokenizer, self.tokenizer_id, self.tokenizer_file = _tokenizer(tokenizer_file)
         self.takes_instruction = bool(query_prompt)
@@ -173,12 +179,12 @@ class RemoteEmbedder:
                 )
 
     def embed_query(self, text: str, instruction: str | None = None) -> QueryVectors:
-        """The query's dense vector. Asked twice at most: somebody waits."""
+        """The query's dense vector. Asked twice at most, and not for long: somebody waits."""
         prompt = self._query_prompt
         if instruction and prompt:
             prompt = sequence.with_instruction(prompt, instruction)
         asked = _Text(prompt, sequence.encodable(text).strip())
-        (embedded,) = self._embed([asked], _QUERY_TRIES)
+        (embedded,) = self._embed([asked], _QUERY_TRIES, within_seconds=self._query_seconds)
         return QueryVectors(embedded.dense, np.zeros((0, 0), np.float32), embedded.truncated_tokens)
 
     def close(self) -> None:
@@ -205,12 +211,17 @@ class RemoteEmbedder:
         return _Text(self._passage_prompt + prefix, sequence.encodable(item.text).strip())
 
     def _embed(
-        self, texts: Sequence[_Text], tries: int, *, patient: bool = False
+        self,
+        texts: Sequence[_Text],
+        tries: int,
+        *,
+        patient: bool = False,
+        within_seconds: float | None = None,
     ) -> list[_Embedded]:
         """Vectors of all texts. Those that are too long together are asked for apart, and one that
         is too long alone is halved."""
         try:
-            rows = self._asked([text.whole for text in texts], tries, patient)
+            rows = self._asked([text.whole for text in texts], tries, patient, within_seconds)
         except RemoteRefused as error:
             if not _is_too_long(error):
                 raise
@@ -220,17 +231,22 @@ class RemoteEmbedder:
                     *self._embed(texts[:half], tries, patient=patient),
                     *self._embed(texts[half:], tries, patient=patient),
                 ]
-            return [self._shortened(texts[0], tries, patient, error)]
+            return [self._shortened(texts[0], tries, patient, within_seconds, error)]
         return [_Embedded(row, 0) for row in rows]
 
     def _shortened(
-        self, text: _Text, tries: int, patient: bool, refusal: RemoteRefused
+        self,
+        text: _Text,
+        tries: int,
+        patient: bool,
+        within_seconds: float | None,
+        refusal: RemoteRefused,
     ) -> _Embedded:
         body = text.body
         while len(body) > _FEWEST_CHARS:
             body = _first_half(body)
             try:
-                (row,) = self._asked([text.head + body], tries, patient)
+                (row,) = self._asked([text.head + body], tries, patient, within_seconds)
             except RemoteRefused as error:
                 if not _is_too_long(error):
                     raise
@@ -243,7 +259,9 @@ class RemoteEmbedder:
     def _tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def _asked(self, texts: Sequence[str], tries: int, patient: bool) -> list[FloatArray]:
+    def _asked(
+        self, texts: Sequence[str], tries: int, patient: bool, within_seconds: float | None
+    ) -> list[FloatArray]:
         body: dict[str, Any] = {
             "model": self._model,
             "input": list(texts),
@@ -251,7 +269,10 @@ class RemoteEmbedder:
         }
         if self._dimensions is not None:
             body["dimensions"] = self._dimensions
-        answer = self._distant.ask("POST", _PATH, body, tries=tries, patient=patient)
+        answer = self._distant.ask(
+            "POST", _PATH, body, tries=tries, patient=patient, within_seconds=within_seconds,
+            enough_seconds=None if within_seconds is None else _ENOUGH * within_seconds,
+        )  # fmt: skip
         rows = self._rows(answer, len(texts))
         self._check_model(answer)
         self._look_for_silent_cuts(answer, texts)
@@ -311,6 +332,10 @@ class RemoteEmbedder:
         if self._first_warning.locked() or not isinstance(read, int) or read <= 0:
             return
         given = sum(self._tokens(text) for text in texts)
+        if self._counts_exactly:
+            if self._added_tokens is None:  # the fixed sentence, which fits everywhere
+                self._added_tokens = max(0, read - given)
+            given += self._added_tokens * len(texts)
         if read >= given * (1.0 if self._counts_exactly else _SUSPICIOUS_SHARE):
             return
         if not self._first_warning.acquire(blocking=False):

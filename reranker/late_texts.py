@@ -3,7 +3,8 @@
 For texts that a caller brings along. It knows the embedder as a protocol and the arithmetic as
 `late.LateInteraction`. What stored vectors save is what this costs: a forward pass over every text,
 seconds for 100 passages on a CPU where `late` takes milliseconds. So the budget is asked after
-every `_UNIT_TOKENS`, about what a batch of the bundled model holds.
+every `_UNIT_TOKENS`, about what a batch of the bundled model holds, and before each passage that
+the embedder takes: a document whose end was not embedded in time stays unread.
 
 The scores are those of `late` within the noise of padding, but for the title: its vectors come from
 the pass over the first passage that was given, and not over the document's first.
@@ -66,7 +67,7 @@ class LateOfTexts:
         while position < len(inputs) and budget.begin_unit() is None:
             unit = _next_unit(inputs[position:], budget)
             position += len(unit)
-            store = _Embedded.of(unit, self._embedder)
+            store = _Embedded.of(unit, self._embedder, budget)
             readable = [item for item in unit if store.holds(item)]
             for reading in self._late.over(store).read(query, readable, Budget()):
                 budget.use(reading.tokens_read)
@@ -93,30 +94,32 @@ class _Embedded:
         self._token_dim = token_dim
 
     @classmethod
-    def of(cls, inputs: Sequence[ReadingInput], embedder: Embedder) -> _Embedded:
-        """Embed the passages of `inputs`, each as indexing does."""
+    def of(cls, inputs: Sequence[ReadingInput], embedder: Embedder, budget: Budget) -> _Embedded:
+        """Embed the passages of `inputs`, each as indexing does, until time is over or nobody
+        waits."""
         passages = [passage for item in inputs for passage in item.passages]
-        given = (
-            EmbedInput(
-                prefix=". ".join((item.title, *passage.headings)),
-                text=passage.text,
-                overlap_chars=passage.overlap_chars,
-                keep_prefix=passage.passage_id == item.first_passage_id,
-            )
-            for item in inputs
-            for passage in item.passages
-        )
-        vectors = {
-            passage.passage_id: made
-            for passage, made in zip(passages, embedder.embed_passages(given), strict=True)
-        }
+
+        def given() -> Iterator[EmbedInput]:
+            for item in inputs:
+                for passage in item.passages:
+                    if budget.spent() is not None:
+                        return
+                    yield EmbedInput(
+                        prefix=". ".join((item.title, *passage.headings)),
+                        text=passage.text,
+                        overlap_chars=passage.overlap_chars,
+                        keep_prefix=passage.passage_id == item.first_passage_id,
+                    )
+
+        made = embedder.embed_passages(given())
+        vectors = {each.passage_id: one for each, one in zip(passages, made, strict=False)}
         return cls(vectors, embedder.token_dim)
 
     def holds(self, item: ReadingInput) -> bool:
-        """Whether there is a token of the text itself, and not only of its title."""
-        return any(
-            len(made.token_codes) > made.prefix_tokens
-            for made in (self._vectors[each.passage_id] for each in item.passages)
+        """Whether all of it is here, with a token of the text itself and not only of its title."""
+        made = [self._vectors.get(each.passage_id) for each in item.passages]
+        return all(each is not None for each in made) and any(
+            len(each.token_codes) > each.prefix_tokens for each in made if each is not None
         )
 
     def truncated_tokens(self, inputs: Sequence[ReadingInput], rank: int) -> int:

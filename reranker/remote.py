@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.distant import Distant
-from longleaf.core.errors import LongleafError, ModelUnavailable, RemoteRefused
+from longleaf.core.errors import LongleafError, ModelUnavailable, RemoteRefused, RemoteUnavailable
 from longleaf.core.types import DocumentLimits, Reading
 from longleaf.reranker.qwen3.check import PROBES
 
@@ -42,6 +42,8 @@ _BODY_EXTRA_BYTES = 64 * 1024
 """For all of a request but its documents."""
 _FADING = 0.9
 _LATE_THERE = "the deadline would have passed"
+_MOST_PASSAGES = 16_384
+"""In one request, where the other server does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class About:
     document_weight: float
     min_score: float | None
     max_documents: int
+    max_passages: int
     max_body_bytes: int
     chosen: str
 
@@ -78,6 +81,7 @@ class About:
             document_weight=_number(told["document_weight"]),
             min_score=None if told["min_score"] is None else _number(told["min_score"]),
             max_documents=max(1, _is(int, told["max_documents"])),
+            max_passages=max(1, _is(int, told.get("max_passages", _MOST_PASSAGES))),
             max_body_bytes=max(2 * _BODY_EXTRA_BYTES, _is(int, told["max_body_bytes"])),
             chosen=_is(str, told["chosen"]),
         )
@@ -109,6 +113,10 @@ class RemoteReranker:
             url, "reranker", api_key, timeout_seconds=timeout_seconds, sleep=sleep
         )
         self._least_ms = least_ms
+        self._most_ms = 1000.0 * max(timeout_seconds - _GRACE_SECONDS, timeout_seconds / 2)
+        self._too_slow = (
+            f"{self._distant.url} reads no more in {timeout_seconds:g} s (reranker.timeout_seconds)"
+        )
         self._way_ms = 0.0
         self._about = about = self._ask_about()
         self.name = f"remote:{about.model}"
@@ -158,7 +166,7 @@ class RemoteReranker:
                 budget.use(reading.tokens_read)
                 yield reading
             if was_late:
-                budget.stop(_LATE_THERE)
+                budget.stop(_LATE_THERE if budget.deadline_ms is not None else self._too_slow)
                 return
 
     def _batches(
@@ -168,7 +176,7 @@ class RemoteReranker:
         room_bytes = self._about.max_body_bytes - _BODY_EXTRA_BYTES
         most = min(_REQUEST_DOCUMENTS, self._about.max_documents)
         batch: list[tuple[ReadingInput, Any]] = []
-        batch_bytes = 0
+        batch_bytes = batch_passages = 0
         for item in inputs:
             if not item.passages:
                 continue
@@ -177,11 +185,20 @@ class RemoteReranker:
             if size_bytes > room_bytes:
                 budget.stop(f"a document is larger than the {room_bytes:,} bytes that it takes")
                 continue
-            if batch and (len(batch) == most or batch_bytes + size_bytes > room_bytes):
+            passages = len(item.passages)
+            if passages > self._about.max_passages:
+                budget.stop(f"a document has more passages than the {self._about.max_passages:,}")
+                continue
+            if batch and (
+                len(batch) == most
+                or batch_bytes + size_bytes > room_bytes
+                or batch_passages + passages > self._about.max_passages
+            ):
                 yield batch
-                batch, batch_bytes = [], 0
+                batch, batch_bytes, batch_passages = [], 0, 0
             batch.append((item, document))
             batch_bytes += size_bytes
+            batch_passages += passages
         if batch:
             yield batch
 
@@ -198,12 +215,13 @@ class RemoteReranker:
             body["instruction"] = words
         if budget.max_tokens is not None:
             body["max_tokens"] = max(1, budget.max_tokens - budget.tokens_used)
-        within_seconds = None
-        if (left_ms := budget.left_ms()) is not None:
-            left_seconds = max(left_ms, self._least_ms) / 1000.0
-            body["deadline_ms"] = max(left_ms - self._way_ms, self._least_ms)
-            within_seconds = left_seconds + min(_GRACE_SECONDS, left_seconds)
-        answer = self._ask(body, within_seconds, _TRIES)
+        # Never longer than is waited for: what was read until then comes back.
+        left_ms = self._most_ms
+        if (until_deadline_ms := budget.left_ms()) is not None:
+            left_ms = min(left_ms, until_deadline_ms)
+        left_seconds = max(left_ms, self._least_ms) / 1000.0
+        body["deadline_ms"] = max(left_ms - self._way_ms, self._least_ms)
+        answer = self._ask(body, left_seconds + min(_GRACE_SECONDS, left_seconds), _TRIES)
         try:
             readings = [
                 _reading(batch[place][0], result)
@@ -217,7 +235,10 @@ class RemoteReranker:
     def _ask(self, body: Any, within_seconds: float | None, tries: int) -> Mapping[str, Any]:
         """An answer of the reranker that was there at the start, and note what the way took."""
         started = time.perf_counter()
-        answer = self._distant.ask("POST", _PATH, body, within_seconds=within_seconds, tries=tries)
+        answer = self._distant.ask(
+            "POST", _PATH, body,
+            within_seconds=within_seconds, tries=tries, again_when_late=False,
+        )  # fmt: skip
         took_ms = (time.perf_counter() - started) * 1000.0
         if not isinstance(answer, dict):
             raise self._nonsense()
@@ -246,8 +267,13 @@ class RemoteReranker:
     def _require_sense(self) -> None:
         """A wrong model looks just like a right one: see qwen3/check.py."""
         for probe in PROBES:
-            body = {"query": probe.query, "documents": [probe.irrelevant, probe.relevant]}
+            body = {
+                "query": probe.query,
+                "documents": [probe.irrelevant, probe.relevant],
+                "deadline_ms": self._most_ms,
+            }
             answer = self._ask(body, None, _START_TRIES)
+            self._require_read(answer)
             try:
                 results = _by_place(answer["results"], 2)
                 irrelevant, relevant = (_number(results[place]["score"]) for place in (0, 1))
@@ -260,6 +286,15 @@ class RemoteReranker:
                     f"{probe.relevant[:40]!r} ({relevant:.2f}).",
                     "Look at its reranker.model, or set reranker.kind to another one.",
                 )
+
+    def _require_read(self, answer: Mapping[str, Any]) -> None:
+        unread = answer.get("unread")
+        if isinstance(unread, list) and unread and isinstance(unread[0], dict):
+            raise RemoteUnavailable(
+                f"{self._distant.url} did not read a first question of two short texts: "
+                f"{str(unread[0].get('reason'))[:100]}.",
+                "Look whether it is still loading, or raise reranker.timeout_seconds.",
+            )
 
     def _nonsense(self) -> RemoteRefused:
         return RemoteRefused(

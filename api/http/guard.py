@@ -24,7 +24,8 @@ MULTIPART_EXTRA_BYTES = 1024 * 1024
 UPLOAD_PATH = "/v1/documents"
 RERANK_PATH = "/v1/rerank"
 RERANK_BODY_BYTES = 4 * 1024 * 1024
-"""Texts to read. Their JSON is parsed on the event loop: 13-17 ms of one core a MiB."""
+"""Texts to read. Their JSON is parsed on the event loop: 13-17 ms of one core a MiB, and 0.2 s for
+the most passages that are taken (rerank_schemas)."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

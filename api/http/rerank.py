@@ -17,6 +17,7 @@ from longleaf.api.http.guard import RERANK_BODY_BYTES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.rerank_schemas import (
     MAX_DOCUMENTS,
+    MAX_PASSAGES,
     ReaderLimits,
     RerankAbout,
     RerankBody,
@@ -90,6 +91,7 @@ async def get_rerank(service: Served) -> RerankAbout:
         document_weight=reader.document_weight,
         min_score=reader.min_score,
         max_documents=MAX_DOCUMENTS,
+        max_passages=MAX_PASSAGES,
         max_body_bytes=RERANK_BODY_BYTES,
         chosen=service.runtime.reasons.get("reranker", ""),
     )

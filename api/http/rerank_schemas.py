@@ -7,9 +7,9 @@ ignored.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from longleaf.api.given import GivenDocument, GivenPassage
 from longleaf.api.http.search_schemas import Query
@@ -17,6 +17,9 @@ from longleaf.api.searched import MAX_QUERY_CHARS
 from longleaf.core.types import Depth
 
 MAX_DOCUMENTS = 1_000
+MAX_PASSAGES = 16_384
+"""In one request: a body is checked on the event loop, 13 µs a passage."""
+_MAX_HEADINGS = 64
 _MAX_TOKENS = 1 << 40
 
 Text = Query
@@ -29,7 +32,9 @@ class RerankPassage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     text: Text
-    headings: list[Text] = Field([], description="Outermost first.")
+    headings: list[Text] = Field(
+        [], max_length=_MAX_HEADINGS, fail_fast=True, description="Outermost first."
+    )
     start_char: int | None = Field(
         None,
         ge=0,
@@ -52,7 +57,7 @@ class RerankDocument(BaseModel):
     text: Text | None = Field(None, description="Cut into passages where the reranker reads those.")
     title: Text = Field("", description="Read in front of every passage.")
     passages: list[RerankPassage] | None = Field(
-        None, min_length=1, description="Instead of a text."
+        None, min_length=1, max_length=MAX_PASSAGES, description="Instead of a text."
     )
     depth: Depth = Field(
         "passage",
@@ -100,7 +105,10 @@ class RerankBody(BaseModel):
     )
     query: Query = Field(max_length=MAX_QUERY_CHARS, description="What the texts should answer.")
     documents: list[Text | RerankDocument] = Field(
-        min_length=1, max_length=MAX_DOCUMENTS, description="Texts, or objects with more."
+        min_length=1,
+        max_length=MAX_DOCUMENTS,
+        fail_fast=True,
+        description="Texts, or objects with more.",
     )
     top_n: int | None = Field(None, ge=1, description="Answer the best so many only.")
     return_documents: bool = Field(False, description="Send the texts back with the results.")
@@ -121,6 +129,20 @@ class RerankBody(BaseModel):
     priority: Literal["interactive", "bulk"] = Field(
         "interactive", description="bulk: a reranker with a queue reads for all others first."
     )
+
+    @field_validator("documents", mode="before")
+    @classmethod
+    def _few_passages(cls, given: Any) -> Any:
+        """Counted before they are looked at, which takes the time."""
+        if isinstance(given, list) and len(given) <= MAX_DOCUMENTS:
+            passages = [each.get("passages") for each in given if isinstance(each, dict)]
+            count = sum(len(each) for each in passages if isinstance(each, list))
+            if count > MAX_PASSAGES:
+                raise ValueError(
+                    f"{count:,} passages are more than the {MAX_PASSAGES:,} that one request may "
+                    "have: give fewer documents"
+                )
+        return given
 
     def given(self) -> list[GivenDocument]:
         """The documents for the reader."""
@@ -201,5 +223,6 @@ class RerankAbout(BaseModel):
     document_weight: float
     min_score: float | None
     max_documents: int = Field(description="In one request.")
+    max_passages: int = Field(description="In one request, of all documents together.")
     max_body_bytes: int
     chosen: str = Field(description="Where and how it computes, in words.")

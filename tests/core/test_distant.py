@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import Any
 
@@ -157,6 +160,70 @@ def test_after_failures_in_a_row_it_fails_fast_and_comes_back(
         assert distant.trouble is None
 
 
+def test_after_a_pause_one_asks_for_all(asking: Callable[..., Distant], clock: Clock) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+    failing = [True] * 5
+
+    def say(path: str, body: Any) -> Answer:
+        if failing:
+            failing.pop()
+            return Answer(status=500)
+        asked.set()
+        may_answer.wait()
+        return Answer("well")
+
+    with served(say) as server, ThreadPoolExecutor(1) as threads:
+        distant = asking(server.url)
+        for _ in range(5):
+            refused(distant, RemoteUnavailable, tries=1)
+        clock.sleep(10.1)
+        first = threads.submit(ask, distant)
+        asked.wait()
+        error = refused(distant, RemoteUnavailable)
+        assert "Another search is trying it" in error.message and len(server.asked) == 6
+        may_answer.set()
+        assert first.result() == "well"
+        assert ask(distant) == "well"
+
+
+def test_who_has_less_time_than_it_takes_says_nothing_about_it(
+    asking: Callable[..., Distant],
+) -> None:
+    patient = threading.Event()
+
+    def slow(path: str, body: Any) -> Answer:
+        patient.wait()
+        return Answer("well")
+
+    with served(slow) as server:
+        distant = asking(server.url)
+        for _ in range(6):
+            refused(distant, RemoteUnavailable, within_seconds=0.05, tries=1)
+        assert distant.trouble is None
+        for _ in range(5):
+            refused(distant, RemoteUnavailable, within_seconds=0.05, tries=1, enough_seconds=0.04)
+        assert "5 times in a row" in (distant.trouble or "")
+        patient.set()
+
+
+def test_what_is_late_is_not_asked_again_where_that_would_repeat_the_work(
+    asking: Callable[..., Distant],
+) -> None:
+    patient = threading.Event()
+
+    def slow(path: str, body: Any) -> Answer:
+        patient.wait()
+        return Answer("well")
+
+    with served(slow) as server:
+        distant = asking(server.url, timeout_seconds=0.05)
+        refused(distant, RemoteUnavailable, tries=3, again_when_late=False)
+        assert len(server.asked) == 1
+        refused(distant, RemoteUnavailable, tries=3)
+        assert len(server.asked) == 4
+        patient.set()
+
+
 def test_nobody_there_is_told(asking: Callable[..., Distant], clock: Clock) -> None:
     error = refused(asking(f"http://127.0.0.1:{free_port()}"), RemoteUnavailable)
     assert "ConnectError" in error.message and "3 tries" in error.message
@@ -170,6 +237,7 @@ def test_nobody_there_is_told(asking: Callable[..., Distant], clock: Clock) -> N
         (Answer(b"[" * 4_000), "not JSON"),
         (Answer(b"\xff\xfe{}"), "not JSON"),
         (Answer("x" * 5000), "larger than 4,096 bytes"),
+        (Answer(gzip.compress(b"1"), headers={"Content-Encoding": "gzip, gzip"}), "is compressed"),
         (Answer(status=302, headers={"Location": "http://127.0.0.1:1/"}), "status 302"),
         (Answer({"error": {"message": TEXT, "code": "model_not_found"}}, 404), "(model_not_found)"),
         (Answer({"error": {"message": TEXT, "code": TEXT}}, 400), "status 400."),
@@ -196,12 +264,33 @@ def test_a_refused_key_names_the_variable(asking: Callable[..., Distant]) -> Non
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:80", "ftp://h/", "http://", "http://h:99999", "http://h/?q=1", "http://u:p@h/"],
+    [
+        "",
+        "localhost:80",
+        "ftp://h/",
+        "http://",
+        "http://h:99999",
+        "http://h/?u:p",
+        "http://u:p@h/",
+        "http://[::1",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"embedder\.url") as raised:
         Distant(url, "embedder")
     assert "u:p" not in str(raised.value)
+
+
+def test_a_key_is_one_line_of_ascii(asking: Callable[..., Distant]) -> None:
+    with served(Said(Answer(1))) as server:
+        distant = Distant(server.url, "embedder", f" {KEY}\n")
+        assert ask(distant) == 1
+        assert server.headers[-1]["authorization"] == f"Bearer {KEY}"
+        distant.close()
+    for key in ("schl\u00fcssel", "two\nlines"):
+        with pytest.raises(ConfigError, match="LONGLEAF_EMBEDDER__API_KEY") as raised:
+            Distant("http://h", "embedder", key)
+        assert key not in str(raised.value)
 
 
 def test_connections_end_with_their_owner() -> None:

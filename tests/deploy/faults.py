@@ -89,6 +89,8 @@ def structure(project: Project) -> Iterator[str]:
         for name, service in services.items():
             for other, how in service.get("depends_on", {}).items():
                 if other not in services:
+                    if how.get("required", True) is False and other in project["services"]:
+                        continue
                     yield f"{profile}: {name} waits for {other}, which does not start"
                 elif how["condition"] == "service_healthy" and not has_health(services[other]):
                     yield f"{name} waits for the health of {other}, which has none"
@@ -196,8 +198,8 @@ def health(project: Project) -> Iterator[str]:
             port, path = FOREIGN_HEALTH[image]
             if at != (port, path) and not (f"127.0.0.1/{port}" in said and f"GET {path} " in said):
                 yield f"{name}: its health is at {port}{path}"
-        elif image == "postgres" and "pg_isready" not in said:
-            yield f"{name}: ask with pg_isready"
+        elif image == "postgres" and ("pg_isready" not in said or "--host" not in said):
+            yield f"{name}: ask with pg_isready --host: its socket answers earlier"
 
 
 def mounts(project: Project) -> Iterator[str]:

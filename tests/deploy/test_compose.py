@@ -174,6 +174,12 @@ FAULTS = [
     ("structure", "services/qdrant/profiles", []),
     ("structure", "services/api-1/depends_on/qdrant", {"condition": "service_healthy"}),
     ("structure", "services/postgres/healthcheck", None),
+    (
+        "structure",
+        "services/api-1/depends_on/reader",
+        {"condition": "service_healthy", "required": False},
+    ),
+    ("health", "services/postgres/healthcheck/test", ["CMD", "pg_isready"]),
     ("structure", "services/catalog-upgrade/restart", "always"),
     ("structure", "services/api-1/volumes", ["elsewhere:/data"]),
     ("structure", "volumes/unused", None or {}),

@@ -13,7 +13,13 @@ import pytest
 from tests.remote.openai import Embeddings
 from tests.remote.servers import Answer, Server, served
 
-from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable, RemoteRefused
+from longleaf.core.errors import (
+    ConfigError,
+    LongleafError,
+    ModelUnavailable,
+    RemoteRefused,
+    RemoteUnavailable,
+)
 from longleaf.core.types import EmbedInput, PassageVectors
 from longleaf.indexer.embed_remote import PROBE, RemoteEmbedder
 
@@ -48,8 +54,8 @@ def make(server: Server) -> Iterator[Make]:
     made: list[RemoteEmbedder] = []
 
     def open_one(**options: Any) -> RemoteEmbedder:
-        options.setdefault("model", "mini")
-        embedder = RemoteEmbedder(server.url, sleep=lambda _: None, **options)
+        options = {"model": "mini", "sleep": lambda _: None, **options}
+        embedder = RemoteEmbedder(server.url, **options)
         made.append(embedder)
         return embedder
 
@@ -245,6 +251,30 @@ def test_cuts_in_silence_are_warned_of_once(
     (record,) = caplog.records
     assert "read 20 tokens of about" in record.getMessage()
     assert "roof" not in record.getMessage()
+
+
+def test_one_cut_token_shows_where_the_tokenizer_is_the_models(
+    make: Make, service: Embeddings, caplog: pytest.LogCaptureFixture, minilm: MiniLMEmbedder
+) -> None:
+    remote = make(tokenizer_file=minilm.tokenizer_file)
+
+    def one_less(answer: dict[str, Any]) -> dict[str, Any]:
+        read = answer["usage"]["prompt_tokens"]
+        return {**answer, "usage": {"prompt_tokens": read - 1}}
+
+    service.change = one_less
+    with caplog.at_level(logging.WARNING):
+        embedded(remote)
+    assert len(caplog.records) == 1
+
+
+def test_a_query_waits_no_longer_than_it_may(make: Make, service: Embeddings) -> None:
+    waits: list[float] = []
+    remote = make(query_timeout_seconds=5.0, sleep=waits.append)
+    service.says = Answer(status=429, headers={"Retry-After": "59"})
+    with pytest.raises(RemoteUnavailable):
+        remote.embed_query("roof")
+    assert waits == []
 
 
 def test_no_warning_where_all_was_read(

@@ -107,6 +107,15 @@ def test_a_deadline_ends_it_between_units(reader: LateOfTexts, embedder: WordEmb
     assert embedder.passages == before
 
 
+def test_a_document_whose_end_comes_too_late_stays_unread(
+    reader: LateOfTexts, embedder: WordEmbedder
+) -> None:
+    short, long = reading_input(1, ["patent"]), reading_input(2, ["word " * 90] * 1_000)
+    found = read(reader, [short, long], Budget(deadline_ms=50.5, clock=TickingClock(1.0)))
+    assert found.keys() == {1}
+    assert embedder.passages < 60
+
+
 def test_a_token_budget_embeds_no_more_than_it_pays_for(
     reader: LateOfTexts, embedder: WordEmbedder
 ) -> None:

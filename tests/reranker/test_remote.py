@@ -156,6 +156,7 @@ def test_passages_go_there_as_they_were_cut(make: Make, there: Reader) -> None:
         {
             "query": QUERY.text,
             "priority": "interactive",
+            "deadline_ms": there.bodies[0]["deadline_ms"],
             "documents": [
                 {
                     "title": "title",
@@ -248,6 +249,43 @@ def test_what_the_deadline_left_there_is_told(make: Make, there: Reader) -> None
     assert read(remote, budget).keys() == {1, 2, 3}
     assert budget.stopped_because == "the deadline would have passed"
     assert len(there.bodies) == 1
+
+
+def test_without_a_deadline_what_was_read_in_time_comes_back(make: Make, there: Reader) -> None:
+    remote = make(timeout_seconds=10.0)
+    there.unread = dict.fromkeys(range(3, 32), "deadline reached")
+    budget = Budget()
+    assert read(remote, budget).keys() == {1, 2, 3}
+    assert 9_000 < there.bodies[-1]["deadline_ms"] <= 9_500
+    assert "reads no more in 10 s" in (budget.stopped_because or "")
+    assert len(there.bodies) == 1
+
+
+def test_short_deadlines_of_some_leave_the_server_to_others(make: Make, there: Reader) -> None:
+    remote = make()
+    there.sleeps = 0.3
+    for _ in range(6):
+        with pytest.raises(RemoteUnavailable):
+            read(remote, Budget(deadline_ms=20.0), INPUTS[:1])
+    there.sleeps = 0.0
+    assert remote.trouble is None
+    assert read(remote).keys() == {each.rank for each in INPUTS}
+
+
+def test_a_server_that_does_not_read_the_first_question_says_why(make: Make, there: Reader) -> None:
+    there.unread = {0: "deadline reached", 1: "deadline reached"}
+    with pytest.raises(RemoteUnavailable, match="deadline reached"):
+        make()
+
+
+def test_requests_hold_so_many_passages(make: Make, there: Reader) -> None:
+    there.about["max_passages"] = 3
+    large = reading_input(3, ["a"] * 4)
+    inputs = [reading_input(1, ["a", "b"]), reading_input(2, ["c", "d"]), large]
+    budget = Budget()
+    assert read(make(), budget, inputs).keys() == {1, 2}
+    assert [len(body["documents"]) for body in there.bodies] == [1, 1]
+    assert "more passages than the 3" in (budget.stopped_because or "")
 
 
 def test_tokens_are_budgeted_there_and_here(make: Make, there: Reader) -> None:
