@@ -13,6 +13,7 @@ from fastapi import FastAPI
 import longleaf
 from longleaf.api.http import (
     collections,
+    document_list,
     documents,
     health,
     index,
@@ -21,6 +22,8 @@ from longleaf.api.http import (
     pages,
     rerank,
     search,
+    status,
+    uploads,
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.errors import Problem, add_handlers
@@ -56,7 +59,8 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, rerank, documents, jobs, collections, judgements, health, index, pages):
+    rooms = (search, rerank, documents, document_list, uploads, jobs, collections, judgements)
+    for each in (*rooms, health, status, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.jobs import Job
+from longleaf.core.catalog.writes import UPLOAD_MARK
 from longleaf.core.errors import Conflict
 from longleaf.core.types import Scope
 from longleaf.indexer.work import FolderSpec, UploadSpec, spec_to_json
@@ -39,3 +40,26 @@ def retry(catalog: Catalog, public_id: str, scope: Scope) -> Job:
             f"The bytes of the upload {public_id} are not kept any more.", "Upload the file again."
         )
     return catalog.jobs.retry(public_id, scope)
+
+
+def read_again(catalog: Catalog, public_id: str, scope: Scope) -> Job:
+    """A job that reads a document's file anew: from its folder, or an upload from its original.
+
+    What is known of the document (title, metadata, groups) stays, as if it had been stated with the
+    file. Raises NotFound, and Conflict where the file is not kept or holds other documents too:
+    what was stated of one of them is not what was stated of the file.
+    """
+    head = catalog.document(public_id, scope)
+    file = catalog.file_of(head)
+    if file is not None and file[1] > 1:
+        raise Conflict(
+            f"Its file holds {file[1]:,} documents.", "Index that file again, or upload it again."
+        )
+    metadata = dict(head.metadata) | ({"title": head.title} if head.title else {})
+    if file is not None and not file[0].startswith(UPLOAD_MARK):
+        folder = FolderSpec((file[0],), groups=head.groups, metadata=metadata, again=True)
+        return ask_for_folder(catalog, head.collection, folder)
+    if head.original is None or not catalog.blobs.exists(head.original):
+        raise Conflict("The original of this document was not kept.", "Upload the file again.")
+    spec = UploadSpec(head.original, head.source, head.key, head.groups, metadata)
+    return catalog.jobs.create(spec.kind, head.collection, spec_to_json(spec))

@@ -49,6 +49,8 @@ from longleaf.api.http.schemas import (
     VersionList,
 )
 from longleaf.api.http.search_schemas import SearchBody
+from longleaf.api.http.status import StatusView
+from longleaf.api.http.uploads import UploadList
 from longleaf.api.wire import Runtime
 from longleaf.core import errors
 from longleaf.core.config import Settings, setting_names
@@ -254,6 +256,8 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "DELETE /v1/collections/{name}": (CollectionDeleted,),
         "GET /v1/jobs": (JobList,),
         "GET /v1/jobs/{job_id}/files": (JobFileList,),
+        "GET /v1/uploads": (UploadList,),
+        "GET /v1/status": (StatusView,),
         "GET /healthz": (Alive,),
         "GET /readyz": (Ready,),
         "Errors": (Problem,),

@@ -60,13 +60,17 @@ def disk(home: Path) -> Iterator[Finding]:
     yield ok("data folder", f"{home}: {', '.join(sizes) or 'nothing yet'}")
     if not os.access(there, os.W_OK | os.X_OK):
         yield fail("data folder", f"{there} cannot be written to.", "Give this user the right to.")
-    free = f"{_in_words(usage.free)} free of {_in_words(usage.total)}"
-    if usage.free < FAIL_BELOW_BYTES:
-        yield fail("disk", free, "Free some space: nothing more can be indexed.")
-    elif usage.free < WARN_BELOW_BYTES:
-        yield warn("disk", free, "Free some space: a rebuild needs as much as the index has now.")
-    else:
-        yield ok("disk", free)
+    yield room(usage.free, usage.total)
+
+
+def room(free_bytes: int, total_bytes: int) -> Finding:
+    """Whether a disk has room for more."""
+    free = f"{_in_words(free_bytes)} free of {_in_words(total_bytes)}"
+    if free_bytes < FAIL_BELOW_BYTES:
+        return fail("disk", free, "Free some space: nothing more can be indexed.")
+    if free_bytes < WARN_BELOW_BYTES:
+        return warn("disk", free, "Free some space: a rebuild needs as much as the index has now.")
+    return ok("disk", free)
 
 
 def programs() -> Iterator[Finding]:

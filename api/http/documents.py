@@ -24,7 +24,6 @@ from longleaf.api.http.answer_schemas import RectangleView
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.schemas import (
-    DocumentList,
     DocumentView,
     JobView,
     PageSpan,
@@ -218,29 +217,6 @@ def _value(name: str, value: Any) -> MetaValue:
     raise InvalidRequest(
         f"metadata.{name[:100]}: expected a string, a number, a boolean or a list of strings."
     )
-
-
-@router.get("/documents", summary="List documents")
-async def list_documents(
-    service: Served,
-    collection: Annotated[str | None, Query(description="Only of this collection.")] = None,
-    after: Annotated[
-        str | None, Query(max_length=64, description="Go on behind this id (`next`).")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> DocumentList:
-    """Documents in the order of their ids; what is added meanwhile disturbs no page."""
-    catalog, scope = service.runtime.catalog, service.scope
-
-    def work() -> DocumentList:
-        within = scope
-        if collection is not None:
-            within = scope.narrowed(catalog.collection_languages(scope, [collection]))
-        heads = catalog.documents(within, after, limit + 1)
-        more = heads[limit - 1].public_id if len(heads) > limit else None
-        return DocumentList(documents=[DocumentView.of(each) for each in heads[:limit]], next=more)
-
-    return await service.read(work)
 
 
 @router.get("/documents/{document_id}", response_model=WholeDocument, summary="Read a document")

@@ -21,7 +21,7 @@ from longleaf.api.http.errors import BodyTooLarge, Problem, http_problem, respon
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_BODY_BYTES = 1024 * 1024
 MULTIPART_EXTRA_BYTES = 1024 * 1024
-UPLOAD_PATH = "/v1/documents"
+UPLOAD_PATHS = frozenset({"/v1/documents", "/library/upload"})
 RERANK_PATH = "/v1/rerank"
 RERANK_BODY_BYTES = 4 * 1024 * 1024
 """Texts to read. Their JSON is parsed on the event loop: 13-17 ms of one core a MiB, and 0.2 s for
@@ -74,7 +74,7 @@ class Guard:
         await self._app(scope, counted, send)
 
     def _limit_bytes(self, scope: Scope) -> int:
-        if scope["method"] == "POST" and scope["path"] == UPLOAD_PATH:
+        if scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS:
             return self._max_upload_bytes + MULTIPART_EXTRA_BYTES
         if scope["method"] == "POST" and scope["path"] == RERANK_PATH:
             return RERANK_BODY_BYTES

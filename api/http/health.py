@@ -29,9 +29,9 @@ async def get_health(service: Served) -> Alive:
 
 
 @router.get("/readyz", response_model=Ready, summary="Can it search?")
-async def get_readiness(service: Served, request: Request) -> Response:
+async def getreadiness(service: Served, request: Request) -> Response:
     """200 when the index is open and follows the catalog, 503 with the reasons when not."""
-    ready, reasons = await service.read(lambda: _readiness(service.runtime))
+    ready, reasons = await service.read(lambda: readiness(service.runtime))
     worker = service.worker
     if ready is not None and worker is not None and worker.failure is not None:
         # Searches are answered all the same; what is uploaded waits in the catalog.
@@ -42,7 +42,7 @@ async def get_readiness(service: Served, request: Request) -> Response:
     return JSONResponse(ready.model_dump())
 
 
-def _readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
+def readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     """How the index stands, and why it is not ready, if it is not."""
     try:
         runtime.engine.index.passage_count()
@@ -85,7 +85,7 @@ async def get_metrics(service: Served) -> Response:
         counts = runtime.catalog.count(service.scope)
         lag = max(0, counts.head_seq - runtime.follower.applied_seq)
         reranker = runtime.engine.reranker
-        ready, reasons = _readiness(runtime)
+        ready, reasons = readiness(runtime)
         seen = Sighting(
             counts,
             lag,

@@ -1,11 +1,17 @@
-"""The templates' environment: everything is escaped, nothing undefined passes."""
+"""The templates' environment: everything is escaped, nothing undefined passes.
+
+Numbers, sizes and dates are elements with a machine's value (`<data>`, `<time>`), which
+static/localise.js says in the reader's language.
+"""
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 import longleaf
 from longleaf.api.http import assets
@@ -14,8 +20,25 @@ from longleaf.retriever.query import readable
 FOLDER = Path(__file__).resolve().parents[1]
 
 
-def _number(value: int) -> str:
-    return f"{value:,}"
+def _number(value: int) -> Markup:
+    return Markup('<data value="{}">{:,}</data>').format(value, value)
+
+
+def _size(size_bytes: int) -> Markup:
+    """Bytes as people read them, in powers of 1,000 as the browser's units are."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    shown = f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+    return Markup('<data value="{}" class="size">{}</data>').format(size_bytes, shown)
+
+
+def _day(value: datetime) -> Markup:
+    return Markup('<time datetime="{}">{}</time>').format(
+        value.isoformat(timespec="seconds"), value.date().isoformat()
+    )
 
 
 def _score(value: float | None) -> str:
@@ -31,6 +54,8 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters["number"] = _number
+_ENVIRONMENT.filters["size"] = _size
+_ENVIRONMENT.filters["day"] = _day
 _ENVIRONMENT.filters["score"] = _score
 _ENVIRONMENT.globals["version"] = longleaf.__version__
 _ENVIRONMENT.globals["assets"] = assets.URL

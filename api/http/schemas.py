@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from longleaf.api.http.answer_schemas import RectangleView
 from longleaf.core.catalog import Collection, DocumentHead, ReadingDefaults, Versions
 from longleaf.core.catalog.jobs import Job, JobFile
+from longleaf.core.catalog.listing import ListedDocument
 from longleaf.core.types import DepthChoice, PassageText
 
 _INSTRUCTION = (
@@ -200,8 +201,25 @@ class VersionList(BaseModel):
         )
 
 
+class ListedView(DocumentView):
+    """A document in a list."""
+
+    page_count: int = Field(description="0: it has no pages.")
+    size_bytes: int | None = Field(description="Of the file it came from; null: not known.")
+    file_document_count: int = Field(description="Documents that came from that file.")
+
+    @classmethod
+    def of_listed(cls, listed: ListedDocument) -> ListedView:
+        return cls(
+            **cls.fields_of(listed.head),
+            page_count=listed.page_count,
+            size_bytes=listed.size_bytes,
+            file_document_count=listed.file_documents,
+        )
+
+
 class DocumentList(BaseModel):
-    documents: list[DocumentView] = Field(description="In the order of their ids.")
+    documents: list[ListedView] = Field(description="In the order that was asked for.")
     next: str | None = Field(description="Give it as `after` for more; null: that was all.")
 
 

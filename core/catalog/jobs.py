@@ -335,7 +335,7 @@ class Jobs:
             query = query.where(jobs.c.id < before)
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(jobs.c.id.desc()).limit(limit)).all()
-        return [_from_row(row) for row in rows]
+        return [job_from_row(row) for row in rows]
 
     def files(
         self,
@@ -350,7 +350,7 @@ class Jobs:
             query = query.where(job_files.c.outcome.in_([each.value for each in outcomes]))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(job_files.c.key).limit(limit)).all()
-        return [_file_from_row(row) for row in rows]
+        return [file_from_row(row) for row in rows]
 
     def open_count(self) -> int:
         """How many jobs are queued or running."""
@@ -465,15 +465,15 @@ def _job(connection: Connection, public_id: str) -> Job:
 
 def _job_or_none(connection: Connection, public_id: str) -> Job | None:
     row = connection.execute(select(jobs).where(jobs.c.public_id == public_id)).first()
-    return None if row is None else _from_row(row)
+    return None if row is None else job_from_row(row)
 
 
-def _from_row(row: Any) -> Job:
+def job_from_row(row: Any) -> Job:
     values = {name: row._mapping[name] for name in Job.__dataclass_fields__}
     return Job(**(values | {"state": JobState(values["state"])}))
 
 
-def _file_from_row(row: Any) -> JobFile:
+def file_from_row(row: Any) -> JobFile:
     values = {name: row._mapping[name] for name in JobFile.__dataclass_fields__}
     values["outcome"] = None if values["outcome"] is None else Outcome(values["outcome"])
     values["document_ids"] = tuple(values["document_ids"])

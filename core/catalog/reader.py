@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, func, select
 
@@ -20,13 +20,16 @@ from longleaf.core.catalog import (
     content_rows,
     feed,
     generations,
+    listing,
     pages,
     reader_ids,
     reads,
     schema,
+    uploads,
     versions,
 )
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.listing import ListedDocument, Order
 from longleaf.core.catalog.objects import open_blobs
 from longleaf.core.catalog.records import (
     CandidateHead,
@@ -43,6 +46,7 @@ from longleaf.core.catalog.records import (
 )
 from longleaf.core.catalog.segments import SegmentReader, SegmentRef
 from longleaf.core.catalog.standing import Standing, standing
+from longleaf.core.catalog.uploads import Upload
 from longleaf.core.errors import NotFound
 from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Document, OcrWord, Outcome, PassageText, Scope
@@ -199,6 +203,26 @@ class CatalogReader:
         """Heads in the order of public ids, from behind `after`."""
         with self._database.reading() as connection:
             return reads.list_heads(connection, scope, after, limit)
+
+    def listed(
+        self, scope: Scope, collection: str | None, order: Order, **how: Any
+    ) -> list[ListedDocument]:
+        """See `listing.listed`. Raises NotFound for a collection that may not be seen."""
+        if collection is not None:
+            self.collection_languages(scope, [collection])
+        with self._database.reading() as connection:
+            return listing.listed(connection, scope, collection, order, **how)
+
+    def file_of(self, head: DocumentHead) -> tuple[str, int] | None:
+        """See `listing.file_of`."""
+        with self._database.reading() as connection:
+            return listing.file_of(connection, head.document_id)
+
+    def uploads(self, scope: Scope, **which: Any) -> tuple[list[Upload], int]:
+        """See `uploads.uploads`; and how many are open in all."""
+        with self._database.reading() as connection:
+            found = uploads.uploads(connection, scope, **which)
+            return found, uploads.open_count(connection, scope)
 
     def count(self, scope: Scope) -> CatalogCounts:
         """How much there is within the scope (passages and seq: in all)."""

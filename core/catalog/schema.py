@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy import String as _String
 from sqlalchemy import Text as _Text
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -107,8 +107,11 @@ documents = Table(
     Column("source_id", _Id, ForeignKey("sources.id", ondelete="SET NULL"), nullable=True),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("title_key", Text, nullable=False, server_default=""),  # titles.key_of, to list by
     UniqueConstraint("collection", "key"),
     Index("documents_by_source", "source_id"),
+    Index("documents_by_title", "collection", "title_key", "id"),
+    Index("documents_by_update", "collection", "updated_at", "id"),
     sqlite_autoincrement=True,
 )
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from longleaf.core import ids
-from longleaf.core.catalog import checksums, content_rows, erasure, job_traces, schema
+from longleaf.core.catalog import checksums, content_rows, erasure, job_traces, schema, titles
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import (
     DocumentWrite,
@@ -130,6 +130,7 @@ def put_document(
         .values(
             revision_id=revision_id,
             source_id=source_id,
+            title_key=titles.of_content(connection, content_id),
             updated_at=now if write.updated_at is None else write.updated_at,
         )
     )

@@ -28,6 +28,8 @@ _BACK_TO_1 = """
     DROP TABLE layouts; DROP TABLE job_files; DROP TABLE jobs; DROP TABLE erasures;
     ALTER TABLE collections DROP COLUMN instruction; ALTER TABLE collections DROP COLUMN rerank;
     DROP TABLE judgements; DROP TABLE reader_ids;
+    DROP INDEX documents_by_title; DROP INDEX documents_by_update;
+    ALTER TABLE documents DROP COLUMN title_key;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
 """
