@@ -1,13 +1,16 @@
 """The web app: routes, guards and pages around one runtime.
 
-It opens and closes nothing: whoever made the runtime owns it. Everything it serves it holds itself;
+It opens and closes nothing but what it starts itself, an evaluation: whoever made the runtime owns
+it. Everything it serves it holds itself;
 the framework's own documentation pages load scripts from elsewhere and are replaced by /api.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 import longleaf
@@ -15,6 +18,7 @@ from longleaf.api.http import (
     collections,
     document_list,
     documents,
+    evaluations,
     health,
     index,
     jobs,
@@ -26,6 +30,7 @@ from longleaf.api.http import (
     uploads,
 )
 from longleaf.api.http.assets import Assets
+from longleaf.api.http.compress import Compress
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.observe import Observe
@@ -49,6 +54,13 @@ def create_app(
 
     `worker`: who does the jobs, if it is this server's own; /readyz tells how it is.
     """
+    service = Service(runtime, worker)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(service.evaluations.close)
+
     app = FastAPI(
         title="Longleaf",
         version=longleaf.__version__,
@@ -56,17 +68,18 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        lifespan=lifespan,
     )
-    service = Service(runtime, worker)
     app.state.service = service
     rooms = (search, rerank, documents, document_list, uploads, jobs, collections, judgements)
-    for each in (*rooms, health, status, index, pages):
+    for each in (*rooms, evaluations, health, status, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")
     add_handlers(app)
     _describe_problems(app)
     server = runtime.settings.server
+    app.add_middleware(Compress)
     app.add_middleware(
         Guard,
         host=server.host,

@@ -177,11 +177,32 @@ def import_file(
     they may be skipped.
     """
     if queries is None:
-        given = list(_from_table(path, collection, judge))
+        given = list(_from_table(_read(path), str(path), collection, judge))
     else:
         given = list(_from_qrels(path, _texts(queries), collection, judge))
+    return _keep(catalog, given, str(path), scope, skip_unknown=skip_unknown)
+
+
+def import_table(
+    catalog: Catalog,
+    data: bytes,
+    name: str,
+    scope: Scope,
+    *,
+    collection: str | None = None,
+    judge: str,
+    skip_unknown: bool = False,
+) -> Imported:
+    """Keep the judgements of a table's bytes as `import_file` does; `name`: what it is called."""
+    given = list(_from_table(_decoded(data, name), name, collection, judge))
+    return _keep(catalog, given, name, scope, skip_unknown=skip_unknown)
+
+
+def _keep(
+    catalog: Catalog, given: Sequence[_Given], name: str, scope: Scope, *, skip_unknown: bool
+) -> Imported:
     if not given:
-        raise InvalidRequest(f"{path} holds no judgement.")
+        raise InvalidRequest(f"{name} holds no judgement.")
     there = _there(catalog, {public_id for each in given for public_id in each.public_ids}, scope)
     known: dict[tuple[str, str, str], JudgementWrite] = {}
     unknown: dict[str, None] = {}
@@ -229,23 +250,22 @@ class _Given(NamedTuple):
     write: JudgementWrite
 
 
-def _from_table(path: Path, collection: str | None, judge: str) -> Iterator[_Given]:
-    text = _read(path)
+def _from_table(text: str, name: str, collection: str | None, judge: str) -> Iterator[_Given]:
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = set(rows.fieldnames or ())
         if not {"query", "grade"} <= columns or not columns & {"document_id", "key"}:
             raise InvalidRequest(
-                f"{path}: the first line must name the columns query, grade, and document_id or "
+                f"{name}: the first line must name the columns query, grade, and document_id or "
                 "key.",
                 "Qrels with ids of queries need their texts: --queries.",
             )
         for row in rows:
-            yield _from_row(row, f"{path}, line {rows.line_num}", collection, judge)
+            yield _from_row(row, f"{name}, line {rows.line_num}", collection, judge)
     except csv.Error as error:
         raise InvalidRequest(
-            f"{path}, line {rows.line_num}: {error}.", "Is a quotation mark not closed?"
+            f"{name}, line {rows.line_num}: {error}.", "Is a quotation mark not closed?"
         ) from None
 
 
@@ -338,10 +358,14 @@ def _texts(path: Path) -> dict[str, str]:
 def _read(path: Path) -> str:
     if not path.is_file():
         raise NotFound(f"There is no {path}.")
+    return _decoded(path.read_bytes(), str(path))
+
+
+def _decoded(data: bytes, name: str) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{path} is not UTF-8.", "Convert it to UTF-8.") from None
+        raise InvalidRequest(f"{name} is not UTF-8.", "Convert it to UTF-8.") from None
 
 
 def _whole(value: str | None, where: str, what: str) -> int:

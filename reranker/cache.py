@@ -37,6 +37,11 @@ def cached(reranker: Reranker, most: int) -> Reranker:
     return CachedReranker(reranker, most)
 
 
+def uncached(reranker: Reranker) -> Reranker:
+    """`reranker` as it reads, and not as it remembers."""
+    return reranker.inner if isinstance(reranker, CachedReranker) else reranker
+
+
 class CachedReranker:
     """`core.protocols.Reranker`. Thread-safe when the inner one is."""
 

@@ -31,7 +31,8 @@ from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import STATUSES, Problem
-from longleaf.api.http.judgements import JudgementBody, JudgementList
+from longleaf.api.http.evaluations import EvaluationBody, EvaluationView
+from longleaf.api.http.judgements import JudgementBody, JudgementList, StandingList
 from longleaf.api.http.rerank_schemas import RerankAbout, RerankBody, RerankView
 from longleaf.api.http.schemas import (
     Alive,
@@ -250,6 +251,9 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "GET /v1/documents/{document_id}/rectangles": (PlacesView,),
         "POST /v1/judgements": (JudgementBody,),
         "GET /v1/judgements": (JudgementList,),
+        "GET /v1/judgements/standing": (StandingList,),
+        "POST /v1/evaluations": (EvaluationBody,),
+        "GET /v1/evaluations/{evaluation_id}": (EvaluationView,),
         "GET /v1/collections": (CollectionList,),
         "POST /v1/collections": (CollectionBody,),
         "PATCH /v1/collections/{name}": (CollectionChanges,),

@@ -164,7 +164,6 @@ def _from_feedback(
     from longleaf.api.evaluate.trec import write_runs
     from longleaf.api.judging import one_collection
     from longleaf.core.config import load_settings
-    from longleaf.core.errors import InvalidRequest
     from longleaf.core.types import Scope
 
     depths = check_depths(depth)
@@ -180,12 +179,7 @@ def _from_feedback(
             name, judgements, relevant_from, judged_only=judged_only
         )
         if not queries.queries:
-            raise InvalidRequest(
-                f"No judged query of {name!r} tells stages apart: each needs a relevant document "
-                "and one with another grade.",
-                "Judge more of what a search shows, good and bad; or --unjudged wrong, where only "
-                "what is relevant was judged.",
-            )
+            raise feedback.nothing_tells(name)
         runtime.follower.catch_up()
         with Progress(console=console(stderr=True), transient=True, disable=as_json) as progress:
             asking = progress.add_task("Queries")

@@ -17,7 +17,7 @@ from longleaf.api.evaluate.beir import BeirCollection
 from longleaf.api.evaluate.run import StagedResult
 from longleaf.api.evaluate.spans import RankedSpan
 from longleaf.api.hits import found_of
-from longleaf.api.search import SearchRequest, StageRun
+from longleaf.api.search import SearchEngine, SearchRequest, StageRun
 from longleaf.api.showing import places_of
 from longleaf.core import ids
 from longleaf.core.catalog import CandidateHead, DocumentHead
@@ -100,23 +100,30 @@ class EngineUnderTest:
         depths: Sequence[DepthChoice] = (),
         collection: str = COLLECTION,
         plain: bool = True,
+        engine: SearchEngine | None = None,
+        scope: Scope = _ALL,
+        given_up: Callable[[], bool] | None = None,
     ) -> None:
         """`depths`: depths of the second stage that have stages of their own, as "final:auto"; with
         `spans`, these return the deciding passages of their hits, the best document's first.
 
-        `plain`: queries are words only; else they are in our query syntax.
+        `plain`: queries are words only; else they are in our query syntax. `engine`: another than
+        the runtime's own. With `given_up` others wait for answers beside this: they come first.
         """
-        self.engine = runtime.engine
+        self.engine = engine or runtime.engine
         self.catalog = runtime.catalog
+        self._scope = scope
+        self._asked = SearchRequest("", scope, (collection,), plain=plain)
+        if given_up is not None:
+            self._asked = replace(self._asked, given_up=given_up, is_bulk=True)
         self._collection = collection
-        self._plain = plain
         self._spans = spans
         self._depths = depths
         self._passages_per_document = runtime.settings.retriever.passages_per_document
 
     def search(self, query_text: str) -> StagedResult:
         """Both stages; for span measures a second search that ranks single passages."""
-        request = SearchRequest(query_text, collections=(self._collection,), plain=self._plain)
+        request = replace(self._asked, query=query_text)
         run = self.engine.run(request)
         timings = run.timings_ms
         deeper, returned, deeper_ms, missing = self._deeper(request)
@@ -180,25 +187,27 @@ class EngineUnderTest:
         retrieval = run.retrieval
         sides = {"bm25": retrieval.bm25_ranking, "dense": retrieval.dense_ranking}
         heads = self.catalog.candidate_heads(
-            [ranked.revision_id for side in sides.values() for ranked in side], _ALL
+            [ranked.revision_id for side in sides.values() for ranked in side], self._scope
         )
         rankings = {
-            stage: tuple((heads[ranked.revision_id].key, ranked.score) for ranked in side)
+            stage: tuple(
+                (heads[ranked.revision_id].key, ranked.score)
+                for ranked in side
+                if ranked.revision_id in heads  # a live index may lose a document meanwhile
+            )
             for stage, side in sides.items()
         }
         rankings["fused"] = tuple(
-            (run.heads[each.revision_id].key, each.score) for each in retrieval.candidates
+            (run.heads[each.revision_id].key, each.score)
+            for each in retrieval.candidates
+            if each.revision_id in run.heads
         )
         if self.engine.reranker is not None:
             rankings["final"] = _final(run.heads, retrieval.candidates, run.reading)
         return rankings
 
     def _ranked_spans(self, query_text: str) -> dict[str, tuple[RankedSpan, ...]]:
-        run = self.engine.run(
-            SearchRequest(
-                query_text, collections=(self._collection,), plain=self._plain, group="none"
-            )
-        )
+        run = self.engine.run(replace(self._asked, query=query_text, group="none"))
 
         def spans(
             chosen: Sequence[tuple[Candidate, CandidatePassage, float]],

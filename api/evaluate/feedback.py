@@ -18,9 +18,13 @@ from longleaf.api.evaluate.metrics import differences, sign_flip_p
 from longleaf.api.evaluate.report import EvalReport, Table
 from longleaf.api.judging import judged
 from longleaf.core.catalog.judgements import Judgement
+from longleaf.core.errors import InvalidRequest
 
 WORTH = ("final", "fused")
 MEASURE = "ndcg@10"
+LEAST_QUERIES = 6
+"""With n queries that all point one way p is 2 / 2**n, which is below 0.05 from here on."""
+FEW_QUERIES = 20
 _SHOWN = 5
 _CLEAR = 0.05
 _QUERY_CHARS = 60
@@ -84,6 +88,73 @@ def feedback_queries(
         },
         notes=tuple(notes),
     )
+
+
+def nothing_tells(collection: str) -> InvalidRequest:
+    """What is said where no judged query can tell stages apart."""
+    return InvalidRequest(
+        f"No judged query of {collection!r} tells stages apart: each needs a relevant document "
+        "and one with another grade.",
+        "Judge more of what a search shows, good and bad; or count what nobody judged as wrong "
+        "(--unjudged wrong), where only what is relevant was judged.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was judged in a collection, and what is missing for a verdict (as a sentence; "": no
+    more). `telling`: queries that can tell stages apart. `one_sided`: queries that could, with one
+    more judgement, and whether that would be a good answer."""
+
+    collection: str
+    judgements: int
+    judges: int
+    queries: int
+    telling: int
+    one_sided: tuple[tuple[str, bool], ...]
+    missing: str
+
+
+def standing(collection: str, judgements: Sequence[Judgement]) -> Standing:
+    """How far the judgements of a collection are from a verdict."""
+    found = judged(judgements, by_key=True)
+    one_sided, telling = [], 0
+    for query_id, grades in found.qrels.items():
+        if max(grades.values()) < 1:
+            one_sided.append((found.queries[query_id], True))
+        elif len(set(grades.values())) == 1:
+            one_sided.append((found.queries[query_id], False))
+        else:
+            telling += 1
+    return Standing(
+        collection=collection,
+        judgements=len(judgements),
+        judges=len({each.judge for each in judgements}),
+        queries=len(found.queries),
+        telling=telling,
+        one_sided=tuple(one_sided),
+        missing=_missing(len(found.queries), telling),
+    )
+
+
+def _missing(queries: int, telling: int) -> str:
+    if not queries:
+        return (
+            "Nothing has been judged here yet: search, and press a thumb at answers, good ones and "
+            "bad ones."
+        )
+    if telling < LEAST_QUERIES:
+        return (
+            f"{telling} of {queries:,} judged {'query has' if queries == 1 else 'queries have'} a "
+            f"good answer and a worse one. A verdict needs {LEAST_QUERIES} such queries at least: "
+            "with fewer, even a stage that wins all of them may have done so by chance."
+        )
+    if telling < FEW_QUERIES:
+        return (
+            f"{telling} queries can tell stages apart. That shows a large difference only: below "
+            f"{FEW_QUERIES} the intervals are too narrow."
+        )
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

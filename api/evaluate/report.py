@@ -16,7 +16,7 @@ from longleaf.api.evaluate.metrics import MEASURES, Interval, Ranking
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TITLES = {"ndcg@10": "nDCG@10", "r@100": "R@100", "mrr@10": "MRR@10"}
+TITLES = {"ndcg@10": "nDCG@10", "r@100": "R@100", "mrr@10": "MRR@10"}
 _ALIKE = "not distinguishable"
 
 
@@ -150,7 +150,7 @@ def stage_table(report: EvalReport) -> Table:
         )
         for stage, figures in report.stages.items()
     )
-    columns = ("stage", *(_TITLES[name] for name in MEASURES), "p50 ms", "p95 ms")
+    columns = ("stage", *(TITLES[name] for name in MEASURES), "p50 ms", "p95 ms")
     title = f"{report.collection} · {report.split} · {report.queries} queries"
     return Table(title, columns, rows, f"[low–high]: {_confidence(report)} interval over queries")
 
@@ -167,7 +167,7 @@ def comparison_table(report: EvalReport) -> Table:
             pair = f"{comparison.stage} − {comparison.over}"
             span = f"{gap.low:+.3f} … {gap.high:+.3f}"
             queries = f"{comparison.won} / {comparison.lost}"
-            title = _TITLES[comparison.measure]
+            title = TITLES[comparison.measure]
             rows.append((pair, title, f"{gap.mean:+.3f}", span, queries, verdict))
     interval = f"{_confidence(report)} interval"
     columns = ("stages", "measure", "difference", interval, "won / lost", "")
@@ -225,7 +225,7 @@ def reports_table(reports: Mapping[str, EvalReport], measure: str = "ndcg@10") -
         )
         for name, report in reports.items()
     )
-    return Table(_TITLES[measure], ("", *stages), rows)
+    return Table(TITLES[measure], ("", *stages), rows)
 
 
 def print_report(report: EvalReport, console: Console | None = None) -> None:

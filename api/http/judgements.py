@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Form, Query
-from fastapi.responses import RedirectResponse
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from longleaf.api import judging
+from longleaf.api.evaluate import feedback
+from longleaf.api.evaluate.feedback import LEAST_QUERIES
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
-from longleaf.api.http.service import Served
+from longleaf.api.http.service import Served, Service
 from longleaf.core.catalog.judgements import (
     GRADES,
     LOCAL,
@@ -24,6 +27,7 @@ from longleaf.core.catalog.judgements import (
     Judgement,
     JudgementWrite,
 )
+from longleaf.retriever.query import readable
 
 router = APIRouter(
     prefix="/v1",
@@ -34,6 +38,7 @@ router = APIRouter(
 form_router = APIRouter(include_in_schema=False)
 
 _MOST = 1000
+_NAMED = 20
 _MOST_CHARS = 1 << 40
 _MOST_ID = (1 << 63) - 1
 _Judge = Annotated[str, Field(min_length=1, max_length=MAX_JUDGE_CHARS)]
@@ -100,6 +105,57 @@ class JudgementList(BaseModel):
     next_after: int | None = Field(description="Asks for the next ones as `after`; null: no more.")
 
 
+class OneSided(BaseModel):
+    """A query that could tell stages apart with one more judgement."""
+
+    query: str
+    needs: str = Field(description="good: an answer that is relevant; worse: one that is less so.")
+
+
+class StandingView(BaseModel):
+    """What was judged in a collection, and what is missing for a verdict."""
+
+    collection: str
+    judgements: int
+    judges: int
+    queries: int
+    telling: int = Field(description="Queries that can tell stages apart.")
+    needed: int = Field(LEAST_QUERIES, description="How many of them a verdict needs at least.")
+    one_sided_count: int
+    one_sided: list[OneSided] = Field(description="The first twenty.")
+    missing: str = Field(description="What is missing, in words; empty: nothing.")
+
+    @classmethod
+    def of(cls, standing: feedback.Standing) -> StandingView:
+        return cls(
+            collection=standing.collection,
+            judgements=standing.judgements,
+            judges=standing.judges,
+            queries=standing.queries,
+            telling=standing.telling,
+            one_sided_count=len(standing.one_sided),
+            one_sided=[
+                OneSided(query=query, needs="good" if needs_good else "worse")
+                for query, needs_good in standing.one_sided[:_NAMED]
+            ],
+            missing=standing.missing,
+        )
+
+
+class StandingList(BaseModel):
+    collections: list[StandingView] = Field(description="Those with judgements, by name.")
+
+
+class TableKept(BaseModel):
+    """What an import has kept."""
+
+    judgements: int
+    queries: int
+    unknown_documents: list[str] = Field(
+        description="Judged, not here and left out: the first 1,000."
+    )
+
+
 class JudgementKept(BaseModel):
     """What was kept, or taken back where `grade` is null."""
 
@@ -154,6 +210,74 @@ async def list_judgements(
     return JudgementList(
         judgements=[JudgementView.of(each) for each in found[:limit]], next_after=more
     )
+
+
+@router.get("/judgements/standing", summary="What is missing for a verdict")
+async def get_standing(service: Served) -> StandingList:
+    """For each collection with judgements: how many there are, and whether they can tell yet
+    whether reading is worth it."""
+    return await service.read(lambda: standing_of(service))
+
+
+@router.get("/judgements/table", summary="Export judgements")
+async def export_table(
+    service: Served,
+    collection: Annotated[
+        list[str] | None, Query(max_length=1000, description="Only of these collections.")
+    ] = None,
+) -> Response:
+    """All that is kept of judgements, as a table (CSV) that the import takes."""
+    judgements = service.runtime.catalog.judgements
+    table = await service.read(
+        lambda: judging.export_csv(judgements.found(service.scope, collection))
+    )
+    headers = {"content-disposition": 'attachment; filename="judgements.csv"'}
+    return Response(table.encode("utf-8", "replace"), 200, headers, "text/csv; charset=utf-8")
+
+
+@router.post("/judgements/table", summary="Import judgements")
+async def import_table(
+    service: Served,
+    file: Annotated[UploadFile, File(description="A CSV or TSV table with its column names.")],
+    collection: Annotated[
+        str | None,
+        Form(max_length=1000, description="Where documents are that are named by key alone."),
+    ] = None,
+    judge: Annotated[
+        _Judge, Form(description="Whose judgements these are, where the table does not say.")
+    ] = "import",
+    skip_unknown: Annotated[
+        bool, Form(description="Leave out documents that are not here, instead of refusing all.")
+    ] = False,
+) -> TableKept:
+    """Keep the judgements of a table, all or none. The same again changes nothing."""
+    data, name = await file.read(), readable(file.filename or "The table")[:200]
+    catalog = service.runtime.catalog
+    done = await service.write(
+        lambda: judging.import_table(
+            catalog,
+            data,
+            name,
+            service.scope,
+            collection=collection or None,
+            judge=judge,
+            skip_unknown=skip_unknown,
+        )
+    )
+    return TableKept(
+        judgements=done.judgements,
+        queries=done.queries,
+        unknown_documents=list(done.unknown[:_MOST]),
+    )
+
+
+def standing_of(service: Service) -> StandingList:
+    """What `get_standing` answers."""
+    judgements, scope = service.runtime.catalog.judgements, service.scope
+    found = [
+        feedback.standing(name, judgements.found(scope, [name])) for name in judgements.count(scope)
+    ]
+    return StandingList(collections=[StandingView.of(each) for each in found])
 
 
 @form_router.post("/judge")

@@ -17,6 +17,7 @@ from typing import Annotated, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, HTTPException, Request
 
+from longleaf.api.evaluate.background import Evaluations
 from longleaf.api.given import TextReading
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.wire import Runtime, open_chunker
@@ -47,6 +48,7 @@ class Service:
         self.worker = worker
         self.metrics = Metrics()
         self.scope = Scope.all()
+        self.evaluations = Evaluations(runtime)
         self.text_reading = TextReading(lambda each: open_chunker(runtime.settings, each))
         workers = runtime.settings.server.workers
         if isinstance(runtime.engine.reranker, QueuedReranker | DistantReranker):

@@ -1,0 +1,116 @@
+// The evaluation page: shows how far an evaluation is without loading anew, takes judgements back
+// and puts them back, walks through queries, and writes numbers and times as the reader does.
+// Without it everything still works.
+
+import { bind } from "./keys.js";
+
+const EVERY_MS = 1000;
+const MOST_MS = 15000;
+
+const tell = (words) => (document.getElementById("told").textContent = words);
+
+function localise(root) {
+  for (const each of root.querySelectorAll("[data-number]")) {
+    const digits = Number(each.dataset.digits);
+    const signDisplay = "signed" in each.dataset ? "exceptZero" : "auto";
+    each.textContent = Number(each.dataset.number).toLocaleString(navigator.language, { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay });
+  }
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    each.textContent = new Date(each.dateTime).toLocaleString(navigator.language, { dateStyle: "medium", timeStyle: "short" });
+  }
+}
+
+/** A page of ours as the server shows it now. */
+async function pageAt(address) {
+  const answer = await fetch(address, { headers: { accept: "text/html" } });
+  if (!answer.ok) throw new Error(answer.statusText);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  localise(page);
+  return page;
+}
+
+async function renew(address) {
+  const page = await pageAt(address);
+  document.getElementById("main").replaceChildren(...page.getElementById("main").childNodes);
+  return document.getElementById("result-title");
+}
+
+async function follow() {
+  const id = document.querySelector("[data-running]").dataset.running;
+  const address = `/evaluate?evaluation=${encodeURIComponent(id.split("/").pop())}`;
+  const hint = document.getElementById("hint");
+  const usual = hint.textContent;
+  for (let wait = EVERY_MS; ; ) {
+    await new Promise((done) => setTimeout(done, wait));
+    if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+    try {
+      const answer = await fetch(id);
+      if (answer.status === 404) return location.assign(address); // the server was started anew
+      if (!answer.ok) throw new Error(answer.statusText);
+      const now = await answer.json();
+      if (now.state !== "running") {
+        const title = await renew(address);
+        history.replaceState(null, "", address);
+        tell(title.textContent);
+        title.focus({ preventScroll: true });
+        return;
+      }
+      wait = EVERY_MS;
+      hint.textContent = usual;
+      document.querySelector(".running progress").value = now.queries_done;
+      document.getElementById("done").textContent = now.queries_done.toLocaleString(navigator.language);
+    } catch {
+      wait = Math.min(wait * 2, MOST_MS);
+      hint.textContent = "The server does not answer. What runs there goes on; this page asks again.";
+    }
+  }
+}
+
+/** Take a judgement back, or put it back: the button does the other thing next. */
+async function turn(form) {
+  const { query, document_id, judge } = Object.fromEntries(new FormData(form));
+  const item = form.closest("li");
+  const isGone = item.classList.contains("gone");
+  const { grade, start, end } = form.dataset;
+  const number = (text) => (text === undefined ? null : Number(text));
+  const answer = isGone
+    ? await fetch("/v1/judgements", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ query, document_id, judge, grade: Number(grade), start_char: number(start), end_char: number(end) }),
+      })
+    : await fetch(`/v1/judgements?${new URLSearchParams({ query, document_id, judge })}`, { method: "DELETE" });
+  if (!answer.ok) throw new Error(answer.statusText);
+  item.classList.toggle("gone");
+  const button = form.querySelector("button");
+  const [now, then] = isGone ? ["Put back", "Take back"] : ["Take back", "Put back"];
+  button.textContent = then;
+  button.setAttribute("aria-label", button.getAttribute("aria-label").replace(now, then));
+  tell(isGone ? "The judgement was put back" : "The judgement was taken back");
+  const page = await pageAt(location.href);
+  document.getElementById("stock").replaceWith(page.getElementById("stock"));
+}
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches(".take-back") || form.dataset.plain) return;
+  event.preventDefault();
+  turn(form).catch(() => {
+    form.dataset.plain = "yes"; // the server's own page says what is wrong
+    form.requestSubmit();
+  });
+});
+
+function walk(step) {
+  const links = [...document.querySelectorAll(".queries li > a")];
+  const here = links.indexOf(document.activeElement);
+  const next = here < 0 ? (step > 0 ? 0 : links.length - 1) : here + step;
+  links[Math.min(Math.max(next, 0), links.length - 1)]?.focus();
+}
+
+bind("j", "to the next query", () => walk(1));
+bind("k", "to the query before", () => walk(-1));
+bind("/", "to the search", () => location.assign("/"));
+
+localise(document);
+if (document.querySelector("[data-running]")) follow();
