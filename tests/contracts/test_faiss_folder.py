@@ -328,6 +328,26 @@ def test_what_differs_from_the_catalog_is_told(tmp_path: Path) -> None:
     index.close()
 
 
+def test_a_batch_is_compared_with_one_look_at_a_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look costs as much as the segment is large, so not one for every passage."""
+    index = opened(tmp_path / "index")
+    entries = [entry(number, number) for number in range(1, 41)]
+    index.put(entries[:30])
+    index.put(entries[30:])
+    made, look = [], faiss_content._Side.__init__
+
+    def counted(side: faiss_content._Side, segment: object, rows: list[int]) -> None:
+        made.append(len(rows))
+        look(side, segment, rows)
+
+    monkeypatch.setattr(faiss_content._Side, "__init__", counted)
+    assert list(faiss_content.differences(index, entries[:5] + entries[35:])) == []
+    assert sorted(made) == [10, 10, 20], "of each segment, and of the batch, the rows compared"
+    index.close()
+
+
 def test_every_state_that_following_cannot_mend_is_made_anew(tmp_path: Path) -> None:
     class Log:
         head, horizon, name = 10, 4, "one"
