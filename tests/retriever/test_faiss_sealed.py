@@ -85,6 +85,30 @@ def test_lists_are_made_by_optimize_survive_and_follow_changes(tmp_path: Path) -
     exact.close()
 
 
+def test_lists_go_when_too_little_is_left_for_them(tmp_path: Path) -> None:
+    index = opened(tmp_path / "lists", lists=8, probes=1)
+    exact = opened(tmp_path / "exact")
+    for each in (index, exact):
+        put_documents(each, range(1, 11))
+        each.flush(1)
+        each.optimize()
+    assert index._sealing.sealed is not None and both(index, exact, ALL) < 1.0
+    for each in (index, exact):
+        each.delete([1, 2, 3, 4])
+        each.flush(2)
+    with capture_logs() as logs:
+        assert index.optimize()
+    assert "search is exact" in logs[0]["reason"]
+    assert both(index, exact, ALL) == 1.0, "what the log says is true"
+    assert not any(path.name.startswith("lists-") for path in (tmp_path / "lists").iterdir())
+    assert not index.optimize()
+    index.close()
+    index = opened(tmp_path / "lists", lists=8, probes=1)
+    assert both(index, exact, ALL) == 1.0
+    index.close()
+    exact.close()
+
+
 class HalfPrecision:
     """As a GPU computes: 16-bit vectors and queries; `room` rows at most."""
 
