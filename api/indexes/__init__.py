@@ -46,16 +46,15 @@ def opened(settings: Settings, catalog: Catalog, generation: Generation) -> Iter
 def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
     """Delete the indexes of generations that are open no more, and what crashes left of others.
 
-    Returns those that somebody still has open: they are for the next time.
+    Those in the data folder go whatever `index.kind` is now; FAISS is not loaded for that. Returns
+    those that somebody still has open: they are for the next time.
     """
+    from longleaf.api.indexes.faiss import FaissPlace
+
     left = edge.EdgePlace.drop_closed(settings, catalog)
-    match settings.index.kind:
-        case "qdrant":
-            from longleaf.api.indexes import qdrant
+    left += FaissPlace.drop_closed(settings, catalog)
+    if settings.index.kind == "qdrant":
+        from longleaf.api.indexes import qdrant
 
-            left += qdrant.drop_closed(settings, catalog)
-        case "faiss":
-            from longleaf.api.indexes.faiss import FaissPlace
-
-            left += FaissPlace.drop_closed(settings, catalog)
+        left += qdrant.drop_closed(settings, catalog)
     return left

@@ -69,11 +69,14 @@ class EdgePlace(FolderPlace):
 
     def why_unusable(self) -> str | None:
         """Raises what opening it raises."""
-        from longleaf.retriever.index import edge_content
+        from longleaf.retriever.index import edge_content, edge_folder
         from longleaf.retriever.index.edge import EdgeIndex
 
         if not self.folder.exists():
             return "there is none"
+        self._make_if_missing()  # an empty folder counts as none
+        if edge_folder.read_state(self.folder) is None:
+            return edge_folder.OLDER
         # Without the log, so that it is looked at and not made anew by opening it.
         index = EdgeIndex.open(self.folder, self._generation.dim, self._generation.fingerprint)
         try:

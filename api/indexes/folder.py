@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from longleaf.core.config import Settings
 from longleaf.core.errors import IndexLocked
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower
-from longleaf.retriever.index.folder import OLD_PREFIX, TakenFolder
+from longleaf.retriever.index.folder import TakenFolder, remove_scraps
 
 
 class FolderPlace:
@@ -55,9 +54,8 @@ class FolderPlace:
     @classmethod
     def drop_closed(cls, settings: Settings, catalog: Catalog) -> list[str]:
         """Delete the indexes of generations that are open no more, and what crashes left of folders
-        that had lost their names; returns those in use."""
-        for old in (settings.home / "index").glob(f"{OLD_PREFIX}*"):
-            shutil.rmtree(old, ignore_errors=True)  # another process may be at it, too
+        that were being made or removed; returns those in use."""
+        remove_scraps(settings.home / "index", cls.prefix)
         keep = {cls.folder_of(settings, each.generation) for each in catalog.generations.opened()}
         left = []
         for folder in sorted((settings.home / "index").glob(f"{cls.prefix}*")):

@@ -456,9 +456,7 @@ class EdgeIndex:
     def _nearest(self, vector: FloatArray) -> qe.Query:
         import qdrant_edge as qe
 
-        array: Any = incoming.checked(
-            vector, self._state.dim, "The query"
-        )  # the stub knows lists only
+        array: Any = incoming.query(vector, self._state.dim)  # the stub knows lists only
         return qe.Query.Nearest(array, using=DENSE)
 
 

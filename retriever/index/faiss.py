@@ -261,7 +261,7 @@ class FaissIndex:
         faiss_folder.remove_others(folder, self._saved)
 
     def _query(self, vector: FloatArray) -> FloatArray:
-        return faiss_segment.unit(incoming.checked(vector, self._state.dim, "The query"))
+        return faiss_segment.unit(incoming.query(vector, self._state.dim))
 
 
 def _extent(live: Live) -> Extent:

@@ -2,7 +2,8 @@
 
 Every byte of its files has a checksum that opening proves; this finds what was written wrong in the
 first place, or was changed in memory since. What is compared is what searches read: vectors,
-postings, words, fields and labels. Cost: about that of putting all documents again.
+postings, words, fields and labels. Cost: about that of putting all documents again; each batch
+looks once through the postings of the segments that it lies in.
 """
 
 from __future__ import annotations
@@ -51,14 +52,11 @@ def document_ids(index: FaissIndex, point_ids: Sequence[int]) -> set[int]:
 def _compared(index: FaissIndex, entries: Sequence[IndexEntry]) -> Iterator[tuple[int, str]]:
     wanted = faiss_segment.from_entries(entries, index._state.dim)
     view = index._view
-    stored = {
-        point: (view.lives[number].segment, row)
-        for number, rows, points in view.found(wanted.point_ids.tolist())
-        for row, point in zip(rows, points, strict=True)
-    }
-    sides = {id(wanted): _Side(wanted)}
-    for segment, _ in stored.values():
-        sides.setdefault(id(segment), _Side(segment))
+    wanted_side = _Side(wanted, range(len(wanted)))
+    stored: dict[int, tuple[_Side, int]] = {}
+    for number, rows, points in view.found(wanted.point_ids.tolist()):
+        side = _Side(view.lives[number].segment, rows)
+        stored.update((point, (side, row)) for row, point in zip(rows, points, strict=True))
     places = {int(one): place for place, one in enumerate(wanted.documents.ids.tolist())}
     rows_of = np.argsort(wanted.row_documents, kind="stable")
     starts = np.searchsorted(wanted.row_documents[rows_of], np.arange(len(wanted.documents) + 1))
@@ -66,8 +64,8 @@ def _compared(index: FaissIndex, entries: Sequence[IndexEntry]) -> Iterator[tupl
         place = places[entry.document_id]
         for row in rows_of[starts[place] : starts[place + 1]].tolist():
             have = stored.get(int(wanted.point_ids[row]))
-            ours = None if have is None else sides[id(have[0])].of(have[1])
-            what = _difference(ours, sides[id(wanted)].of(row))
+            ours = None if have is None else have[0].of(have[1])
+            what = _difference(ours, wanted_side.of(row))
             if what is not None:
                 yield entry.document_id, what
 
@@ -79,12 +77,15 @@ def _difference(have: dict[str, object] | None, want: dict[str, object]) -> str 
 
 
 class _Side:
-    """The rows of one segment as they are to be compared, keyed by what is said of a difference."""
+    """These rows of one segment as they are to be compared, keyed by what is said of a difference.
 
-    def __init__(self, segment: Segment) -> None:
+    Made once for a batch: it looks through all of the segment's postings.
+    """
+
+    def __init__(self, segment: Segment, rows: Sequence[int]) -> None:
         self._segment = segment
-        self._bm25 = _by_row(segment.bm25, len(segment))
-        self._words = _by_row(segment.words, len(segment))
+        self._bm25 = _by_row(segment.bm25, rows)
+        self._words = _by_row(segment.words, rows)
 
     def of(self, row: int) -> dict[str, object]:
         segment = self._segment
@@ -106,11 +107,12 @@ class _Side:
         }
 
 
-def _by_row(postings: Postings, rows: int) -> list[dict[int, float]]:
-    """What each row holds: its keys and their weights."""
-    found: list[dict[int, float]] = [{} for _ in range(rows)]
-    keys = np.repeat(postings.keys, np.diff(postings.starts)).tolist()
-    weights = [1.0] * len(keys) if postings.weights is None else postings.weights.tolist()
-    for key, row, weight in zip(keys, postings.rows.tolist(), weights, strict=True):
+def _by_row(postings: Postings, rows: Sequence[int]) -> dict[int, dict[int, float]]:
+    """What each of these rows holds: its keys and their weights."""
+    found: dict[int, dict[int, float]] = {row: {} for row in rows}
+    at = np.flatnonzero(np.isin(postings.rows, np.array(rows, postings.rows.dtype)))
+    keys = postings.keys[np.searchsorted(postings.starts, at, side="right") - 1].tolist()
+    weights = [1.0] * len(at) if postings.weights is None else postings.weights[at].tolist()
+    for key, row, weight in zip(keys, postings.rows[at].tolist(), weights, strict=True):
         found[row][key] = weight
     return found

@@ -5,7 +5,7 @@
 The header names the form's version, what kind of file it is, its facts, and each section's type,
 shape, place and CRC-32. Reading proves every byte once (860 MB/s) and then maps the sections
 into memory, so an index takes no more memory than its searches touch. This module knows nothing of
-what the sections mean. Trade-off: a file is written once and never changed.
+what the sections mean. Trade-off: a file is never changed, only replaced whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.catalog.space import naming_a_full_disk
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class Unreadable(ValueError):
 def write_arrays(
     path: Path, kind: str, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write a file and have it on the disk before this returns; its name is the caller's matter.
-
-    Raises NoSpace.
+    """Write a file, have it on the disk and only then under its name: whoever is killed before
+    leaves what had that name. That the name outlives a power cut is the caller's matter
+    (`sync_folder`). Raises NoSpace.
     """
     sections: dict[str, dict[str, Any]] = {}
     place = 0
@@ -56,7 +55,8 @@ def write_arrays(
         place += array.nbytes
     described = {"format": FORMAT, "kind": kind, "facts": facts, "sections": sections}
     header = json.dumps({**described, "section_bytes": place}).encode("ascii")
-    with naming_a_full_disk(path.parent), path.open("wb") as file:
+    new = path.with_name(f"{path.name}.new")
+    with naming_a_full_disk(path.parent), new.open("wb") as file:
         file.write(_MAGIC + _LENGTHS.pack(len(header), zlib.crc32(header)) + header)
         start = _start(len(header))
         for name, array in arrays.items():
@@ -65,12 +65,7 @@ def write_arrays(
         file.write(bytes(max(0, start + place - file.tell())))
         file.flush()
         os.fsync(file.fileno())
-
-
-def replace_file(new: Path, path: Path) -> None:
-    """Give `new` the name `path`: after a power loss there is the old file or this one."""
     new.replace(path)
-    sync_folder(path.parent)
 
 
 def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

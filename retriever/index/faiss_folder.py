@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from longleaf.core.catalog.blobs import sync_folder
 from longleaf.core.errors import CatalogBroken, GenerationMismatch
-from longleaf.retriever.index.faiss_files import Unreadable, read_arrays, replace_file, write_arrays
+from longleaf.retriever.index.faiss_files import Unreadable, read_arrays, write_arrays
 from longleaf.retriever.index.faiss_segment import Segment
 from longleaf.retriever.index.faiss_view import Live
 from longleaf.retriever.index.folder import LOCK, damaged, make_whole
@@ -72,9 +73,9 @@ def write_manifest(folder: Path, state: IndexState, lives: Iterable[Live]) -> No
         segments.append([live.segment.name, len(live.alive)])
         if not live.is_whole:
             gone[live.segment.name] = np.packbits(~live.alive)
-    new = folder / f"{MANIFEST}.new"
-    write_arrays(new, _KIND, {"state": asdict(state), "segments": segments}, gone)
-    replace_file(new, folder / MANIFEST)
+    facts = {"state": asdict(state), "segments": segments}
+    write_arrays(folder / MANIFEST, _KIND, facts, gone)
+    sync_folder(folder)
 
 
 def read_manifest(folder: Path) -> tuple[IndexState, dict[str, NDArray[np.bool_]]]:

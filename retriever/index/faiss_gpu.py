@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,27 +68,30 @@ class Device:
         self.index = index
         self.placed = Placed()
 
-    def take(self, segment: Segment) -> None:
-        """Add a segment's rows. Raises RuntimeError when the GPU has no room for them."""
+    def take(self, segment: Segment, together: Together) -> None:
+        """Add a segment's rows, searches going on after each block of them. Raises RuntimeError
+        when the GPU has no room for them."""
         before = self.index.ntotal
         name = ""
         try:
             for _, block in blocks(segment):
-                self.index.add(block)
+                with together.turn():
+                    self.index.add(block)
             name = segment.name
         finally:  # rows of half a segment are nobody's
             rows = self.index.ntotal - before
+            # Rows that a search finds beyond what is placed say nothing of any segment.
             self.placed = Placed([*self.placed.segments, (name, rows)])
 
-    def keep_only(self, segments: dict[str, Segment]) -> None:
-        """Make room when half of what is here belongs to segments that are gone."""
-        gone = sum(rows for name, rows in self.placed.segments if name not in segments)
-        if gone * 2 > self.index.ntotal:
-            kept = [name for name, _ in self.placed.segments if name in segments]
-            self.index.reset()
-            self.placed = Placed()
-            for name in kept:
-                self.take(segments[name])
+    def is_half_gone(self, names: Collection[str]) -> bool:
+        """Whether half of what is here belongs to segments that are not among these."""
+        gone = sum(rows for name, rows in self.placed.segments if name not in names)
+        return gone * 2 > self.index.ntotal
+
+    def reset(self) -> None:
+        """Forget all of it; in a turn, so that no search is at it."""
+        self.index.reset()
+        self.placed = Placed()
 
 
 @dataclass(slots=True)
@@ -101,21 +105,32 @@ class _Question:
 class Together:
     """One call for the queries of all threads that wait for the GPUs.
 
-    `search` takes (queries (n, dim), k) and gives scores and rows as (n, k) arrays; it runs under
-    `lock`, which others may hold to change what lies there.
+    `search` takes (queries (n, dim), k) and gives scores and rows as (n, k) arrays.
     """
 
-    def __init__(self, lock: threading.Lock, search: Callable[[FloatArray, int], Answers]) -> None:
-        self._lock, self._search = lock, search
+    def __init__(self, search: Callable[[FloatArray, int], Answers]) -> None:
+        self._search = search
+        self._lock, self._next = threading.Lock(), threading.Lock()
         self._waiting: deque[_Question] = deque()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Alone with the GPUs. Who has had a turn waits for who came meanwhile: a plain lock goes
+        to whoever asks next, and an upload asks at once."""
+        with self._next:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def ask(self, query: FloatArray, k: int) -> Answers:
         """The k nearest of each GPU. Raises RuntimeError when a GPU has no room to compute."""
         mine = _Question(query, k)
         self._waiting.append(mine)
-        with self._lock:
+        with self.turn():
             while mine.answers is None and mine.error is None:
-                # Only who holds the lock takes from the queue, and mine is in it.
+                # Only whose turn it is takes from the queue, and mine is in it.
                 count = min(len(self._waiting), MOST_TOGETHER)
                 self._answer([self._waiting.popleft() for _ in range(count)])
         if mine.error is not None:
@@ -143,28 +158,37 @@ class OnGpus:
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self._devices = devices
-        self._lock = threading.Lock()
-        self._together = Together(self._lock, self._everywhere)
+        self._together = Together(self._everywhere)
         self._covered: frozenset[str] = frozenset()
         self.failure: str | None = None
 
     def take(self, segments: Sequence[Segment]) -> None:
-        """Hold those that are large enough, while there is room, and forget those not named."""
+        """Hold those that are large enough, while there is room, and forget those not named.
+
+        Called by one thread at a time. Searches go on: what is to be made anew is the CPU's from
+        before its GPU is emptied until it is there again, segment by segment.
+        """
         named = {segment.name: segment for segment in segments}
-        with self._lock:
-            try:
-                for device in self._devices:
-                    device.keep_only(named)
-                here = set().union(*(device.placed.names for device in self._devices))
-                for segment in segments:
-                    if segment.name not in here and len(segment) >= LEAST_ROWS:
-                        least = min(self._devices, key=lambda device: device.index.ntotal)
-                        least.take(segment)
-                self.failure = None
-            except RuntimeError as error:
-                self.failure = f"a GPU did not take all vectors ({error}); the CPU scans the rest"
-            here = set().union(*(device.placed.names for device in self._devices))
-            self._covered = frozenset(here & named.keys())
+        for device in self._devices:
+            if device.is_half_gone(named):
+                self._covered -= device.placed.names
+                with self._together.turn():
+                    device.reset()
+        here = self._placed()
+        failure = None
+        try:
+            for segment in segments:
+                if segment.name not in here and len(segment) >= LEAST_ROWS:
+                    least = min(self._devices, key=lambda device: device.index.ntotal)
+                    least.take(segment, self._together)
+                    self._covered |= {segment.name}
+        except RuntimeError as error:
+            failure = f"a GPU did not take all vectors ({error}); the CPU scans the rest"
+        self.failure = failure
+        self._covered = self._placed() & named.keys()
+
+    def _placed(self) -> frozenset[str]:
+        return frozenset().union(*(device.placed.names for device in self._devices))
 
     def covers(self, segment: Segment) -> bool:
         """Whether a GPU holds it."""
@@ -241,9 +265,7 @@ class ListsOnGpus:
 
     def __init__(self, lists: InvertedLists, index: Any) -> None:
         self._lists = lists
-        self._together = Together(
-            threading.Lock(), lambda queries, k: [(lists.placed, *index.search(queries, k))]
-        )
+        self._together = Together(lambda queries, k: [(lists.placed, *index.search(queries, k))])
 
     def covers(self, segment: Segment) -> bool:
         """Whether the segment's rows are in the lists."""

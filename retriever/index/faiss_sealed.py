@@ -92,7 +92,8 @@ class Sealing:
         return covered and live.row_count * 2 > len(live.segment)
 
     def make(self, lives: Sequence[Live]) -> bool:
-        """Make lists where they are asked for and are not there, or much came in since."""
+        """Make lists where they are asked for and are not there, or much came in since; drop them
+        where too little is left. True when there was anything to do."""
         total = sum(live.row_count for live in lives)
         lists = self._lists
         if not self._list_count:
@@ -103,7 +104,8 @@ class Sealing:
                 reason=f"{total:,} passages are too few for {self._list_count:,} lists "
                 f"({LEAST_PER_LIST} a list); search is exact",
             )
-            return False
+            self._lists = self.sealed = self._failure = None
+            return lists is not None
         segments = [live.segment for live in lives]
         grown = lists is None or total > lists.trained_rows * _GROWTH_TO_TRAIN_ANEW
         if lists is None or grown or lists.list_count != self._list_count:

@@ -6,12 +6,15 @@ It knows no engine: what lies in the folder is its index's matter. Trade-off: th
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 LOCK = "longleaf.lock"
-OLD_PREFIX = ".old-"
+_OLD_PREFIX = ".old-"
+_MAKING_SECONDS = 3600.0
 
 
 class TakenFolder:
@@ -74,7 +78,7 @@ class TakenFolder:
 
     def remove(self) -> None:
         """Delete the folder; it loses its name first, so that half of one is never opened."""
-        name = f"{OLD_PREFIX}{self.folder.name}-{secrets.token_hex(4)}"
+        name = f"{_OLD_PREFIX}{self.folder.name}-{secrets.token_hex(4)}"
         old = self.folder.replace(self.folder.with_name(name))
         sync_folder(self.folder.parent)
         self.close()
@@ -82,18 +86,38 @@ class TakenFolder:
 
 
 def make_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """A folder that has all that `fill` writes, or is not there; one with anything in it stays."""
+    """A folder that has all that `fill` writes, or is not there; one with anything in it stays.
+
+    So does one that another process makes meanwhile: whoever takes it first has it.
+    """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-new-"))
     try:
         fill(new)
-        new.replace(folder)
+        try:
+            new.replace(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(new)
         sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+
+
+def remove_scraps(parent: Path, prefix: str) -> None:
+    """Remove what kills left of folders that were being removed, or made under a name that begins
+    with `prefix`. Of the latter those of the last hour stay: another process may be at it, which
+    takes it a second, and they hold no document."""
+    for old in parent.glob(f"{_OLD_PREFIX}*"):
+        shutil.rmtree(old, ignore_errors=True)  # another process may be at it, too
+    for new in parent.glob(f".{prefix}*-new-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - new.stat().st_mtime > _MAKING_SECONDS:
+                shutil.rmtree(new, ignore_errors=True)
 
 
 def damaged(folder: Path, error: BaseException) -> CatalogBroken:

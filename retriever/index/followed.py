@@ -30,12 +30,13 @@ class Followed(Protocol):
 
 
 def why_unusable(state: Followed, passage_count: int, change_log: ChangeLog | None) -> str | None:
-    """Why following the log would not make this index right; None when it would."""
+    """Why following the log would not make this index right; None when it would, and for whoever
+    follows none: opening an index without a log changes nothing."""
+    if change_log is None:
+        return None
     seq = state.indexed_seq
     if seq == 0 and passage_count > 0:
         return "its first fill was interrupted, and what was deleted since would stay"
-    if change_log is None:
-        return None
     if state.epoch not in (None, change_log.epoch()):
         return "it followed another history of the catalog, as before a backup was restored"
     if 0 < seq < change_log.log_horizon():

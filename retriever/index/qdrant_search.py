@@ -115,7 +115,7 @@ class QdrantReader:
             exact=not self._settings.hnsw_m,
             quantization=self._rescored(),
         )
-        query = incoming.checked(vector, self._dim, "The query").tolist()
+        query = incoming.query(vector, self._dim).tolist()
         return self._ranked(query, DENSE, self._only(index_filter), limit, params)
 
     def search_bm25(
@@ -140,7 +140,7 @@ class QdrantReader:
         params = models.SearchParams(
             exact=True, quantization=models.QuantizationSearchParams(ignore=True)
         )
-        query = incoming.checked(vector, self._dim, "The query").tolist()
+        query = incoming.query(vector, self._dim).tolist()
         scores: dict[int, float] = {}
         for some in batches(sorted(set(point_ids)), _IDS_PER_REQUEST):
             only = models.Filter(must=[self._spelling.ids(some)])

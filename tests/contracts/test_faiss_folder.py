@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -15,7 +16,13 @@ import pytest
 from tests.contracts.indexes import without
 from tests.contracts.test_index_folder import ALL, DIM, entry
 
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, NoSpace
+from longleaf.core.errors import (
+    CatalogBroken,
+    GenerationMismatch,
+    IndexLocked,
+    ModelUnavailable,
+    NoSpace,
+)
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexPassage, LexicalQuery
 from longleaf.retriever.index import faiss_content, faiss_files, faiss_folder
@@ -162,14 +169,14 @@ def test_a_kill_at_any_step_of_a_flush_leaves_the_old_or_the_new(tmp_path: Path)
     written = [path for path in (tmp_path / "index").iterdir() if path.name not in there]
     assert written
     steps = [(path.name, path.read_bytes()) for path in written]
-    steps.append((f"{MANIFEST}.new", (tmp_path / "index" / MANIFEST).read_bytes()))
+    steps.append((MANIFEST, (tmp_path / "index" / MANIFEST).read_bytes()))
     for number, (name, content) in enumerate(steps):
         for cut in {0, 1, 20, len(content) // 2, len(content) - 1, len(content)}:
             killed = tmp_path / f"killed-{number}-{cut}"
             shutil.copytree(tmp_path / "before", killed)
             for whole, bytes_ in steps[:number]:
                 (killed / whole).write_bytes(bytes_)
-            (killed / name).write_bytes(content[:cut])
+            (killed / f"{name}.new").write_bytes(content[:cut])
             index = opened(killed)
             assert (index.indexed_seq(), answers(index)) == (2, old)
             assert {path.name for path in killed.iterdir()} == there, "a scrap stayed"
@@ -257,6 +264,39 @@ def test_a_full_disk_leaves_what_was_durable(
         again.close()
 
 
+def test_a_kill_while_a_failed_flush_is_tried_again_leaves_what_the_manifest_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest had its name when the folder did not reach the disk: its segments count."""
+    index = opened(tmp_path / "index")
+    index.put([entry(1, 1), entry(2, 2)])
+    searched = answers(index)
+
+    def fails(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    def is_cut(descriptor: int) -> None:
+        os.ftruncate(descriptor, 100)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(faiss_folder, "sync_folder", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            index.flush(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(faiss_files.os, "fsync", is_cut)
+        with pytest.raises(NoSpace):
+            index.flush(2)
+    shutil.copytree(tmp_path / "index", tmp_path / "killed")
+    index.flush(2)
+    index.close()
+    for folder, seq in (("killed", 1), ("index", 2)):
+        index = opened(tmp_path / folder)
+        assert (index.indexed_seq(), answers(index)) == (seq, searched)
+        assert len(list((tmp_path / folder).iterdir())) == 3, "a scrap stayed"
+        index.close()
+
+
 def test_bad_vectors_are_refused_before_anything_is_put(tmp_path: Path) -> None:
     index = opened(tmp_path / "index")
     for wrong in (np.nan, np.inf):
@@ -267,8 +307,11 @@ def test_bad_vectors_are_refused_before_anything_is_put(tmp_path: Path) -> None:
     short = IndexPassage(point_id(3, 0), "x", "x", np.ones(DIM - 1, np.float32))
     with pytest.raises(GenerationMismatch, match="dim"):
         index.put([replace(entry(3, 3), passages=(short,))])
-    with pytest.raises(GenerationMismatch):
+    with pytest.raises(GenerationMismatch, match="longleaf reindex"):
         index.search_dense(np.ones(DIM + 1, np.float32), ALL, 3)
+    with pytest.raises(ModelUnavailable, match="embedder failed") as told:
+        index.search_dense(np.full(DIM, np.nan, np.float32), ALL, 3)
+    assert "rebuild" not in told.value.hint
     assert index.passage_count() == 0
     index.close()
 
@@ -325,6 +368,26 @@ def test_what_differs_from_the_catalog_is_told(tmp_path: Path) -> None:
     ]  # fmt: skip
     points = [point_id(1, 0), point_id(3, 1), point_id(77, 0)]
     assert faiss_content.document_ids(index, points) == {1, 3}
+    index.close()
+
+
+def test_a_batch_is_compared_with_one_look_at_a_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look costs as much as the segment is large, so not one for every passage."""
+    index = opened(tmp_path / "index")
+    entries = [entry(number, number) for number in range(1, 41)]
+    index.put(entries[:30])
+    index.put(entries[30:])
+    made, look = [], faiss_content._Side.__init__
+
+    def counted(side: faiss_content._Side, segment: object, rows: list[int]) -> None:
+        made.append(len(rows))
+        look(side, segment, rows)
+
+    monkeypatch.setattr(faiss_content._Side, "__init__", counted)
+    assert list(faiss_content.differences(index, entries[:5] + entries[35:])) == []
+    assert sorted(made) == [10, 10, 20], "of each segment, and of the batch, the rows compared"
     index.close()
 
 

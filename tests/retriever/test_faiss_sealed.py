@@ -21,7 +21,7 @@ from longleaf.core.errors import CatalogBroken, ConfigError
 from longleaf.core.filters import Eq, Range
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexFilter
-from longleaf.retriever.index import faiss_gpu, faiss_library
+from longleaf.retriever.index import faiss_gpu, faiss_library, faiss_tidy
 from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.faiss_gpu import Device, OnGpus
 from longleaf.retriever.index.faiss_library import choose, load_faiss
@@ -80,6 +80,30 @@ def test_lists_are_made_by_optimize_survive_and_follow_changes(tmp_path: Path) -
     index = opened(tmp_path / "lists")  # exact: the lists are not asked for
     index.flush(3)
     assert not any(path.name.startswith("lists-") for path in (tmp_path / "lists").iterdir())
+    assert both(index, exact, ALL) == 1.0
+    index.close()
+    exact.close()
+
+
+def test_lists_go_when_too_little_is_left_for_them(tmp_path: Path) -> None:
+    index = opened(tmp_path / "lists", lists=8, probes=1)
+    exact = opened(tmp_path / "exact")
+    for each in (index, exact):
+        put_documents(each, range(1, 11))
+        each.flush(1)
+        each.optimize()
+    assert index._sealing.sealed is not None and both(index, exact, ALL) < 1.0
+    for each in (index, exact):
+        each.delete([1, 2, 3, 4])
+        each.flush(2)
+    with capture_logs() as logs:
+        assert index.optimize()
+    assert "search is exact" in logs[0]["reason"]
+    assert both(index, exact, ALL) == 1.0, "what the log says is true"
+    assert not any(path.name.startswith("lists-") for path in (tmp_path / "lists").iterdir())
+    assert not index.optimize()
+    index.close()
+    index = opened(tmp_path / "lists", lists=8, probes=1)
     assert both(index, exact, ALL) == 1.0
     index.close()
     exact.close()
@@ -186,6 +210,55 @@ def test_searches_that_wait_for_a_gpu_go_there_together(
     assert max(count for count, _ in calls) == faiss_gpu.MOST_TOGETHER
     assert max(k for _, k in calls) == 2 * max(limits) + 1
     index.close()
+
+
+def test_searches_go_on_while_a_gpu_is_filled_anew(
+    gpus: list[HalfPrecision], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One search before each block of vectors that goes to a GPU; it must not wait for the rest."""
+    monkeypatch.setattr("longleaf.retriever.index.faiss_lists._ROWS_AT_ONCE", 200)
+    monkeypatch.setattr(faiss_tidy, "MAX_ROWS", 500)
+    index = opened(tmp_path / "gpus")
+    exact = FaissIndex.open(tmp_path / "exact", DIM, "test", devices="cpu")
+    exact._sealing.sealed = exact._sealing._exact = None
+    for each in (index, exact):
+        put_documents(each, range(1, 81))
+        each.flush(1)
+    sealed = index._sealing.sealed
+    assert isinstance(sealed, OnGpus)
+    assert [len(device.placed.names) for device in sealed._devices] == [4, 4]
+    kept = {min(device.placed.names) for device in sealed._devices}
+    changed = [
+        int(segment.documents.ids[0]) for segment in _segments(index) if segment.name not in kept
+    ]
+    for each in (index, exact):
+        each.delete(changed)
+    query, blocks, asked = clustered(1)[0], faiss_gpu.blocks, []
+    right = exact.search_dense(query, ALL, 100)
+
+    def searched_meanwhile(segment: Any) -> Any:
+        for block in blocks(segment):
+            before = sum(one.asked for one in gpus)
+            found = searcher.submit(index.search_dense, query, ALL, 100).result(timeout=20)
+            assert found == right
+            asked.append(sum(one.asked for one in gpus) - before)
+            yield block
+
+    with ThreadPoolExecutor(1) as searcher:
+        monkeypatch.setattr(faiss_gpu, "blocks", searched_meanwhile)
+        assert index.optimize()
+    assert len(asked) == 2 * 3 + 6 * 2, "450 rows of what was kept, 400 of what lost a document"
+    assert asked[:3] == [0] * 3, "until a segment is there again, it is the CPU's"
+    assert all(map(sealed.covers, _segments(index)))
+    before = sum(one.asked for one in gpus)
+    assert index.search_dense(query, ALL, 100) == right
+    assert sum(one.asked for one in gpus) > before
+    index.close()
+    exact.close()
+
+
+def _segments(index: FaissIndex) -> list[Any]:
+    return [live.segment for live in index._view.lives]
 
 
 @pytest.mark.parametrize("lists", [0, 8])
