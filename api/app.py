@@ -12,8 +12,10 @@ from fastapi import FastAPI
 
 import longleaf
 from longleaf.api.http import (
+    cite,
     collections,
     documents,
+    export,
     health,
     index,
     jobs,
@@ -21,6 +23,7 @@ from longleaf.api.http import (
     pages,
     rerank,
     search,
+    suggest,
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.errors import Problem, add_handlers
@@ -56,7 +59,8 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, rerank, documents, jobs, collections, judgements, health, index, pages):
+    rooms = (search, export, suggest, rerank, documents, cite, jobs, collections, judgements)
+    for each in (*rooms, health, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")

@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from longleaf.core.catalog import schema
+from longleaf.core.catalog import schema, titles
 from longleaf.core.errors import CatalogBroken
 
 if TYPE_CHECKING:
@@ -153,10 +153,15 @@ def _from_5(_connection: Connection, _operations: Operations) -> None:
     """Version 6 has one table more, `leases`."""
 
 
+def _from_6(connection: Connection, _operations: Operations) -> None:
+    titles.fill(connection)
+
+
 _STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     1: _from_1,
     2: _from_2,
     3: _from_3,
     4: _from_4,
     5: _from_5,
+    6: _from_6,
 }

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy import String as _String
 from sqlalchemy import Text as _Text
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -321,6 +321,16 @@ signature_bands = Table(
     Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
     Index("signature_bands_by_content", "content_id"),
     sqlite_with_rowid=False,  # the key is all there is: 1,113 bytes a content instead of 1,457
+)
+
+# Words of a content's title, for titles that are being typed (titles.py).
+title_words = Table(
+    "title_words",
+    metadata,
+    Column("word", String, primary_key=True),
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Index("title_words_by_content", "content_id"),
+    sqlite_with_rowid=False,
 )
 
 # How well a document answers a query, as people said. Names revision and characters, no passages.

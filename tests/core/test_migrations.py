@@ -29,6 +29,7 @@ _BACK_TO_1 = """
     ALTER TABLE collections DROP COLUMN instruction; ALTER TABLE collections DROP COLUMN rerank;
     DROP TABLE judgements; DROP TABLE reader_ids;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
+    DROP TABLE title_words;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
 """
 
