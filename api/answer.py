@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from longleaf.api.collapse import Member
 from longleaf.api.cursor import Rest, seal, unseal
+from longleaf.api.dates import date_of, newest_first
 from longleaf.api.explain import explanation
 from longleaf.api.facets import facet_warnings, facets_of
 from longleaf.api.highlight import Highlighter
@@ -47,8 +48,11 @@ def answer_of(
         order = list(behind)
         timings["collapse"] = lap_ms(began)
         began = time.perf_counter()
-    ranked = enumerate(order[request.offset :], start=request.offset + 1)
-    found = (found_of(run, index, rank, behind.get(index, ())) for rank, index in ranked)
+    ranked = list(enumerate(order, start=1))
+    if request.sort == "date":
+        ranked = _by_date(engine, run, ranked, request.scope)
+    places = ranked[request.offset :]
+    found = (found_of(run, index, rank, behind.get(index, ())) for rank, index in places)
     shown = show(
         engine.catalog,
         request.scope,
@@ -143,6 +147,16 @@ def more(
         next_cursor=seal(kept, key) if kept.found else None,
         timings_ms={"show": lap_ms(started), "total": lap_ms(started)},
     )
+
+
+def _by_date(
+    engine: SearchEngine, run: StageRun, ranked: Sequence[tuple[int, int]], scope: Scope
+) -> list[tuple[int, int]]:
+    """(rank, candidate) of a window, newest document first."""
+    revisions = [run.retrieval.candidates[index].revision_id for _, index in ranked]
+    heads = engine.catalog.heads(revisions, scope)
+    dates = [date_of(heads[each].metadata) if each in heads else None for each in revisions]
+    return newest_first(zip(ranked, dates, strict=True))
 
 
 def _marker(

@@ -15,10 +15,12 @@ from fastapi import FastAPI
 
 import longleaf
 from longleaf.api.http import (
+    cite,
     collections,
     document_list,
     documents,
     evaluations,
+    export,
     health,
     index,
     jobs,
@@ -27,6 +29,7 @@ from longleaf.api.http import (
     rerank,
     search,
     status,
+    suggest,
     uploads,
 )
 from longleaf.api.http.assets import Assets
@@ -71,8 +74,11 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
-    rooms = (search, rerank, documents, document_list, uploads, jobs, collections, judgements)
-    for each in (*rooms, evaluations, health, status, index, pages):
+    rooms = (
+        search, export, suggest, rerank, documents, document_list, cite, uploads, jobs,
+        collections, judgements, evaluations, health, status, index, pages,
+    )  # fmt: skip
+    for each in rooms:
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")

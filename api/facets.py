@@ -1,7 +1,8 @@
 """How often which value of a metadata field occurs among the documents of a window.
 
 The window and not everything that matches: counting that would read what nobody is shown. Values
-are told apart as a filter does (`as_text`), so that one can be filtered by.
+are told apart as a filter does (`as_text`), so that one can be filtered by. `ALL` asks for whatever
+tells the window's documents apart.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from collections.abc import Iterable, Sequence
 
 from longleaf.api.searched import Facet
 from longleaf.core.catalog import Catalog, DocumentHead
-from longleaf.core.filters import BUILT_IN_FIELDS, as_number, as_text
+from longleaf.core.filters import BUILT_IN_FIELDS, as_number, as_text, parse_date
 from longleaf.core.types import Scope
 from longleaf.retriever.filters import entry_fields
 
 VALUES_KEPT = 50
+ALL = "*"
+_MOST_FIELDS = 20
+_FEW_VALUES = 12
+_LONGEST_VALUE_CHARS = 80
+_DAY_CHARS = 8
 
 
 def facets_of(
@@ -24,15 +30,35 @@ def facets_of(
     """Facets of these documents, in the order asked for; each document counts once."""
     if not fields:
         return ()
-    heads = catalog.heads(list(dict.fromkeys(revision_ids)), scope).values()
-    return tuple(_facet(field, list(heads)) for field in fields)
+    heads = list(catalog.heads(list(dict.fromkeys(revision_ids)), scope).values())
+    named: dict[str, None] = {}
+    for field in fields:
+        named |= dict.fromkeys(_telling(heads) if field == ALL else [field])
+    return tuple(_facet(field, heads) for field in named)
+
+
+def _telling(heads: Sequence[DocumentHead]) -> list[str]:
+    """`collection`, `type`, and metadata fields, what most documents have first: without those
+    whose values are no kinds (long, days of a calendar, or hardly one of them twice)."""
+    having = Counter(name for head in heads for name in head.metadata)
+    names = sorted(having, key=lambda name: (-having[name], name))
+    custom = [name for name in names if name not in BUILT_IN_FIELDS and _is_kind(name, heads)]
+    return ["collection", "type", *custom][:_MOST_FIELDS]
+
+
+def _is_kind(field: str, heads: Sequence[DocumentHead]) -> bool:
+    texts = [{as_text(value) for value in _values(field, head)} for head in heads]
+    counts = Counter(text for each in texts for text in each)
+    if not counts or max(map(len, counts)) > _LONGEST_VALUE_CHARS or any(map(_is_day, counts)):
+        return False
+    return len(counts) <= max(_FEW_VALUES, sum(map(bool, texts)) // 2)
 
 
 def facet_warnings(
     catalog: Catalog, fields: Sequence[str], collections: Sequence[str]
 ) -> list[str]:
     """What to say of fields that no document has."""
-    known = {*BUILT_IN_FIELDS, *catalog.metadata_fields(collections)} if fields else set()
+    known = {ALL, *BUILT_IN_FIELDS, *catalog.metadata_fields(collections)} if fields else set()
     return [
         f"facets: no document here has a field {field!r}." for field in fields if field not in known
     ]
@@ -57,6 +83,10 @@ def _facet(field: str, heads: Sequence[DocumentHead]) -> Facet:
         without_count=without_count,
         document_count=len(heads),
     )
+
+
+def _is_day(text: str) -> bool:
+    return len(text) >= _DAY_CHARS and parse_date(text) is not None
 
 
 def _by_value(value: str | int | float | bool) -> float:

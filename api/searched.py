@@ -27,6 +27,7 @@ from longleaf.retriever.retrieve import Retrieval
 
 MAX_QUERY_CHARS = 20_000
 Highlight = Literal["words", "sentences", "rectangles"]
+Sort = Literal["relevance", "date"]
 
 
 def _never() -> bool:
@@ -43,10 +44,11 @@ class SearchRequest:
     setting; see reranker/read.py). `plain` takes the query as words only, without query syntax (a
     text pasted from elsewhere, a test collection's topic). `collapse` puts documents of nearly the
     same text behind the best of them. `explain` keeps how each score came about. `min_score` leaves
-    out documents whose passages the reranker scored lower, or did not read. `facets`: metadata
-    fields whose values are to be counted in the window. `cursor` asks for a `next_cursor`.
-    `highlight`: what is marked of deciding passages, words of the query, also the sentences that
-    carry the score, also where these stand on the pages.
+    out documents whose passages the reranker scored lower, or did not read. `sort` "date" answers
+    the window's documents newest first (dates.py), with the ranks they have. `facets`: metadata
+    fields whose values are to be counted in the window (`facets.ALL`: those that tell apart).
+    `cursor` asks for a `next_cursor`. `highlight`: what is marked of deciding passages, words of
+    the query, also the sentences that carry the score, also where these stand on the pages.
     `is_bulk` lets all others be read first; `given_up` is asked now and then whether anybody still
     waits.
     """
@@ -72,6 +74,7 @@ class SearchRequest:
     collapse: bool = False
     explain: bool = False
     min_score: float | Literal["calibrated"] | None = None
+    sort: Sort = "relevance"
     facets: tuple[str, ...] = ()
     cursor: bool = False
     highlight: Highlight = "words"

@@ -30,6 +30,7 @@ from tests.doc_tables import (
 from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
+from longleaf.api.http.cite import CitationView
 from longleaf.api.http.errors import STATUSES, Problem
 from longleaf.api.http.evaluations import EvaluationBody, EvaluationView
 from longleaf.api.http.judgements import JudgementBody, JudgementList, StandingList
@@ -51,6 +52,7 @@ from longleaf.api.http.schemas import (
 )
 from longleaf.api.http.search_schemas import SearchBody
 from longleaf.api.http.status import StatusView
+from longleaf.api.http.suggest import SuggestionList
 from longleaf.api.http.uploads import UploadList
 from longleaf.api.wire import Runtime
 from longleaf.core import errors
@@ -245,6 +247,8 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "POST /v1/rerank": (RerankBody, RerankView),
         "GET /v1/rerank": (RerankAbout,),
         "POST /v1/documents": (UploadView,),
+        "GET /v1/suggest": (SuggestionList,),
+        "GET /v1/documents/{document_id}/citation": (CitationView,),
         "GET /v1/documents": (DocumentList,),
         "GET /v1/documents/{document_id}/passages": (PassageList,),
         "GET /v1/documents/{document_id}/versions": (VersionList,),

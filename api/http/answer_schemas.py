@@ -124,6 +124,9 @@ class HitView(BaseModel):
     title: str
     revision: int
     metadata: dict[str, Any]
+    date: str | None = Field(
+        description="As metadata tell it (date, published, year, created): what `sort` goes by."
+    )
     source: str = Field(description="The file it came from.")
     url: str = Field(description="The document's page on this server, at its best passage.")
     first_stage: FirstStage

@@ -84,17 +84,23 @@ async def get_similar(
     named.
     """
     body = body_of(SearchLink(**link.model_dump(), q=""))
+    return await service.search(
+        request,
+        lambda given_up: PlainJSON(answer_similar(service, document_id, body, given_up)),
+    )
 
-    def work(given_up: GivenUp) -> Response:
-        with service.runtime.answering() as engine:
-            head = service.runtime.catalog.document(document_id, service.scope)
-            asked = request_of(body, service.scope, given_up)
-            asked = replace(asked, collections=asked.collections or (head.collection,))
-            answer = similar(engine, head, asked)
-        service.metrics.note_answer(answer)
-        return PlainJSON(view(answer, service.runtime.catalog.head_seq()))
 
-    return await service.search(request, work)
+def answer_similar(
+    service: Service, document_id: str, body: SearchBody, given_up: GivenUp
+) -> AnswerView:
+    """Documents about the same as one (blocking), in its collection unless others are named."""
+    with service.runtime.answering() as engine:
+        head = service.runtime.catalog.document(document_id, service.scope)
+        asked = request_of(body, service.scope, given_up)
+        asked = replace(asked, collections=asked.collections or (head.collection,))
+        answer = similar(engine, head, asked)
+    service.metrics.note_answer(answer)
+    return view(answer, service.runtime.catalog.head_seq())
 
 
 async def _respond(service: Service, request: Request, body: SearchBody) -> Response:
@@ -158,7 +164,7 @@ def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def body_of(link: PageLink) -> SearchBody:
+def body_of(link: PageLink | SearchLink) -> SearchBody:
     """A link's search. Raises InvalidRequest when its filter is not JSON, or when more than `limit`
     stands beside a cursor."""
     cursor = link.cursor if isinstance(link, SearchLink) else None
@@ -187,10 +193,11 @@ def body_of(link: PageLink) -> SearchBody:
         offset=link.offset,
         rerank=RerankOptions(
             enabled=link.rerank,
-            instruction=link.instruction if isinstance(link, SearchLink) else None,
-            depth=link.depth if isinstance(link, SearchLink) else None,
+            instruction=link.instruction,
+            depth=link.depth,
         ),
         explain=isinstance(link, SearchLink) and link.explain,
+        sort=link.sort,
         facets=link.facet if isinstance(link, SearchLink) else [],
         highlight=link.highlight if isinstance(link, SearchLink) else "sentences",
         cursor=cursor,
@@ -228,6 +235,7 @@ def request_of(body: SearchBody, scope: Scope, given_up: GivenUp = lambda: False
         collapse=body.collapse,
         explain=body.explain,
         min_score=body.min_score,
+        sort=body.sort,
         facets=tuple(dict.fromkeys(body.facets)),
         cursor=body.cursor is not None,
         highlight=body.highlight,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from longleaf.api.cursor import MAX_CURSOR_CHARS
-from longleaf.api.searched import MAX_QUERY_CHARS, Highlight
+from longleaf.api.searched import MAX_QUERY_CHARS, Highlight, Sort
 from longleaf.core.types import DepthChoice
 from longleaf.retriever.query import readable
 
@@ -143,10 +143,15 @@ class SearchBody(BaseModel):
         description="What is marked of deciding passages: words of the query; also the sentences "
         "that carry the score; also where these stand on the pages of a PDF.",
     )
+    sort: Sort = Field(
+        "relevance",
+        description="date: the window's documents newest first, those without a date last.",
+    )
     facets: list[FieldName] = Field(
         default_factory=list,
         max_length=20,
-        description="Metadata fields whose values are counted in the window.",
+        description="Metadata fields whose values are counted in the window; *: those that tell "
+        "its documents apart.",
     )
     cursor: str | None = Field(
         None,
@@ -187,6 +192,11 @@ def beside_cursor(asked: BaseModel) -> list[str]:
     return sorted(asked.model_fields_set - {"cursor", "limit"})
 
 
+def _or_none(value: Any) -> Any:
+    """What an empty field of a form sends."""
+    return None if value == "" else value
+
+
 class _PartLink(BaseModel):
     """Which part of which answers a link asks for."""
 
@@ -199,6 +209,9 @@ class _PartLink(BaseModel):
         examples=['{"field": "year", "gte": 2019}'],
     )
     rerank: bool = Field(True, description="False (or off) stops after the first stage.")
+    depth: Annotated[DepthChoice | None, BeforeValidator(_or_none)] = Field(
+        None, description="What is read of a candidate (setting)."
+    )
 
 
 class _ProgramLink(BaseModel):
@@ -209,31 +222,39 @@ class _ProgramLink(BaseModel):
     collapse: bool = Field(
         False, description="Put documents of nearly the same text behind the best of them."
     )
-    depth: DepthChoice | None = Field(None, description="What is read of a candidate (setting).")
     explain: bool = Field(False, description="Tell how each score came about.")
 
 
-class PageLink(_PartLink):
+class _SearchLink(_PartLink):
     """A search as the query part of a link."""
 
     q: str = Field("", max_length=MAX_QUERY_CHARS, description="The query.")
     collection: list[str] = Field(
         default_factory=list, max_length=1000, description="Where to look; repeat it for more."
     )
-    collapse: bool = Field(
-        True, description="Put documents of nearly the same text behind the best of them."
-    )
     good: bool = Field(
         False, description="Only what scored well: `min_score` calibrated for the reranker."
     )
-
-
-class SearchLink(_ProgramLink, PageLink):
-    """The same for programs."""
-
-    instruction: str | None = Field(
+    instruction: Annotated[str | None, BeforeValidator(_or_none)] = Field(
         None, max_length=2000, description="What counts as an answer, for models that take it."
     )
+    sort: Sort = Field("relevance", description="date: the window's documents newest first.")
+
+
+class PageLink(_SearchLink):
+    """The search page's link. An unknown name is no mistake there."""
+
+    collapse: bool = Field(
+        True, description="Put documents of nearly the same text behind the best of them."
+    )
+    similar: str | None = Field(
+        None, max_length=64, description="A document: others about the same, instead of a query."
+    )
+
+
+class SearchLink(_ProgramLink, _SearchLink):
+    """The same for programs."""
+
     highlight: Highlight = Field(
         "words", description="What is marked: words, also sentences, also their rectangles."
     )

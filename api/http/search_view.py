@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from urllib.parse import urlencode
 
+from longleaf.api.dates import date_of
 from longleaf.api.http.answer_schemas import (
     AnswerView,
     DegradedView,
@@ -112,6 +113,7 @@ def _hit(hit: Hit, *, explain: bool) -> HitView:
         title=hit.title,
         revision=hit.revision,
         metadata=dict(hit.metadata),
+        date=date_of(hit.metadata),
         source=hit.source,
         url=document_url(hit.document_id, best.start_char, best.end_char)
         if best

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select
 
-from longleaf.core.catalog import checksums, erasure, reads, versions
+from longleaf.core.catalog import checksums, erasure, reads, title_words, versions
 from longleaf.core.catalog.database import insert_row
 from longleaf.core.catalog.records import ContentWrite, Generation
 from longleaf.core.catalog.schema import (
@@ -152,6 +152,7 @@ def _insert_text(connection: Connection, content: ContentWrite) -> int:
             regions=[[each.role, each.start_char, each.end_char] for each in document.regions],
         ),
     )
+    title_words.put_words(connection, content_id, document.title)
     if document.layout is not None:
         connection.execute(
             insert(layouts).values(content_id=content_id, data=document.layout.to_bytes())

@@ -25,6 +25,7 @@ from longleaf.core.catalog import (
     reader_ids,
     reads,
     schema,
+    title_words,
     uploads,
     versions,
 )
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from longleaf.core.catalog.reader_ids import TitledText
+    from longleaf.core.catalog.title_words import TitleMatches
     from longleaf.core.layout import Layout
     from longleaf.core.protocols import IndexEntry
     from longleaf.core.similarity import Signature
@@ -268,6 +270,11 @@ class CatalogReader:
         """Other documents that the scope may see whose text is `head`'s, or near it."""
         with self._database.reading() as connection:
             return versions.versions_of(connection, head, scope, min_similarity, limit)
+
+    def titles(self, typed: str, scope: Scope, limit: int, most_seconds: float) -> TitleMatches:
+        """Documents whose title holds what was typed so far; see title_words.py."""
+        with self._database.reading() as connection:
+            return title_words.matching(connection, typed, scope, limit, most_seconds)
 
     def signatures(self, content_ids: Sequence[int]) -> dict[int, Signature]:
         """content_id -> signature, of those that have been signed (for heads already checked)."""

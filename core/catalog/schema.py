@@ -326,6 +326,16 @@ signature_bands = Table(
     sqlite_with_rowid=False,  # the key is all there is: 1,113 bytes a content instead of 1,457
 )
 
+# Words of a content's title, for titles that are being typed (title_words.py).
+title_words = Table(
+    "title_words",
+    metadata,
+    Column("word", String, primary_key=True),
+    Column("content_id", _Id, ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True),
+    Index("title_words_by_content", "content_id"),
+    sqlite_with_rowid=False,
+)
+
 # How well a document answers a query, as people said. Names revision and characters, no passages.
 judgements = Table(
     "judgements",

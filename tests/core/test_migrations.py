@@ -31,6 +31,7 @@ _BACK_TO_1 = """
     DROP INDEX documents_by_title; DROP INDEX documents_by_update;
     ALTER TABLE documents DROP COLUMN title_key;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
+    DROP TABLE title_words;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
 """
 

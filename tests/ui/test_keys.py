@@ -10,13 +10,15 @@ from tests.ui.site import check_accessible
 
 def test_keys_walk_through_results_and_tell_themselves(page: Page) -> None:
     page.goto("/?q=tenant+rent")
-    query = page.get_by_role("searchbox")
+    query = page.get_by_role("combobox")
     page.keyboard.press("/")
     expect(query).to_be_focused()
     page.keyboard.type("?")
     expect(page.locator("dialog")).to_have_count(0)
     page.keyboard.press("Escape")
     expect(query).not_to_be_focused()
+    expect(page).to_have_url(re.compile("q=%3F"))
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
     titles = page.locator(".hit h3 a")
     for key, place in (("j", 0), ("j", 1), ("k", 0), ("k", 0)):
         page.keyboard.press(key)
