@@ -266,7 +266,8 @@ class Catalog(CatalogReader):
     def _referring_to(self, refs: Sequence[Sequence[SegmentRef | None]]) -> Iterator[Connection]:
         """A transaction that refers to token vectors just appended, which are durable before it.
 
-        When it fails they are given up, and overwritten.
+        When it fails they are given up, and overwritten: those that nothing refers to, because a
+        commit whose answer was lost has been made all the same.
         """
         self._segment_writer.sync()
         try:
@@ -274,7 +275,7 @@ class Catalog(CatalogReader):
                 yield connection
         except BaseException:
             with suppress(Exception), self._database.writing() as connection:
-                erasure.note_records(connection, (ref for some in refs for ref in some if ref))
+                erasure.note_given_up(connection, [ref for some in refs for ref in some if ref])
             with suppress(Exception):
                 self.erasure.settle()
             raise
