@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from longleaf.core.catalog import (
+    bounds,
     content_rows,
     erasure,
     feed,
@@ -101,11 +102,12 @@ class Catalog(CatalogReader):
                 f"{name!r} cannot name a collection.",
                 "Use 1 to 64 letters, digits, dots, dashes and underscores.",
             )
+        said = {"language": language, "description": description, "instruction": instruction}
+        for what, text in said.items():
+            bounds.check_text(what, text)
         row = {
             "name": name,
-            "language": language,
-            "description": description,
-            "instruction": instruction,
+            **said,
             "rerank": rerank.stored(),
             "created_at": time.time(),
         }
@@ -132,6 +134,8 @@ class Catalog(CatalogReader):
         if scope.groups is not None:
             raise NotFound(f"There is no collection {name!r} that you may change.")
         self.collection_languages(scope, [name])
+        for what, text in (("description", description), ("instruction", instruction)):
+            bounds.check_text(what, text or "")
         parts = {
             "description": description,
             "instruction": instruction,
@@ -214,6 +218,10 @@ class Catalog(CatalogReader):
         written. Raises `writes.ContentGone` when a document counts on content that has been erased
         meanwhile; nothing is written then.
         """
+        for write in documents:
+            bounds.check_document(write)
+        named = [write.source_key for write in documents if write.source_key is not None]
+        bounds.check_sources([*named, *(each.key for each in sources)], writes.UPLOAD_MARK)
         refs = [self._append_tokens(write.content) for write in documents]
         other_refs = [
             [self._append_tokens(content) for _, content in write.others] for write in documents
