@@ -34,6 +34,7 @@ from longleaf.core.catalog import (
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
 from longleaf.core.catalog.leases import Leases
+from longleaf.core.catalog.ownership import claim_folder
 from longleaf.core.catalog.reader import _IN_THE_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -63,6 +64,7 @@ class Catalog(CatalogReader):
 
     def __init__(self, folder: Path, settings: CatalogSettings = _IN_THE_FOLDER) -> None:
         super().__init__(folder, settings)
+        self._claim_folders()
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
         self.leases = Leases(self._database)
@@ -71,6 +73,21 @@ class Catalog(CatalogReader):
         self.generations = generations.Generations(self._database, self.erasure.settle)
         with suppress(Conflict):  # what a crash kept from being done; somebody else does it then
             self.erasure.settle()
+
+    def _claim_folders(self) -> None:
+        """Raises ConfigError where another catalog keeps its files in this one's places.
+
+        Those in the data folder of a SQLite file are its own, and go with it into a backup.
+        """
+        try:
+            name = signing.catalog_name(self._database)
+            shared = bool(self.settings.url)
+            self.blobs.claim(name, take=shared or bool(self.settings.originals))
+            take = shared or bool(self.settings.token_vectors)
+            claim_folder(self.segment_folder, name, "catalog.token_vectors", take=take)
+        except BaseException:
+            super().close()
+            raise
 
     def close(self) -> None:
         """Finish the segment under way and let go of the database."""
