@@ -13,6 +13,8 @@ import hashlib
 
 PART_MARK = "!/"
 """Between a file's key and the name of a part of it, as in `mail.eml!/contract.docx`."""
+MAX_KEY_BYTES = 2_000
+"""Of the key of a document or a file, in UTF-8: an index of Postgres holds 2,704 in an entry."""
 ORDINAL_BITS = 20
 MAX_PASSAGES_PER_DOCUMENT = 1 << ORDINAL_BITS
 _REVISION_SHIFT = ORDINAL_BITS + 1
@@ -37,6 +39,11 @@ def split_point_id(point: int) -> tuple[int, int]:
 def is_aside(point: int) -> bool:
     """Whether the passage is one that search weighs down."""
     return bool(point & 1)
+
+
+def fits(key: str) -> bool:
+    """Whether a catalog can keep that key, whichever database it is in."""
+    return len(key.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
 
 
 def document_id(collection: str, key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Literal
+from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,21 +16,29 @@ SECRET: dict[str, Any] = {"secret": True}
 """`json_schema_extra` of a setting that is never shown and comes from the environment only."""
 
 
-_PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/@:]*):[^@]*@", re.IGNORECASE)
-"""User and password at the head of a URL."""
+_PASSWORD = re.compile(r"^([a-z0-9+.]+://[^/:]*):.*@", re.IGNORECASE | re.DOTALL)
+"""User and password at the head of a URL, up to the last @: one in a password may stand there as it
+is."""
 
-_OTHER_PASSWORD = re.compile(r"([?&](?:ssl)?password=)[^&]+", re.IGNORECASE)
-"""One among a URL's options, where libpq takes it as well."""
+_OPTION = re.compile(r"(?<=[?&])([^=&]*)=[^&]+")
+"""One of a URL's options: libpq takes a password there as well."""
 
 
 def has_password(url: str) -> bool:
     """Whether a URL has a password in it."""
-    return bool(_PASSWORD.match(url) or _OTHER_PASSWORD.search(url))
+    return bool(_PASSWORD.match(url) or any(map(_names_password, _OPTION.finditer(url))))
 
 
 def without_password(url: str) -> str:
     """The URL as it may be shown and logged."""
-    return _OTHER_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url))
+    return _OPTION.sub(
+        lambda option: f"{option[1]}=***" if _names_password(option) else option[0],
+        _PASSWORD.sub(r"\1:***@", url),
+    )
+
+
+def _names_password(option: re.Match[str]) -> bool:
+    return unquote_plus(option[1]).lower() in ("password", "sslpassword")
 
 
 class Section(BaseModel):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from longleaf.core.catalog import content_digest
-from longleaf.core.errors import NoTextFound, Rejected, RejectReason
+from longleaf.core.catalog import bounds, content_digest
+from longleaf.core.errors import InvalidRequest, NoTextFound, Rejected, RejectReason
 from longleaf.core.ids import PART_MARK
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import Chunker, OpenedFile
@@ -130,6 +130,12 @@ def prepare_file(
             )
             document = _described(item, title, sidecar.warnings)
             metadata = complete(document, sidecar=sidecar.metadata, flags=flags)
+            try:
+                bounds.check_labels(document_key, metadata)
+            except InvalidRequest as error:
+                reason, where = RejectReason.MALFORMED, shorten(document_key, 200)
+                yield FileFailure(Outcome.REJECTED, reason, str(error), where)
+                continue
             yield _prepare(
                 document,
                 metadata,

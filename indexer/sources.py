@@ -10,6 +10,7 @@ and no catalog. Files named on the command line are taken whatever they are call
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longleaf.core.errors import NotFound, Rejected, RejectReason
+from longleaf.core.ids import MAX_KEY_BYTES, fits
 
 _ESCAPED = re.compile(r"\\(?:\\|x([0-9a-f]{2}))")
 _READ_BYTES = 1 << 20
@@ -248,9 +250,17 @@ def _entry(path: Path, root: Path) -> SourceFile | None:
     except (OSError, RuntimeError) as failure:
         reason = getattr(failure, "strerror", None) or "a symbolic link that goes in circles"
         return _problem(path, reason)
+    key = key_of(path)
+    if not fits(key):
+        size_bytes = len(key.encode())
+        return _problem(path, f"a path of {size_bytes:,} bytes; up to {MAX_KEY_BYTES:,} are taken")
     problem = "" if stat.S_ISREG(status.st_mode) else f"is {_kind(status)}, not a file"
-    return SourceFile(target, key_of(path), status.st_size, status.st_mtime_ns, problem)
+    return SourceFile(target, key, status.st_size, status.st_mtime_ns, problem)
 
 
 def _problem(path: Path, problem: str) -> SourceFile:
-    return SourceFile(path, key_of(path), 0, 0, problem)
+    key = key_of(path)
+    if not fits(key):  # no row could hold it: its beginning, and what tells it from others
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        key = f"{key.encode()[: MAX_KEY_BYTES - 20].decode(errors='ignore')}…{digest}"
+    return SourceFile(path, key, 0, 0, problem)

@@ -48,7 +48,7 @@ from longleaf.core.errors import (
     RejectReason,
     TooLarge,
 )
-from longleaf.core.ids import PART_MARK
+from longleaf.core.ids import MAX_KEY_BYTES, PART_MARK, fits
 from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome, Scope
@@ -109,6 +109,10 @@ async def upload_document(
         check_plain(given, what)
     if key is not None and (not key.strip() or _CONTROL.search(key)):
         raise InvalidRequest("key: blank, or it has control characters.", "Leave it out instead.")
+    if key is not None and not fits(key):
+        raise InvalidRequest(
+            f"key: has {len(key.encode()):,} bytes of UTF-8; up to {MAX_KEY_BYTES:,} are taken."
+        )
     named = tuple(dict.fromkeys(groups or ()))
     if any(not group.strip() or len(group) > _MAX_NAME_CHARS for group in named):
         raise InvalidRequest("groups: names of 1 to 255 characters are taken.")

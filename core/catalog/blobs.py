@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from longleaf.core.catalog.ownership import claim_folder
 from longleaf.core.catalog.space import naming_a_full_disk
 from longleaf.core.errors import CatalogBroken, NotFound
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = "incoming-"
+SETTING = "catalog.originals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class Blobs(Protocol):
     A text that names no blob raises NotFound; a store that fails raises OSError where it is a
     folder, CatalogUnavailable where it is reached over a network.
     """
+
+    def claim(self, owner: str, *, take: bool) -> None:
+        """Raise ConfigError where another catalog than `owner` keeps its originals there; `take`
+        the place where nobody does. A store that is away is asked before the first change."""
 
     def put(self, data: bytes) -> str:
         """Store `data` and return its SHA-256 in hexadecimal; durable when it returns."""
@@ -70,6 +76,9 @@ class BlobFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    def claim(self, owner: str, *, take: bool) -> None:
+        claim_folder(self.folder, owner, SETTING, take=take)
 
     def put(self, data: bytes) -> str:
         name = hashlib.sha256(data).hexdigest()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from longleaf.core.catalog import (
+    bounds,
     content_rows,
     erasure,
     feed,
@@ -33,6 +34,7 @@ from longleaf.core.catalog import (
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
 from longleaf.core.catalog.leases import Leases
+from longleaf.core.catalog.ownership import claim_folder
 from longleaf.core.catalog.reader import _IN_THE_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -62,6 +64,7 @@ class Catalog(CatalogReader):
 
     def __init__(self, folder: Path, settings: CatalogSettings = _IN_THE_FOLDER) -> None:
         super().__init__(folder, settings)
+        self._claim_folders()
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
         self.leases = Leases(self._database)
@@ -70,6 +73,21 @@ class Catalog(CatalogReader):
         self.generations = generations.Generations(self._database, self.erasure.settle)
         with suppress(Conflict):  # what a crash kept from being done; somebody else does it then
             self.erasure.settle()
+
+    def _claim_folders(self) -> None:
+        """Raises ConfigError where another catalog keeps its files in this one's places.
+
+        Those in the data folder of a SQLite file are its own, and go with it into a backup.
+        """
+        try:
+            name = signing.catalog_name(self._database)
+            shared = bool(self.settings.url)
+            self.blobs.claim(name, take=shared or bool(self.settings.originals))
+            take = shared or bool(self.settings.token_vectors)
+            claim_folder(self.segment_folder, name, "catalog.token_vectors", take=take)
+        except BaseException:
+            super().close()
+            raise
 
     def close(self) -> None:
         """Finish the segment under way and let go of the database."""
@@ -101,11 +119,12 @@ class Catalog(CatalogReader):
                 f"{name!r} cannot name a collection.",
                 "Use 1 to 64 letters, digits, dots, dashes and underscores.",
             )
+        said = {"language": language, "description": description, "instruction": instruction}
+        for what, text in said.items():
+            bounds.check_text(what, text)
         row = {
             "name": name,
-            "language": language,
-            "description": description,
-            "instruction": instruction,
+            **said,
             "rerank": rerank.stored(),
             "created_at": time.time(),
         }
@@ -132,6 +151,8 @@ class Catalog(CatalogReader):
         if scope.groups is not None:
             raise NotFound(f"There is no collection {name!r} that you may change.")
         self.collection_languages(scope, [name])
+        for what, text in (("description", description), ("instruction", instruction)):
+            bounds.check_text(what, text or "")
         parts = {
             "description": description,
             "instruction": instruction,
@@ -214,6 +235,10 @@ class Catalog(CatalogReader):
         written. Raises `writes.ContentGone` when a document counts on content that has been erased
         meanwhile; nothing is written then.
         """
+        for write in documents:
+            bounds.check_document(write)
+        named = [write.source_key for write in documents if write.source_key is not None]
+        bounds.check_sources([*named, *(each.key for each in sources)], writes.UPLOAD_MARK)
         refs = [self._append_tokens(write.content) for write in documents]
         other_refs = [
             [self._append_tokens(content) for _, content in write.others] for write in documents
@@ -266,7 +291,8 @@ class Catalog(CatalogReader):
     def _referring_to(self, refs: Sequence[Sequence[SegmentRef | None]]) -> Iterator[Connection]:
         """A transaction that refers to token vectors just appended, which are durable before it.
 
-        When it fails they are given up, and overwritten.
+        When it fails they are given up, and overwritten: those that nothing refers to, because a
+        commit whose answer was lost has been made all the same.
         """
         self._segment_writer.sync()
         try:
@@ -274,7 +300,7 @@ class Catalog(CatalogReader):
                 yield connection
         except BaseException:
             with suppress(Exception), self._database.writing() as connection:
-                erasure.note_records(connection, (ref for some in refs for ref in some if ref))
+                erasure.note_given_up(connection, [ref for some in refs for ref in some if ref])
             with suppress(Exception):
                 self.erasure.settle()
             raise

@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Connection, delete, insert, select, update
 
-from longleaf.core.catalog import jobs, pages, schema
+from longleaf.core.catalog import jobs, pages, reads, schema
 from longleaf.core.catalog.blobs import Blobs
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.hold import erasing, must_erase
@@ -40,6 +40,25 @@ def note_records(connection: Connection, refs: Iterable[SegmentRef]) -> None:
     rows = [{"segment": ref.segment, "segment_offset": ref.offset} for ref in refs]
     if rows:
         connection.execute(insert(schema.erasures), rows)
+
+
+def note_given_up(connection: Connection, refs: Sequence[SegmentRef]) -> None:
+    """Overwrite those of these records that nothing refers to. Under the write lock it is certain
+    whether a commit that failed, as its writer was told, was made."""
+    by_segment: dict[str, set[int]] = {}
+    for ref in refs:
+        by_segment.setdefault(ref.segment, set()).add(ref.offset)
+    table, names = schema.vectors, schema.segments
+    for segment, offsets in by_segment.items():
+        of_it = (
+            select(table.c.segment_offset)
+            .join(names, names.c.id == table.c.segment_id)
+            .where(names.c.name == segment)
+        )
+        for batch in reads.batches(sorted(offsets)):
+            asked = of_it.where(table.c.segment_offset.in_(reads.among(batch)))
+            used = set(connection.execute(asked).scalars())
+            note_records(connection, [SegmentRef(segment, n) for n in batch if n not in used])
 
 
 def note_content(connection: Connection, content_id: int) -> None:

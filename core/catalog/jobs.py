@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
+from longleaf.core.catalog import bounds
 from longleaf.core.catalog.database import Database, insert_row
 from longleaf.core.catalog.schema import job_files, jobs
 from longleaf.core.errors import Conflict, NotFound
@@ -345,7 +346,8 @@ class Jobs:
         outcomes: Iterable[Outcome] | None = None,
     ) -> list[JobFile]:
         """The job's files that were begun, by key, from behind `after`."""
-        query = select(job_files).where(job_files.c.job_id == job.id, job_files.c.key > after)
+        query = select(job_files).where(job_files.c.job_id == job.id)
+        query = query.where(job_files.c.key > bounds.before_nul(after))
         if outcomes is not None:
             query = query.where(job_files.c.outcome.in_([each.value for each in outcomes]))
         with self._database.reading() as connection:
@@ -464,6 +466,8 @@ def _job(connection: Connection, public_id: str) -> Job:
 
 
 def _job_or_none(connection: Connection, public_id: str) -> Job | None:
+    if not bounds.is_storable(public_id):
+        return None
     row = connection.execute(select(jobs).where(jobs.c.public_id == public_id)).first()
     return None if row is None else job_from_row(row)
 

@@ -13,14 +13,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from longleaf.core.catalog import reads
+from longleaf.core.catalog import bounds, reads
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.schema import contents, documents, judgements, revisions
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
 MAX_QUERY_CHARS = 20_000
-MAX_JUDGE_CHARS = 255
+MAX_QUERY_BYTES = 2_000
+MAX_JUDGE_CHARS, MAX_JUDGE_BYTES = 255, 500
+"""Query and judge are one entry of an index, of which Postgres holds 2,704 bytes."""
 GRADES = range(-10, 11)
 """TREC's collections use -2 to 4; below 1 is not relevant."""
 LOCAL = "local"
@@ -113,6 +115,8 @@ class Judgements:
         """Take one back. Raises NotFound where there is none."""
         with self._database.writing() as connection:
             found = _heads(connection, [document_id], scope).get(document_id)
+            if not (bounds.is_storable(query) and bounds.is_storable(judge)):
+                found = None
             this = (judgements.c.query == plain_query(query)) & (judgements.c.judge == judge)
             gone = 0
             if found is not None:
@@ -133,6 +137,8 @@ class Judgements:
         asked = _QUERY.where(judgements.c.id > after).order_by(judgements.c.id)
         if collections is not None:
             asked = asked.where(documents.c.collection.in_(list(collections)))
+        if query is not None and not bounds.is_storable(query):
+            return []
         if query is not None:
             asked = asked.where(judgements.c.query == plain_query(query))
         with self._database.reading() as connection:
@@ -197,7 +203,7 @@ def _heads(connection: Connection, public_ids: Iterable[str], scope: Scope) -> d
         .where(seen)
     )
     found: dict[str, Any] = {}
-    for batch in reads.batches(sorted(set(public_ids))):
+    for batch in reads.batches(sorted(filter(bounds.is_storable, set(public_ids)))):
         for row in connection.execute(asked.where(documents.c.public_id.in_(batch))):
             found[row.public_id] = row
     return found
@@ -212,29 +218,34 @@ def _says(connection: Connection, same: ColumnElement[bool], opinion: dict[str, 
 
 def check_judgement(given: JudgementWrite) -> None:
     """Raises InvalidRequest for what is no judgement, whatever documents there are."""
-    for what, text in (("query", given.query), ("judge", given.judge)):
-        if not _is_storable(text):
-            raise InvalidRequest(f"The {what} holds a NUL character or half of a surrogate pair.")
+    bounds.check_text("query", given.query)
+    bounds.check_text("judge", given.judge)
+    bounds.check_finite("judged_at", given.judged_at)
     query = plain_query(given.query)
     if not query or len(query) > MAX_QUERY_CHARS:
         raise InvalidRequest(f"A judged query has 1 to {MAX_QUERY_CHARS:,} characters.")
+    if (size := len(query.encode())) > MAX_QUERY_BYTES:
+        raise InvalidRequest(
+            f"The judged query has {size:,} bytes of UTF-8; up to {MAX_QUERY_BYTES:,} are kept.",
+            "A longer query can be searched for, and not be judged.",
+        )
     if given.grade not in GRADES:
         raise InvalidRequest(
             f"The grade {given.grade} is not one of {GRADES[0]} to {GRADES[-1]}.",
             "1 and more: it answers the query, the more the better; 0 and less: it does not.",
         )
-    if not 1 <= len(given.judge) <= MAX_JUDGE_CHARS:
-        raise InvalidRequest(f"judge: a name of 1 to {MAX_JUDGE_CHARS} characters is taken.")
+    named = 1 <= len(given.judge) <= MAX_JUDGE_CHARS
+    if not named or len(given.judge.encode()) > MAX_JUDGE_BYTES:
+        raise InvalidRequest(
+            f"judge: a name of 1 to {MAX_JUDGE_CHARS} characters ({MAX_JUDGE_BYTES} bytes) is "
+            "taken."
+        )
+    if given.revision is not None and not 0 <= given.revision <= bounds.MAX_INTEGER:
+        raise InvalidRequest(
+            f"revision: {given.revision} is not one of 0 to {bounds.MAX_INTEGER:,}."
+        )
     start, end = given.start_char, given.end_char
     if (start is None) != (end is None) or (
         start is not None and end is not None and not 0 <= start < end < _MOST_CHARS
     ):
         raise InvalidRequest("start_char and end_char: both or none, and the start first.")
-
-
-def _is_storable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in text

@@ -61,6 +61,18 @@ def bring_up(connection: Connection, where: str) -> None:
     _upgrade(connection, found, where)
 
 
+def require_current(connection: Connection, where: str) -> None:
+    """For a writer that has been open for long: raise CatalogBroken where a newer Longleaf has
+    brought the catalog up meanwhile."""
+    found = meta_value(connection, "schema_version")
+    if found != str(schema.SCHEMA_VERSION):
+        raise CatalogBroken(
+            f"{where} has schema version {found} by now; this process writes "
+            f"{schema.SCHEMA_VERSION}, and wrote nothing.",
+            "Another Longleaf version has opened it: end this process, and start that version.",
+        )
+
+
 def stored_version(connection: Connection) -> int | None:
     """The catalog's schema version, None where there is none. Asked before tables are made."""
     inspector = inspect(connection)

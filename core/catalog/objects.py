@@ -14,12 +14,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from longleaf.core.catalog.blobs import (
+    SETTING,
     BlobFolder,
     Blobs,
     StoredBlob,
@@ -27,6 +28,7 @@ from longleaf.core.catalog.blobs import (
     is_name,
     name_parts,
 )
+from longleaf.core.catalog.ownership import MARK, require_own
 from longleaf.core.errors import CatalogUnavailable, ConfigError, NotFound
 
 ORIGINALS = "originals"
@@ -76,8 +78,28 @@ class BlobObjects:
                 "It takes a folder, or s3://BUCKET/PREFIX.",
             ) from None
         self._root = path.rstrip("/")
+        self._unclaimed = ""
+        """The catalog that still has to ask whose the place is, before it changes anything."""
+
+    def claim(self, owner: str, *, take: bool) -> None:
+        self._unclaimed = owner if take else ""
+        with suppress(CatalogUnavailable):
+            self._claim(owner, take=take)
+
+    def _claim(self, owner: str, *, take: bool) -> None:
+        mark = f"{self._root}/{MARK}"
+        with self._named():
+            if take and self._size(mark) is None:
+                self._store.pipe_file(mark, f"{owner}\n".encode())
+            found = None
+            with suppress(FileNotFoundError):
+                found = self._store.cat_file(mark).decode("utf-8", "replace").strip()
+        require_own(found, owner, SETTING, self.url, f"{self.url}/{MARK}")
+        self._unclaimed = ""
 
     def put(self, data: bytes) -> str:
+        if self._unclaimed:
+            self._claim(self._unclaimed, take=True)
         name = hashlib.sha256(data).hexdigest()
         key = self._key(name)
         with self._named():
@@ -110,6 +132,8 @@ class BlobObjects:
 
     def delete(self, name: str) -> None:
         key = self._key(name)
+        if self._unclaimed:
+            self._claim(self._unclaimed, take=True)
         with self._named():
             if self._size(key) is not None:
                 self._store.rm_file(key)
@@ -118,8 +142,9 @@ class BlobObjects:
         with self._named():
             found: dict[str, dict[str, Any]] = self._store.find(self._root, detail=True)
         for path, entry in found.items():
+            # Below a prefix may lie another catalog's: only names right below it are ours.
             name = "".join(path.rsplit("/", 2)[-2:])
-            if is_name(name):
+            if is_name(name) and path.strip("/") == self._key(name).strip("/"):
                 yield StoredBlob(name, int(entry["size"]), _written_at(entry))
 
     def unfinished(self) -> list[Path]:

@@ -8,8 +8,9 @@ is a REPEATABLE READ READ ONLY snapshot and waits for nobody.
 
 A session looks for names in the one schema that it began in, waits for a lock no longer than a
 minute, and has `synchronous_commit=on` whatever the role or the URL says: "acknowledged" means on
-the disk. A writer that stands still in its transaction is cut off by the server, so that a stopped
-process cannot keep the others waiting. Messages never hold the password.
+the disk. Defaults of role and database that would change a transaction (isolation, read-only, time
+limits) are overruled as well. A writer that stands still in its transaction is cut off by the
+server, so that a stopped process cannot keep the others waiting. Messages never hold the password.
 """
 
 from __future__ import annotations
@@ -49,7 +50,13 @@ _BEGIN_WRITING = text(
 _BEGIN_SESSION = (
     "SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', false),"
     " set_config('synchronous_commit', 'on', false),"
+    " set_config('default_transaction_read_only', 'off', false),"
     f" set_config('lock_timeout', '{_LOCK_SECONDS}s', false)"
+)
+# A reader may take hours (an export). The last of them came with version 17.
+_NO_TIME_LIMITS = (
+    "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN"
+    " ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
 _FACTS = text(
     "SELECT current_schema() AS schema, current_setting('server_encoding') AS encoding,"
@@ -59,8 +66,10 @@ _FACTS = text(
 )
 
 _CANNOT_STORE = ("22021", "22P05")
+_TOO_LONG = ("54000",)
 _DISK_FULL = ("53100",)
-_WAITED = ("55P03", "57014", "40P01", "40001")
+_WAITED = ("55P03", "40P01", "40001")
+_CUT_OFF = ("57014", "25P03", "25P04")
 _DAMAGED = ("XX001", "XX002")
 _REFUSED = ("42501", "25006")
 
@@ -78,7 +87,7 @@ class PostgresDatabase(Database):
                 self._refuse_what_cannot_hold_a_catalog(connection)
                 current = migrations.is_current(connection)
             if not current:
-                with self.writing() as connection:
+                with self._holding_the_lock() as connection:
                     migrations.bring_up(connection, self.where)
         except BaseException:
             self.engine.dispose()
@@ -101,7 +110,7 @@ class PostgresDatabase(Database):
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection on one consistent snapshot."""
-        with self._named(), self.engine.connect() as connection:
+        with self._named("Nothing has a name with it."), self.engine.connect() as connection:
             connection = connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
@@ -111,9 +120,18 @@ class PostgresDatabase(Database):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection that holds the write lock; commits, durably, when the block ends."""
-        with self._named(), self.engine.begin() as connection:
-            connection.execute(_BEGIN_WRITING, {"idle": f"{_IDLE_HOLDER_SECONDS}s"})
+        with self._holding_the_lock() as connection:
+            migrations.require_current(connection, self.where)
             yield connection
+
+    @contextmanager
+    def _holding_the_lock(self) -> Iterator[Connection]:
+        with self._named(), self.engine.connect() as connection:
+            # A snapshot for each statement: one for all would be from before the wait for the lock.
+            connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                connection.execute(_BEGIN_WRITING, {"idle": f"{_IDLE_HOLDER_SECONDS}s"})
+                yield connection
 
     def truncate_log(self) -> bool:
         """There is no log that is ours to cut."""
@@ -143,8 +161,11 @@ class PostgresDatabase(Database):
         return {name: str(value) for name, value in found.items()}
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Turn what the server or the driver says into an error that says what to do."""
+    def _named(self, of_text: str = "Nothing of this change was stored.") -> Iterator[None]:
+        """Turn what the server or the driver says into an error that says what to do.
+
+        `of_text`: what there is to say beside it of a text that cannot be stored.
+        """
         try:
             yield
         except PoolTimeout:
@@ -154,18 +175,23 @@ class PostgresDatabase(Database):
                 "Try again later.",
             ) from None
         except DBAPIError as error:
-            named = self._error(error)
+            named = self._error(error, of_text)
             if named is None:
                 raise
             raise named from error
 
-    def _error(self, error: DBAPIError) -> LongleafError | None:
+    def _error(self, error: DBAPIError, of_text: str) -> LongleafError | None:
         said = (str(error.orig).strip().splitlines() or ["it gave no reason"])[0][:300]
         state = getattr(error.orig, "sqlstate", None) or ""
         if state in _WAITED:
             return CatalogBusy(
                 f"{self.where} was kept locked by others for too long ({said}).",
                 "Wait for them to finish, or end them, and try again.",
+            )
+        if state in _CUT_OFF:
+            return CatalogUnavailable(
+                f"{self.where} cut this off ({said}).",
+                "An administrator did, or a transaction stood still for too long; try again.",
             )
         if state in _DISK_FULL:
             return NoSpace(
@@ -185,13 +211,17 @@ class PostgresDatabase(Database):
             )
         if state in _CANNOT_STORE or "NUL (0x00)" in said:
             return InvalidRequest(
-                "A text holds a NUL character, which Postgres cannot keep; nothing of this change "
-                "was stored.",
+                f"A text holds a NUL character, which Postgres cannot keep. {of_text}",
                 "Take it out of the text.",
+            )
+        if state in _TOO_LONG:
+            return InvalidRequest(
+                f"A name is longer than an index of Postgres can hold ({said}). {of_text}",
+                "Give it a shorter one: 2,000 bytes fit.",
             )
         if error.connection_invalidated or not state or state[:2] in ("08", "28", "3D", "53", "57"):
             if _is_about_the_statement(error):
-                return None
+                return _bad_option(said) if error.statement is None else None
             return CatalogUnavailable(
                 f"The catalog at {self.where} cannot be used: {said}.",
                 "Is the server running, and are catalog.url and the password right "
@@ -218,7 +248,30 @@ def _parsed(url: str) -> URL:
             "catalog.url is no address of a Postgres database.",
             "It takes postgresql://USER@HOST:PORT/NAME; empty means SQLite in the data folder.",
         )
+    # What SQLAlchemy takes for a host, a name or options may be the end of a password.
+    if url.partition("://")[2].count("@") > (1 if parsed.username is not None else 0):
+        raise ConfigError(
+            "catalog.url cannot be read: it has an @ too many.",
+            "Write @ in a user's name or a password as %40 (and / as %2F, ? as %3F, % as %25).",
+        )
     return parsed.set(drivername="postgresql+psycopg")
+
+
+def _refuse_unknown_options(url: URL) -> None:
+    """libpq would refuse them as well, when it is asked, and say nothing of where they stand."""
+    from psycopg.pq import Conninfo
+
+    known = {each.keyword.decode() for each in Conninfo.get_defaults()}
+    unknown = sorted(set(url.query) - known)
+    if unknown:
+        raise _bad_option(f"there is no {unknown[0]!r}")
+
+
+def _bad_option(said: object) -> ConfigError:
+    return ConfigError(
+        f"catalog.url has an option that cannot be used: {said}.",
+        "Options are those of libpq: sslmode, sslrootcert, connect_timeout, options and others.",
+    )
 
 
 def _engine(url: URL) -> Engine:
@@ -227,6 +280,7 @@ def _engine(url: URL) -> Engine:
     if "application_name" not in url.query:
         url = url.update_query_dict({"application_name": "longleaf"})
     try:
+        _refuse_unknown_options(url)
         engine = create_engine(
             url,
             pool_size=_POOLED,
@@ -236,6 +290,8 @@ def _engine(url: URL) -> Engine:
             pool_pre_ping=True,
             hide_parameters=True,
         )
+    except ArgumentError as error:
+        raise _bad_option(error) from None
     except (ModuleNotFoundError, NoSuchModuleError):
         raise ConfigError(
             "catalog.url names a Postgres database, and the driver for it is not installed.",
@@ -246,6 +302,7 @@ def _engine(url: URL) -> Engine:
     def _prepare(connection: Any, _record: Any) -> None:
         connection.autocommit = True
         connection.execute(_BEGIN_SESSION)
+        connection.execute(_NO_TIME_LIMITS)
         connection.autocommit = False
 
     return engine

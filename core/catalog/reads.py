@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from longleaf.core import ids
-from longleaf.core.catalog import dialects
+from longleaf.core.catalog import bounds, dialects
 from longleaf.core.catalog.records import (
     CandidateHead,
     DocumentHead,
@@ -112,11 +112,19 @@ _HEAD = (
     .join(contents, contents.c.id == revisions.c.content_id)
 )
 _CURRENT = revisions.c.id == documents.c.revision_id
+# Joined by the current revision alone: with `document_id` beside it Postgres expects one row, and
+# hashes and sorts all documents for a page (1.2 s against 21 ms at 200,000).
+_CURRENT_HEAD = (
+    select(*_HEAD.selected_columns)
+    .select_from(documents)
+    .join(revisions, _CURRENT)
+    .join(contents, contents.c.id == revisions.c.content_id)
+)
 
 
 def head_query() -> Select[Any]:
     """Current documents with everything but their text."""
-    return _HEAD.where(_CURRENT)
+    return _CURRENT_HEAD
 
 
 def head_from_row(row: Any) -> DocumentHead:
@@ -235,10 +243,10 @@ def visible_revisions(
 
 
 def document_head(connection: Connection, public_id: str, scope: Scope) -> DocumentHead | None:
-    condition = scope_condition(scope)
-    row = connection.execute(
-        head_query().where(documents.c.public_id == public_id, condition)
-    ).first()
+    if not bounds.is_storable(public_id):
+        return None
+    asked = head_query().where(documents.c.public_id == public_id, scope_condition(scope))
+    row = connection.execute(asked).first()
     return head_from_row(row) if row else None
 
 
@@ -248,7 +256,7 @@ def list_heads(
     """Documents by public id, from behind `after`."""
     query = head_query().where(scope_condition(scope))
     if after is not None:
-        query = query.where(documents.c.public_id > after)
+        query = query.where(documents.c.public_id > bounds.before_nul(after))
     rows = connection.execute(query.order_by(documents.c.public_id).limit(limit))
     return [head_from_row(row) for row in rows]
 

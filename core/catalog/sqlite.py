@@ -37,7 +37,7 @@ class SqliteDatabase(Database):
         self.where = str(path)
         self.engine = _sqlite_engine(path)
         try:
-            with self.writing() as connection:
+            with self._holding_the_lock() as connection:
                 migrations.bring_up(connection, self.where)
         except DatabaseError as error:
             self.engine.dispose()
@@ -66,6 +66,12 @@ class SqliteDatabase(Database):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection that holds the write lock; commits, durably, when the block ends."""
+        with self._holding_the_lock() as connection:
+            migrations.require_current(connection, self.where)
+            yield connection
+
+    @contextmanager
+    def _holding_the_lock(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
             connection = connection.execution_options(longleaf_write=True)
             try:

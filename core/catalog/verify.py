@@ -302,6 +302,7 @@ class Verifier:
         # A reader of its own: the catalog's remembers which records it has checked before.
         reader = SegmentReader(self._catalog.segment_folder)
         bad: set[int] = set()
+        erased: list[int] = []
         checked = 0
         for row in connection.execute(query, execution_options={"yield_per": _BATCH}):
             if checked % (20 * _BATCH) == 0:
@@ -312,7 +313,9 @@ class Verifier:
             try:
                 ref = SegmentRef(row.name or "", row.segment_offset)
                 codes, _, prefixes = reader.gather([ref])
-                if len(codes) and codes.shape[1] != dims.get(row.embedder_id):
+                if not len(codes):
+                    erased.append(row.passage_id)
+                elif codes.shape[1] != dims.get(row.embedder_id):
                     found.add(where, f"have dimension {codes.shape[1]}")
                 elif int(prefixes[0]) > len(codes):
                     found.add(where, "name more title tokens than there are tokens")
@@ -320,8 +323,22 @@ class Verifier:
                 found.add(where, str(error))
             if found.wrong > before:
                 bad.add(row.passage_id)
+        for passage_id in self._still_with_token_vectors(erased):
+            found.add(f"token vectors of passage {passage_id}", "are overwritten")
+            bad.add(passage_id)
         self._note_damage(connection, bad)
         return total, checked
+
+    def _still_with_token_vectors(self, passage_ids: Sequence[int]) -> list[int]:
+        """Those of the passages whose token vectors have not been deleted since the snapshot."""
+        table = schema.vectors
+        still = select(table.c.passage_id).where(table.c.segment_id.is_not(None)).distinct()
+        found: list[int] = []
+        for batch in reads.batches(passage_ids):
+            with self._catalog._database.reading() as now:
+                rows = now.execute(still.where(table.c.passage_id.in_(reads.among(batch))))
+                found += sorted(rows.scalars())
+        return found
 
 
 # One row for each thing that refers to what is not there, or is not what the others say of it.

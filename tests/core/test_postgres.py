@@ -33,7 +33,7 @@ from longleaf.core.errors import (
     ConfigError,
     InvalidRequest,
 )
-from longleaf.core.store_settings import CatalogSettings
+from longleaf.core.store_settings import CatalogSettings, without_password
 from longleaf.core.types import Scope
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from longleaf.core.catalog import Catalog
-from longleaf.core.store_settings import CatalogSettings
+from longleaf.core.store_settings import CatalogSettings, without_password
 from tests.core.test_catalog import write
 settings = CatalogSettings.model_validate_json(sys.stdin.readline())
 catalog = Catalog(Path(sys.argv[1]), settings)
@@ -459,3 +459,33 @@ def test_no_log_line_holds_the_password(
     assert PASSWORD not in caplog.text
     assert os.environ.get("PGPASSWORD") is None
     catalog.close()
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("sslmodee=require", "'sslmodee'"),
+        ("connect_timeout=soon", "connect_timeout"),
+        ("port=abc", "port"),
+        ("autocommit=1", "'autocommit'"),
+    ],
+)
+def test_an_option_that_libpq_does_not_have_is_a_wrong_setting(
+    shared: CatalogSettings, option: str, named: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"catalog\.url has an option") as caught:
+        PostgresDatabase(f"{shared.url}?{option}")
+    assert named in str(caught.value)
+    assert quote(PASSWORD, safe="") not in str(caught.value) and PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "password", ["hunt@er2", "hu@n/ter2", "hu@n?ter=2", "hu@n?ter2", "@hunter"]
+)
+def test_a_password_with_an_at_sign_is_neither_taken_nor_shown(password: str) -> None:
+    url = f"postgresql://longleaf:{password}@127.0.0.1:1/x"
+    assert without_password(url) == "postgresql://longleaf:***@127.0.0.1:1/x"
+    with pytest.raises(ConfigError, match="%40") as caught:
+        PostgresDatabase(url)
+    assert not any(part in str(caught.value) for part in ("hu", "ter", "127"))
+    assert without_password("postgresql://h/x?passw%6Frd=q&sslmode=a").endswith("rd=***&sslmode=a")

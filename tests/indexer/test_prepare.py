@@ -11,7 +11,7 @@ import pytest
 from longleaf.core.protocols import Chunker
 from longleaf.core.types import MetaValue
 from longleaf.indexer.parsers.here import ReadHere
-from longleaf.indexer.prepare import Labels, Prepared, prepare_file
+from longleaf.indexer.prepare import FileFailure, Labels, Prepared, prepare_file
 from longleaf.indexer.sidecars import NO_SIDECAR, Sidecar
 
 
@@ -91,6 +91,39 @@ def test_documents_inside_a_file_keep_their_titles(chunker: Chunker) -> None:
     lines = json.dumps({"_id": "k", "title": "Own", "text": "words"}).encode()
     [line] = prepare(chunker, "a.jsonl", lines, {"title": "T"})
     assert line.document.title == "Own" and dict(line.metadata) == {}
+
+
+# --- names that no catalog can keep -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"_id": "k" * 2001}, "key: 'kkkk"),
+        ({"_id": "k", "metadata": {"f" * 2001: 1}}, "metadata field: 'ffff"),
+    ],
+)
+def test_a_name_that_is_too_long_keeps_only_its_document_out(
+    chunker: Chunker, line: dict[str, object], said: str
+) -> None:
+    lines = [{"_id": "a", "text": "words"}, {"text": "others", **line}, {"_id": "b", "text": "c"}]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    found = list(
+        prepare_file(
+            ReadHere().open(data, "a.jsonl"),
+            "a.jsonl",
+            "a.jsonl",
+            chunker=chunker,
+            labels=Labels(),
+            bm25_language="english",
+            model_languages=None,
+            known=lambda _digest: False,
+        )
+    )
+    assert [each.key for each in found if isinstance(each, Prepared)] == ["a", "b"]
+    [failure] = [each for each in found if isinstance(each, FileFailure)]
+    assert failure.reason == "malformed" and failure.where
+    assert said in failure.detail and "up to 2,000 are taken" in failure.detail
 
 
 # --- media types ---------------------------------------------------------------------------------

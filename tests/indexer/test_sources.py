@@ -166,3 +166,16 @@ def test_keys_are_unicode_and_lead_back(path: str) -> None:
     key = key_of(absolute)
     key.encode()
     assert path_of(key) == absolute
+
+
+def test_a_path_that_no_catalog_can_keep_is_told_by_name(folder: Path) -> None:
+    deep = "/".join(["d" * 250] * 8)
+    fill(folder, "a.txt", f"{deep}/b.txt", f"{deep}/c.txt")
+    first, *others = walk([folder], (), ())
+    assert first.path.name == "a.txt" and not first.problem
+    assert [each.path.name for each in others] == ["b.txt", "c.txt"]
+    assert len({each.key for each in others}) == 2
+    for each in others:
+        assert len(each.key.encode()) <= 2_000 and each.key.startswith(f"{folder}/dddd")
+        assert "bytes; up to 2,000 are taken" in str(refusal(each))
+    assert [each.key for each in walk([folder], (), ())] == [first.key, *(e.key for e in others)]
