@@ -189,6 +189,7 @@ def test_judgements_are_taken_back_put_back_and_exchanged(
     page: Page, own_site: tuple[Site, dict[str, str]]
 ) -> None:
     site, documents = own_site
+    judge(site, "another", documents["lease.txt"], 1)
     judge(site, "<b>to be taken back</b>", documents["lease.txt"], 3)
 
     def kept() -> list[int]:
@@ -217,14 +218,14 @@ def test_judgements_are_taken_back_put_back_and_exchanged(
     table = download.value.path().read_bytes()
     assert b"to be taken back" in table
     page.get_by_text("Import a table").click()
-    row = ("another query", documents["mit.txt"], "1")
+    row = ("brought in", documents["mit.txt"], "1")
     table = "query,document_id,grade\n{},{},{}\n".format(*row).encode()
     page.get_by_label("CSV or TSV").set_input_files(
         {"name": "mine.csv", "mimeType": "text/csv", "buffer": table}
     )
     page.get_by_role("button", name="Import").click()
     expect(page.locator("#judgements [role=status]")).to_have_text("1 judgement was kept.")
-    expect(page.locator(".opinions li").filter(has_text="another query")).to_have_count(1)
+    expect(page.locator(".opinions li").filter(has_text="brought in")).to_have_count(1)
 
 
 def test_it_works_without_script(browser: Browser, own_site: tuple[Site, dict[str, str]]) -> None:
