@@ -9,7 +9,7 @@ Trade-off: a query looks at every posting of its terms (docs/faiss.md has what t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from operator import not_
 from typing import TYPE_CHECKING
@@ -81,10 +81,15 @@ def score_bm25(
     """The BM25 score of each point that passes; 0.0 where it holds no term."""
     masks = view.passing(index_filter)
     asked = {number: (rows, points) for number, rows, points in view.found(point_ids)}
-    scores = {}
+    scores = {
+        point: 0.0
+        for number, (rows, points) in asked.items()
+        for row, point in zip(rows, points, strict=True)
+        if masks[number][row]
+    }
     for number, found in _bm25(view, query, index_filter, set(asked)):
         for row, point in zip(*asked[number], strict=True):
-            if masks[number][row]:
+            if point in scores:
                 scores[point] = float(found[row])
     return scores
 
@@ -101,8 +106,9 @@ def scroll(view: View, index_filter: IndexFilter, limit: int) -> list[int]:
 
 def _bm25(
     view: View, query: LexicalQuery, index_filter: IndexFilter, numbers: set[int]
-) -> list[tuple[int, NDArray[np.float64]]]:
-    """(number of the segment, score of each of its rows) for the segments `numbers`."""
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """(number of the segment, score of each of its rows) for those of the segments `numbers` that
+    hold a term; one at a time, because it is 8 bytes a row."""
     terms = np.array(encoder(query.language).query(query.text).indices, np.uint64)
     corpora = view.in_collections(index_filter.collections)
     passages = 0
@@ -118,16 +124,16 @@ def _bm25(
             elif place.stop > place.start:
                 holding[term] += np.count_nonzero(corpus[live.segment.bm25.rows[place]])
     idf = [math.log(1.0 + (passages - n + 0.5) / (n + 0.5)) for n in holding.tolist()]
-    found = []
     for number in sorted(numbers):
+        if not any(place.stop > place.start for place in places[number]):
+            continue
         postings = view.lives[number].segment.bm25
         assert postings.weights is not None
         scores = np.zeros(len(view.lives[number].segment), np.float64)
         for weight, place in zip(idf, places[number], strict=True):
             if place.stop > place.start:
                 scores[postings.rows[place]] += postings.weights[place] * weight
-        found.append((number, scores))
-    return found
+        yield number, scores
 
 
 def _ranked(

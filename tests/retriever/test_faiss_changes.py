@@ -13,8 +13,9 @@ from tests.contracts.indexes import without
 from tests.contracts.oracle_index import OracleIndex
 from tests.contracts.test_passage_index import ALL, DIM, EVERYTHING, entry, some_filter, unit
 
+from longleaf.core.filters import Eq, Filter, Range, as_number
 from longleaf.core.protocols import IndexFilter, LexicalQuery
-from longleaf.retriever.index import faiss_tidy
+from longleaf.retriever.index import faiss_documents, faiss_search, faiss_tidy
 from longleaf.retriever.index.faiss import FaissIndex
 from longleaf.retriever.index.faiss_tidy import Extent, full_merges, next_merge
 
@@ -126,3 +127,53 @@ def test_tidying_ends_and_leaves_few_segments(segments: list[tuple[int, float]])
         assert sum(extents[number].alive_rows for number in numbers) <= max(
             faiss_tidy.MAX_ROWS, max(extents[number].alive_rows for number in numbers)
         )
+
+
+@needs_faiss
+def test_columns_of_a_filter_are_few_and_the_last_ones_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks chooses the fields, and a column takes memory for every document."""
+    index = FaissIndex.open(tmp_path / "i", DIM, "test", devices="cpu")
+    fields = {f"field{number}": f"value {number}" for number in range(40)}
+    index.put([entry(number, ("word",), metadata={**fields, "year": number}) for number in (1, 2)])
+    documents = index._view.lives[0].segment.documents
+    made, column_of = [], faiss_documents._column_of
+
+    def counted(fields: object, ends: object, field: str, read: object) -> object:
+        made.append((field, read))
+        return column_of(fields, ends, field, read)
+
+    monkeypatch.setattr(faiss_documents, "_column_of", counted)
+
+    def found(where: Filter) -> int:
+        return int(documents.in_scope(IndexFilter(("law",), where=where)).sum())
+
+    assert found(Range("year", gte=2)) == 1
+    assert made == [("year", as_number)], "a range with numbers needs no texts and no dates"
+    for number in range(40):
+        assert found(Eq(f"field{number}", f"value {number}")) == 2
+        assert found(Range("year", lt=2)) == 1
+    assert documents._column.cache_info().currsize <= 8
+    assert made.count(("year", as_number)) == 1, "what is asked for again and again stays"
+    assert found(Range("year", gte="2")) == 0
+    assert found(Range("year")) == 2
+    index.close()
+
+
+@needs_faiss
+def test_bm25_holds_the_scores_of_one_segment_and_skips_those_without_a_term(
+    tmp_path: Path,
+) -> None:
+    index = FaissIndex.open(tmp_path / "i", DIM, "test", devices="cpu")
+    for number, text in enumerate(("court", "patent", "court appeals"), start=1):
+        index.put([entry(number, (text,))])
+    query, wanted = LexicalQuery("court", "none"), index.scroll(ALL, EVERYTHING)
+    every = faiss_search._bm25(index._view, query, ALL, {0, 1, 2})
+    assert iter(every) is every
+    assert [number for number, _ in every] == [0, 2]
+    scores = index.score_bm25(query, ALL, wanted)
+    assert [scores[point] > 0 for point in wanted] == [True, False, True]
+    assert scores[wanted[1]] == 0.0
+    assert [hit.point_id for hit in index.search_bm25(query, ALL, 9)] == [wanted[0], wanted[2]]
+    index.close()
