@@ -62,11 +62,12 @@ export function show(page) {
   // Facets are counted last: until then those of before keep their place.
   const blank = fresh.querySelector("div.narrow");
   const before = results().querySelector("aside.narrow");
-  glide(() => {
-    if (blank && before) blank.replaceWith(before);
-    before?.classList.add("stale");
-    results().replaceWith(fresh);
-  });
+  if (blank && before) {
+    const stale = before.cloneNode(true); // the page that is left may be gone back to
+    stale.classList.add("stale");
+    blank.replaceWith(stale);
+  }
+  glide(() => results().replaceWith(fresh));
   restore(kept);
 }
 

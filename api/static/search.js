@@ -42,6 +42,7 @@ function follow(page) {
 }
 
 function keep() {
+  if (document.body.classList.contains("waiting")) return;
   shown.delete(here());
   shown.set(here(), { results: results(), options: document.getElementById("options") });
   for (const old of shown.keys()) if (shown.size > KEPT_PAGES) shown.delete(old);
