@@ -18,9 +18,11 @@ from longleaf.api.http import (
     index,
     jobs,
     judgements,
+    page_images,
     pages,
     rerank,
     search,
+    viewing,
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.errors import Problem, add_handlers
@@ -56,7 +58,8 @@ def create_app(
     )
     service = Service(runtime, worker)
     app.state.service = service
-    for each in (search, rerank, documents, jobs, collections, judgements, health, index, pages):
+    rooms = (search, rerank, documents, viewing, page_images, jobs, collections, judgements)
+    for each in (*rooms, health, index, pages):
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")
