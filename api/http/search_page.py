@@ -7,6 +7,7 @@ search is a link.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -63,7 +64,7 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
         can_judge=reranker is not None and reranker.min_score is not None,
         asked_filter=describe_filter(answer.query.filter) if answer and answer.query.filter else "",
         paragraphs=_paragraphs,
-        page_url=document_url,
+        page_url=partial(document_url, back=_search_url(link, offset=link.offset)[2:]),
         to=lambda **changes: _search_url(link, **changes),
         here=_search_url(link, offset=link.offset).removeprefix("/?"),
         stages=[(name, ms) for name, ms in answer.timings_ms.items() if name != "total"]
