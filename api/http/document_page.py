@@ -205,10 +205,12 @@ def _text_url(shown: _Shown, number: int | None) -> str:
 
 
 def _pages_url(shown: _Shown, window: textview.Window) -> str:
-    at_mark = shown.link.mark is not None and shown.link.begin is None and shown.link.page is None
-    if at_mark or not window.start_char:
+    link = shown.link
+    at = window.start_char if link.begin is None else link.begin
+    at_mark = link.mark is not None and link.begin is None and link.page is None
+    if at_mark or not at:
         return shown.to(view="pages")
-    return shown.to(view="pages", page=shown.page_of(window.start_char))
+    return shown.to(view="pages", page=shown.page_of(at))
 
 
 def _rectangles(

@@ -9,6 +9,7 @@ const MOST_PARTS = 5;
 const AHEAD = 1.2; // of the window's height
 const BEFORE_CHARS = 1500;
 const SETTLED_MS = 120;
+const LINE = 0.12; // of the window's height below the bar: where one reads
 
 const now = { behavior: "instant" };
 
@@ -168,12 +169,12 @@ export class TextView {
   #scrollTo(start, end = start + 1) {
     const range = rangeOf(this.blocks, start, end);
     const box = range?.getClientRects()[0] ?? range?.getBoundingClientRect();
-    if (box) scrollBy({ top: box.top - this.lineOf() - 0.12 * innerHeight, ...now });
+    if (box) scrollBy({ top: box.top - this.lineOf() - LINE * innerHeight, ...now });
   }
 
-  /** The character at the top of the screen. */
+  /** The character where one reads. */
   place() {
-    const line = this.lineOf() + 12;
+    const line = this.lineOf() + LINE * innerHeight + 6;
     const low = lastAtMost(this.blocks, line, (each) => each.getBoundingClientRect().top);
     const block = this.blocks[Math.max(low, 0)];
     if (!block) return this.start;

@@ -88,16 +88,13 @@ function moved() {
     marked = section;
     if (section >= 0) keepInSight(outline[section]);
   }
+  const [asText, likePaper] = [{ from: at }, { page: here || 1 }];
+  if (tabs.length) {
+    tabs[0].href = withPlace(tabs[0].href, asText);
+    tabs[1].href = withPlace(tabs[1].href, likePaper);
+  }
   clearTimeout(addressing);
-  addressing = setTimeout(() => {
-    const place = asPages ? { page: here } : { from: at };
-    history.replaceState(null, "", withPlace(location.href, place));
-    if (tabs.length) {
-      tabs[asPages ? 1 : 0].href = withPlace(tabs[asPages ? 1 : 0].href, place);
-      const other = asPages ? { from: at } : { page: pageOf(at) || 1 };
-      tabs[asPages ? 0 : 1].href = withPlace(tabs[asPages ? 0 : 1].href, other);
-    }
-  }, ADDRESS_MS);
+  addressing = setTimeout(() => history.replaceState(null, "", withPlace(location.href, asPages ? likePaper : asText)), ADDRESS_MS);
 }
 
 async function open() {

@@ -29,7 +29,10 @@ def pdf_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def book(pdf_site: Site) -> str:
-    pages = [[f"Number {n}", "Gazebos are painted green."] for n in range(1, PAGES + 1)]
+    # Words on a few of them, so that it is embedded soon.
+    pages: list[list[str]] = [[] for _ in range(PAGES)]
+    for n in (1, 3, 42, 500, 501, 901, 1000):
+        pages[n - 1] = [f"Number {n}", "Gazebos are painted green."]
     return str(pdf_site.upload("law", "book.pdf", lines_pdf(pages))["document_ids"][0])
 
 
