@@ -25,12 +25,14 @@ from longleaf.api.http import (
     index,
     jobs,
     judgements,
+    page_images,
     pages,
     rerank,
     search,
     status,
     suggest,
     uploads,
+    viewing,
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
@@ -75,8 +77,8 @@ def create_app(
     )
     app.state.service = service
     rooms = (
-        search, export, suggest, rerank, documents, document_list, cite, uploads, jobs,
-        collections, judgements, evaluations, health, status, index, pages,
+        search, export, suggest, rerank, documents, document_list, viewing, page_images, cite,
+        uploads, jobs, collections, judgements, evaluations, health, status, index, pages,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router)

@@ -181,6 +181,7 @@ class Upkeep:
         erasure = runtime.catalog.erasure
         if now - self._settled_at > _SETTLE_SECONDS:
             erasure.settle()
+            erasure.forget_drawn()
             runtime.catalog.forget_unused_pages()
             self._settled_at = now
         seconds = indexes.erase_seconds(runtime.settings)

@@ -18,6 +18,7 @@ import structlog
 from longleaf.api import indexes, targets
 from longleaf.api.indexes import Followed
 from longleaf.api.reading import close_reranker, depth_of, open_reranker
+from longleaf.api.rendering import Pages
 from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
@@ -85,6 +86,7 @@ class Runtime:
     side: Side
     process: str
     reasons: dict[str, str]
+    pages: Pages
     writer_lock: threading.Lock = field(default_factory=threading.Lock)
     _switching: threading.Lock = field(default_factory=threading.Lock)
 
@@ -124,6 +126,7 @@ class Runtime:
 
     def close(self) -> None:
         """Stop following, then let go of index, reranker and catalog."""
+        self.pages.close()
         self.side.close()
         close_reranker(self.engine.reranker)
         with suppress(LongleafError):  # a minute later nobody believes it any more
@@ -208,7 +211,14 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
     for part, reason in parts.reasons.items():
         _log.info("chosen", part=part, reason=reason)
     return Runtime(
-        parts.settings, parts.catalog, parts.indexer, parts.models, side, process, parts.reasons
+        parts.settings,
+        parts.catalog,
+        parts.indexer,
+        parts.models,
+        side,
+        process,
+        parts.reasons,
+        Pages(parts.catalog, parts.settings),
     )
 
 

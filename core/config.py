@@ -49,6 +49,12 @@ class ServerSettings(Section):
     workers: int = Field(
         4, ge=1, le=64, description="Searches that run at once; others wait in line."
     )
+    page_image_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=0,
+        description="Disk that drawn pages of PDFs may take in the data folder, each 50 to 300 kB; "
+        "the ones looked at longest ago go first. 0: each is drawn anew, 0.05-0.5 s.",
+    )
     worker: bool = Field(
         True,
         description="Start a worker for uploads and folder jobs beside the server (false: others "

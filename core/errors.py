@@ -159,6 +159,12 @@ class Rejected(LongleafError):
         self.reason = reason
 
 
+class NotDrawn(LongleafError):
+    """A page of a PDF that cannot be drawn: it is damaged, or takes too long or too much memory."""
+
+    code = "not_drawn"
+
+
 class NoTextFound(LongleafError):
     """A file that opens but holds no text (a scan): it needs OCR."""
 

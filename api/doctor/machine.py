@@ -26,6 +26,7 @@ _PARTS = {
     f"{DATABASE}-wal": "its log",
     "originals": "originals",
     "token-vectors": "token vectors",
+    "page-images": "page images",
     "index": "indexes",
 }
 

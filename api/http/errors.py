@@ -30,6 +30,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.TooLarge: (413, "Larger than what is taken"),
     errors.Rejected: (422, "The file was not indexed"),
     errors.NoTextFound: (422, "The file holds no text"),
+    errors.NotDrawn: (422, "The page cannot be drawn"),
     errors.Overloaded: (429, "More waits than can be done soon"),
     errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
     errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),

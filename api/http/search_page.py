@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -141,6 +142,8 @@ def _values(service: Service, link: PageLink, answer: AnswerView | None) -> dict
     like = catalog.document(link.similar, service.scope) if link.similar and answer else None
     tree = _tree(link)
 
+    here = _search_url(link, offset=link.offset).removeprefix("/?")
+
     def to(**changes: Any) -> str:
         return _search_url(link, **changes)
 
@@ -164,10 +167,10 @@ def _values(service: Service, link: PageLink, answer: AnswerView | None) -> dict
         "narrowings": narrowings(answer.facets, tree, link.collection, to) if answer else [],
         "said": said,
         "bars": bars,
-        "page_url": document_url,
+        "page_url": partial(document_url, back=here),
         "to": to,
         "export_url": _export_url(link),
-        "here": _search_url(link, offset=link.offset).removeprefix("/?"),
+        "here": here,
         "stages": [(name, ms) for name, ms in answer.timings_ms.items() if name != "total"]
         if answer
         else [],

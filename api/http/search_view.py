@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from urllib.parse import urlencode
 
@@ -94,11 +95,22 @@ def order_view(answer: SearchAnswer) -> OrderView:
     )
 
 
-def document_url(document_id: str, start_char: int, end_char: int, query: str = "") -> str:
-    """The page of a document with a passage marked."""
-    parts = {"start": str(start_char), "end": str(end_char)}
-    if query:
-        parts["q"] = query
+def document_url(
+    document_id: str,
+    start_char: int,
+    end_char: int,
+    query: str = "",
+    sentences: Iterable[SentenceView] = (),
+    back: str = "",
+) -> str:
+    """The page of a document with a passage marked, and the sentences that carry its score.
+
+    `back`: the query of the search page's address to go back to, when it says more than `query`.
+    """
+    parts = [("start", str(start_char)), ("end", str(end_char))]
+    parts += [("s", f"{each.start_char}-{each.end_char}") for each in sentences]
+    parts += [("q", query)] if query else []
+    parts += [("back", back)] if back and back != urlencode({"q": query}) else []
     return f"/documents/{document_id}?{urlencode(parts)}#hit"
 
 

@@ -20,6 +20,7 @@ from fastapi import Depends, HTTPException, Request
 from longleaf.api.evaluate.background import Evaluations
 from longleaf.api.given import TextReading
 from longleaf.api.http.metrics import Metrics
+from longleaf.api.rendering import Pages
 from longleaf.api.wire import Runtime, open_chunker
 from longleaf.api.working import WorkerProcess
 from longleaf.core.errors import Overloaded
@@ -33,7 +34,7 @@ _READ_THREADS = 4
 _QUEUED_SEARCHES = 64
 """Threads that wait for a reranker with a queue of its own."""
 _MOST_WAITING = 256
-"""Searches in line for a thread, beyond which one more is refused."""
+"""Searches, or pages, in line for a thread, beyond which one more is refused."""
 _LOOK_SECONDS = 0.25
 _CLIENT_LEFT = 499  # as nginx calls it; nobody reads it but the log
 _UPLOAD_THREADS = 2
@@ -61,6 +62,12 @@ class Service:
         self._reads = CapacityLimiter(_READ_THREADS)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
+        self._drawing = CapacityLimiter(1)
+
+    @property
+    def pages(self) -> Pages:
+        """Pictures of pages."""
+        return self.runtime.pages
 
     async def search(
         self, request: Request, call: Callable[[GivenUp], T], *, is_bulk: bool = False
@@ -70,23 +77,11 @@ class Service:
         `call` gets what says whether the client has left, and may then end as it likes. Raises
         Overloaded when too many wait, HTTPException for a client that left while it did.
         """
-        lane = self._bulk if is_bulk else self._searches
-        if lane.statistics().tasks_waiting >= _MOST_WAITING:
-            raise Overloaded(
-                f"{_MOST_WAITING} searches wait already.", "Try again later.", retry_after_seconds=1
-            )
-        has_left = threading.Event()
+        return await _in_lane(self._bulk if is_bulk else self._searches, request, call, "searches")
 
-        def unless_gone() -> T:
-            if has_left.is_set():
-                raise HTTPException(_CLIENT_LEFT, "The client has left.")
-            return call(has_left.is_set)
-
-        watching = asyncio.create_task(_watch(request, has_left))
-        try:
-            return await to_thread.run_sync(unless_gone, limiter=lane)
-        finally:
-            watching.cancel()
+    async def draw(self, request: Request, call: Callable[[GivenUp], T]) -> T:
+        """Run `call`, which draws a page, when no other is being drawn. Raises as `search` does."""
+        return await _in_lane(self._drawing, request, call, "pages")
 
     async def read(self, call: Callable[[], T]) -> T:
         """Run a short catalog read."""
@@ -104,6 +99,27 @@ class Service:
                 return call()
 
         return await to_thread.run_sync(locked, limiter=self._writes)
+
+
+async def _in_lane(
+    lane: CapacityLimiter, request: Request, call: Callable[[GivenUp], T], what: str
+) -> T:
+    if lane.statistics().tasks_waiting >= _MOST_WAITING:
+        raise Overloaded(
+            f"{_MOST_WAITING} {what} wait already.", "Try again later.", retry_after_seconds=1
+        )
+    has_left = threading.Event()
+
+    def unless_gone() -> T:
+        if has_left.is_set():
+            raise HTTPException(_CLIENT_LEFT, "The client has left.")
+        return call(has_left.is_set)
+
+    watching = asyncio.create_task(_watch(request, has_left))
+    try:
+        return await to_thread.run_sync(unless_gone, limiter=lane)
+    finally:
+        watching.cancel()
 
 
 async def _watch(request: Request, has_left: threading.Event) -> None:

@@ -35,9 +35,13 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A page's beginning (`number`), a heading (`number` of the section, `level`) or text."""
+    """A page's beginning (`number`), a heading (`number` of the section, `level`) or text.
+
+    `start_char`: where its first character stands in the document.
+    """
 
     kind: Literal["page", "heading", "text"]
+    start_char: int = 0
     number: int = 0
     level: int = 0
     pieces: tuple[Piece, ...] = ()
@@ -108,11 +112,19 @@ def window(
     begin_char: int | None,
     mark: Span | None,
     window_chars: int = WINDOW_CHARS,
+    *,
+    until_char: int | None = None,
+    sentences: Sequence[Span] = (),
 ) -> Window:
-    """The part of `document` from `begin_char` on, or around `mark`, or its beginning."""
+    """The part of `document` from `begin_char` on, or up to `until_char`, or around `mark`, or its
+    beginning. `sentences`, ordered and disjoint, carry the score."""
     text = document.text
     total = len(text)
-    if total <= window_chars + _SNAP_CHARS:
+    if until_char is not None:
+        end = min(max(until_char, 0), total)
+        start = max(0, end - window_chars)
+        start = _after_break(text, start, min(start + _SNAP_CHARS, end)) if start else 0
+    elif total <= window_chars + _SNAP_CHARS:
         start, end = 0, total
     else:
         if begin_char is not None:
@@ -124,19 +136,42 @@ def window(
             start = 0
         end = min(start + window_chars, total)
         if end < total:
-            line_end = text.rfind("\n", end - min(_SNAP_CHARS, window_chars // 2), end)
-            end = line_end + 1 if line_end >= 0 else end
+            end = _after_last_break(text, end - min(_SNAP_CHARS, window_chars // 2), end)
     return Window(
         start_char=start,
         end_char=end,
         total_chars=total,
         previous=max(0, start - window_chars) if start > 0 else None,
         following=end if end < total else None,
-        blocks=tuple(_blocks(document, start, end, mark)),
+        blocks=tuple(_blocks(document, start, end, mark, sentences)),
     )
 
 
-def _blocks(document: DocumentText, start: int, end: int, mark: Span | None) -> list[Block]:
+def _after_break(text: str, begin: int, end: int) -> int:
+    """Behind the first line end in `text[begin:end]`, or space; `begin` where there is neither."""
+    for each in "\n ":
+        found = text.find(each, begin, end)
+        if found >= 0:
+            return found + 1
+    return begin
+
+
+def _after_last_break(text: str, begin: int, end: int) -> int:
+    """Behind the last line end in `text[begin:end]`, or space; `end` where there is neither."""
+    for each in "\n ":
+        found = text.rfind(each, begin, end)
+        if found >= 0:
+            return found + 1
+    return end
+
+
+def _blocks(
+    document: DocumentText,
+    start: int,
+    end: int,
+    mark: Span | None,
+    sentences: Sequence[Span],
+) -> list[Block]:
     text = document.text
     spans = [mark] if mark is not None and mark[0] < mark[1] else []
     blocks: list[Block] = []
@@ -149,7 +184,8 @@ def _blocks(document: DocumentText, start: int, end: int, mark: Span | None) -> 
             # Blank lines around a block are the style sheet's to make; indentation stays.
             first = done + shown.rfind("\n", 0, len(shown) - len(shown.lstrip())) + 1
             shown = text[first : done + len(shown)]
-            blocks.append(Block("text", pieces=marked(shown, first, spans)))
+            pieces = carrying(marked(shown, first, spans), first, sentences)
+            blocks.append(Block("text", first, pieces=pieces))
         done = max(done, position)
 
     for position, kind, number in _cuts(document, start, end):
@@ -158,14 +194,15 @@ def _blocks(document: DocumentText, start: int, end: int, mark: Span | None) -> 
             continue
         print_until(position)
         if kind == 0:
-            blocks.append(Block("page", number=document.pages[number].number))
+            blocks.append(Block("page", position, document.pages[number].number))
             continue
         section = document.sections[number]
         line_end = text.find("\n", position, min(section.end_char, end))
         line_end = min(section.end_char, end) if line_end < 0 else line_end
         line_end = min(line_end, position + _LONGEST_HEADING_CHARS)
         pieces = marked(text[position:line_end], position, spans)
-        blocks.append(Block("heading", number, section.level, pieces))
+        pieces = carrying(pieces, position, sentences)
+        blocks.append(Block("heading", position, number, section.level, pieces))
         done = line_end
     print_until(end)
     return blocks

@@ -35,6 +35,7 @@ from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
 from longleaf.core.catalog.leases import Leases
 from longleaf.core.catalog.ownership import claim_folder
+from longleaf.core.catalog.page_images import PageImages
 from longleaf.core.catalog.reader import _IN_THE_FOLDER, CatalogReader, no_document
 from longleaf.core.catalog.records import (
     Collection,
@@ -68,7 +69,10 @@ class Catalog(CatalogReader):
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
         self.leases = Leases(self._database)
-        self.erasure = erasure.Erasure(self._database, self.blobs, folder, self.segment_folder)
+        self.page_images = PageImages(folder)
+        self.erasure = erasure.Erasure(
+            self._database, self.blobs, folder, self.segment_folder, self.page_images
+        )
         self._segment_writer = SegmentWriter(self.segment_folder, on_take=self.erasure.wipe_taken)
         self.generations = generations.Generations(self._database, self.erasure.settle)
         with suppress(Conflict):  # what a crash kept from being done; somebody else does it then

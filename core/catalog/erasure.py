@@ -23,6 +23,7 @@ from longleaf.core.catalog.blobs import Blobs
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.hold import erasing, must_erase
 from longleaf.core.catalog.migrations import meta_value
+from longleaf.core.catalog.page_images import PageImages
 from longleaf.core.catalog.segments import SegmentRef
 from longleaf.core.catalog.wiping import erase_between, erase_records, lock_segment
 from longleaf.core.errors import TooLarge
@@ -124,8 +125,11 @@ def _unscrubbed(connection: Connection) -> str | None:
 class Erasure:
     """Does what deletions wrote down. Thread-safe; several processes may do it at once."""
 
-    def __init__(self, database: Database, blobs: Blobs, home: Path, segments: Path) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, home: Path, segments: Path, drawn: PageImages
+    ) -> None:
         self._database = database
+        self._drawn = drawn
         self._blobs = blobs
         self._home = home
         self._segments = segments
@@ -151,6 +155,15 @@ class Erasure:
             # What was deleted should not stay readable in SQLite's log either.
             self._log_may_tell = not self._database.truncate_log()
 
+    def forget_drawn(self) -> None:
+        """Remove this machine's pictures of originals that another one may have let go of."""
+        drawn = self._drawn.originals()
+        if drawn:
+            with self._database.reading() as connection:
+                unused = unused_originals(connection, drawn)
+            for name in unused:
+                self._drawn.forget(name)
+
     def unscrubbed_since(self) -> float | None:
         """Since when copies of deleted rows may lie in the file; None when there can be none."""
         with self._database.reading() as connection:
@@ -169,6 +182,7 @@ class Erasure:
 
     def _scrub(self) -> float:
         self.settle()
+        self.forget_drawn()
         with self._database.reading() as connection:
             before = _unscrubbed(connection)
         started = time.monotonic()
@@ -231,6 +245,7 @@ class Erasure:
             pages.forget(connection, unused)
             for name in unused:
                 self._blobs.delete(name)
+                self._drawn.forget(name)
             connection.execute(delete(table).where(table.c.name.in_(names)))
         return True
 

@@ -92,6 +92,7 @@ def _remove(catalog: Catalog, found: Orphans) -> Orphans:
             for name in erasure.unused_originals(connection, batch):
                 freed += sizes.get(name, 0)
                 catalog.blobs.delete(name)
+                catalog.page_images.forget(name)
                 originals.append(name)
             pages.forget(connection, originals)
     for path in found.temporary:

@@ -1,9 +1,9 @@
 """A parser's process: gives up what it does not need, then reads one file after another.
 
 Started by `process.ChildProcess` as `python -P -m longleaf.indexer.sandbox.child PARENT_PID FD
-PLACE`: PLACE says in JSON what it may do and whether it runs parsers or, for them, LibreOffice and
-Tesseract. It reads no setting and no environment, and lives no longer than its parent. Nothing but
-the standard library is loaded before it is confined.
+PLACE`: PLACE says in JSON what it may do and whether it runs parsers, draws pages or runs, for
+parsers, LibreOffice and Tesseract. It reads no setting and no environment, and lives no longer than
+its parent. Nothing but the standard library is loaded before it is confined.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ def main(arguments: Sequence[str], choose: Callable[[str, bytes], Parser] | None
         _keep_stderr_for_crashes()
         tempfile.tempdir = str(kept)
         serve_programs(connection, confinement, place | {"scratch": str(kept)})
+    elif place.get("draws"):
+        from longleaf.indexer.sandbox.drawing import serve_drawing
+
+        _keep_stderr_for_crashes()
+        serve_drawing(connection, confinement, memory)
     else:
         from longleaf.indexer.sandbox.reading import Reading
 

@@ -49,7 +49,12 @@ class Site:
     def upload(self, collection: str, name: str, data: bytes, **metadata: Any) -> dict[str, Any]:
         """Index a file and wait until it is searched."""
         fields = {"collection": collection, "metadata": json.dumps(metadata)}
-        answer = self.client.post("/v1/documents", files={"file": (name, data)}, data=fields)
+        answer = self.client.post(
+            "/v1/documents?wait_seconds=600",
+            files={"file": (name, data)},
+            data=fields,
+            timeout=700.0,
+        )
         assert answer.status_code < 300, answer.text
         told: dict[str, Any] = answer.json()
         if answer.status_code == 202:  # a busy machine: the worker did not end in time

@@ -1,0 +1,156 @@
+"""What a reader wants of one document: passages that decide for a query, and a text in it.
+
+Passages come from the search itself, filtered to the document, so they are those that a hit shows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from longleaf.api import finding
+from longleaf.api.http.answer_schemas import RectangleView
+from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.search import search
+from longleaf.api.http.search_schemas import SearchBody
+from longleaf.api.http.search_view import view
+from longleaf.api.http.service import GivenUp, Served
+from longleaf.api.http.viewing_schemas import (
+    DecidingPassage,
+    DecidingPassages,
+    MatchList,
+    MatchView,
+)
+from longleaf.core.catalog import DocumentHead
+from longleaf.core.layout import Layout
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["documents"],
+    responses=PROBLEM_RESPONSES,
+    default_response_class=PlainJSON,
+)
+
+_ID = Path(description="The document's id.", max_length=64)
+MAX_FOUND_CHARS = 1_000
+
+
+def rectangles(layout: Layout | None, start: int, end: int) -> list[RectangleView] | None:
+    """Where characters stand on the pages, as JSON says it."""
+    if layout is None:
+        return None
+    return [RectangleView(**each._asdict()) for each in layout.rectangles(start, end)]
+
+
+@router.get(
+    "/documents/{document_id}/hits",
+    response_model=DecidingPassages,
+    summary="Find the passages of a document that decide for a query",
+)
+async def get_hits(
+    service: Served,
+    request: Request,
+    q: Annotated[
+        str, Query(min_length=1, max_length=20_000, description="The query, as a search takes it.")
+    ],
+    document_id: str = _ID,
+    limit: Annotated[
+        int | None,
+        Query(ge=1, le=32, description="At most so many; left out: as many as a hit has."),
+    ] = None,
+) -> Response:
+    """A search for `q` in this document alone: what the document's hit would show, with places."""
+    catalog = service.runtime.catalog
+
+    def work(given_up: GivenUp) -> Response:
+        head = catalog.document(document_id, service.scope)
+        body = SearchBody(
+            query=q,
+            collections=[head.collection],
+            filter={"field": "document", "eq": head.public_id},
+            limit=1,
+            passages_per_document=limit,
+            highlight="rectangles",
+        )
+        answer = view(*search(service, body, given_up))
+        layout = catalog.layout(head)
+        passages = [
+            DecidingPassage(
+                **{name: getattr(each, name) for name in type(each).model_fields},
+                rectangles=rectangles(layout, each.start_char, each.end_char),
+            )
+            for hit in answer.hits
+            for each in hit.passages
+        ]
+        return PlainJSON(
+            DecidingPassages(
+                document_id=head.public_id,
+                revision=head.revision,
+                query=q,
+                reranker=answer.reranker,
+                passages=passages,
+                degraded=answer.degraded,
+                warnings=answer.warnings,
+            )
+        )
+
+    return await service.search(request, work)
+
+
+@router.get(
+    "/documents/{document_id}/find", response_model=MatchList, summary="Find a text in a document"
+)
+async def find_text(
+    service: Served,
+    text: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=MAX_FOUND_CHARS,
+            description="What to find: any case, accents or none, across line breaks.",
+        ),
+    ],
+    document_id: str = _ID,
+    first: Annotated[
+        int | None, Query(ge=0, le=1 << 31, description="List from this match on; counts from 0.")
+    ] = None,
+    at: Annotated[
+        int,
+        Query(
+            ge=0, le=1 << 40, description="Without `first`: from the first behind this character."
+        ),
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    places: Annotated[
+        bool, Query(alias="rectangles", description="Also where each stands on the pages.")
+    ] = False,
+) -> Response:
+    """Every place where a text stands in a document, as offsets; all are counted."""
+    catalog = service.runtime.catalog
+
+    def work() -> Response:
+        head = catalog.document(document_id, service.scope)
+        body = catalog.text(head).text
+        found = finding.find(body, text, first=first, at_char=at, limit=limit)
+        return PlainJSON(_matches(head, text, found, catalog.layout(head) if places else None))
+
+    return await service.read(work)
+
+
+def _matches(
+    head: DocumentHead, text: str, found: finding.Found, layout: Layout | None
+) -> MatchList:
+    return MatchList(
+        document_id=head.public_id,
+        revision=head.revision,
+        text=text,
+        count=found.count,
+        first=found.first,
+        matches=[
+            MatchView(start_char=start, end_char=end, rectangles=rectangles(layout, start, end))
+            for start, end in found.matches
+        ],
+    )

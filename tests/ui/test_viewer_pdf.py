@@ -1,0 +1,169 @@
+"""The viewer's pages: pictures with marks and words where they stand, however many there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from tests.indexer.pdfs import lines_pdf
+from tests.ui.site import Site, Watched, check_accessible
+
+PAGES = 1000
+
+expect.set_options(timeout=30_000)  # a busy machine
+
+
+@pytest.fixture(scope="module")
+def pdf_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    home = tmp_path_factory.mktemp("pdf") / "home"
+    opened = Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192")
+    try:
+        opened.collection("law")
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def book(pdf_site: Site) -> str:
+    # Words on a few of them, so that it is embedded soon.
+    pages: list[list[str]] = [[] for _ in range(PAGES)]
+    for n in (1, 3, 42, 500, 501, 901, 1000):
+        pages[n - 1] = [f"Number {n}", "Gazebos are painted green."]
+    return str(pdf_site.upload("law", "book.pdf", lines_pdf(pages))["document_ids"][0])
+
+
+@pytest.fixture
+def pdf_page(browser: Browser, pdf_site: Site) -> Iterator[Page]:
+    context = browser.new_context(
+        base_url=pdf_site.url, locale="en-GB", viewport={"width": 1280, "height": 900}
+    )
+    opened = context.new_page()
+    watched = Watched(opened, pdf_site.url)
+    yield opened
+    watched.check()
+    context.close()
+
+
+def test_a_thousand_pages_are_marked_found_and_turned_without_freezing(
+    pdf_page: Page, pdf_site: Site, book: str, record_property: Any
+) -> None:
+    page = pdf_page
+    page.add_init_script(
+        "window.longest = 0; new PerformanceObserver((list) => list.getEntries().forEach("
+        "({duration}) => { window.longest = Math.max(window.longest, duration); }))"
+        ".observe({type: 'longtask'})"
+    )
+    text = pdf_site.client.get(f"/v1/documents/{book}?text=true").json()["text"]
+    start = text.index("Number 500") + 11
+    end = text.index("green.", start) + 6
+    page.goto(f"/documents/{book}?start={start}&end={end}&view=pages#hit")
+    expect(page.locator("article.ready")).to_be_visible()
+    sheet = page.locator(".sheet[data-number='500']")
+    expect(sheet).to_have_class(re.compile("drawn"))
+    number = page.get_by_label("Page", exact=True)
+    expect(number).to_have_value("500")
+    # The mark lies over the words that it is about, and those over their picture.
+    word = sheet.locator(".words span", has_text="Gazebos")
+    expect(word).to_be_attached()
+    mark, span = sheet.locator("rect.hit-now").bounding_box(), word.bounding_box()
+    assert mark and span
+    assert mark["x"] <= span["x"] + 3 and mark["x"] + mark["width"] > span["x"] + span["width"]
+    assert abs(mark["y"] + mark["height"] / 2 - span["y"] - span["height"] / 2) < 8
+    selected = page.evaluate(
+        """() => {
+          const words = document.querySelectorAll(".sheet[data-number='500'] .words span");
+          getSelection().setBaseAndExtent(words[2].firstChild, 0, words[4].firstChild, 7);
+          return getSelection().toString(); }"""
+    )
+    assert selected == "Gazebos are painted"
+    expect(page.get_by_role("button", name="Copy link")).to_be_visible()
+    check_accessible(page)
+    # To a page, by its number.
+    page.keyboard.press("g")
+    expect(number).to_be_focused()
+    page.keyboard.type("901")
+    page.keyboard.press("Enter")
+    expect(page.locator(".sheet[data-number='901']")).to_have_class(re.compile("drawn"))
+    assert page.locator(".sheet").count() < 10
+    # Find goes through all of the file.
+    page.keyboard.press("f")
+    page.get_by_role("searchbox", name="Find in this document").fill("number 42\ngaz")
+    expect(page.locator(".find output")).to_have_text("1 of 1")
+    expect(page.locator(".sheet[data-number='42'] rect.match-now")).to_have_count(2)
+    expect(number).to_have_value("42")
+    page.keyboard.press("Escape")
+    # Zooming keeps the place, and so does changing to the text and back.
+    height = page.evaluate("document.querySelector('.sheets').offsetHeight")
+    page.keyboard.press("+")
+    assert page.evaluate("document.querySelector('.sheets').offsetHeight") > 1.2 * height
+    expect(page.locator(".sheet[data-number='42']")).to_be_in_viewport()
+    page.keyboard.press("0")
+    expect(page).to_have_url(re.compile(r"page=42"))
+    page.keyboard.press("v")
+    expect(page.locator("article.paper.ready")).to_be_visible()
+    expect(page.locator("#page-42")).to_be_in_viewport()
+    expect(page).to_have_url(re.compile(r"from=\d+"))
+    page.keyboard.press("v")
+    expect(page.locator("article.desk.ready")).to_be_visible()
+    expect(page.locator(".sheet[data-number='42']")).to_be_in_viewport()
+    # A quick way through all of it: what is passed by is not drawn.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(
+        """async () => { for (let k = 0; k <= 60; k += 1) {
+          scrollTo({top: (document.documentElement.scrollHeight * k) / 60, behavior: "instant"});
+          await new Promise(requestAnimationFrame); } }"""
+    )
+    last = page.locator(f".sheet[data-number='{PAGES}']")
+    expect(last).to_have_class(re.compile("drawn"))
+    assert page.locator(".sheet").count() < 10
+    assert sum("/image" in each for each in asked) < 40
+    elements = page.evaluate("document.querySelectorAll('*').length")
+    assert elements < 400
+    for name, value in {
+        "longest_task_ms": page.evaluate("window.longest"),
+        "elements": elements,
+        "heap_mb": page.evaluate("performance.memory.usedJSHeapSize / 1e6"),
+    }.items():
+        record_property(name, value)
+        print(f"{name} {value:.1f}")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_page_that_cannot_be_drawn_says_so_in_its_place(pdf_page: Page, book: str) -> None:
+    page = pdf_page
+    body = '{"detail": "Page 3 was given up after 15 s.", "hint": "Read its text instead."}'
+    page.route(
+        "**/pages/3/image*",
+        lambda route: route.fulfill(status=422, body=body, content_type="application/problem+json"),
+    )
+    page.goto(f"/documents/{book}?view=pages&page=3")
+    sheet = page.locator(".sheet[data-number='3']")
+    expect(sheet).to_contain_text("Page 3 was given up after 15 s. Read its text instead.")
+    check_accessible(page)
+    page.unroute("**/pages/3/image*")
+    sheet.get_by_role("button", name="Try again").click()
+    expect(sheet).to_have_class(re.compile("drawn"))
+    expect(sheet.locator(".undrawn")).to_have_count(0)
+
+
+def test_pages_without_script_are_links(browser: Browser, pdf_site: Site, book: str) -> None:
+    text = pdf_site.client.get(f"/v1/documents/{book}?text=true").json()["text"]
+    start = text.index("Number 500")
+    context = browser.new_context(base_url=pdf_site.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"/documents/{book}?start={start}&end={start + 10}")
+    page.get_by_role("link", name="Pages", exact=True).click()
+    expect(page.get_by_role("img", name="Page 500 of 1000")).to_be_visible()
+    expect(page.locator("rect.hit")).to_have_count(1)
+    page.get_by_role("link", name="Page 501 →").click()
+    expect(page.get_by_role("img", name="Page 501 of 1000")).to_be_visible()
+    expect(page.locator("rect.hit")).to_have_count(0)
+    page.get_by_role("link", name="Text", exact=True).click()
+    expect(page.locator("#page-501")).to_be_visible()
+    context.close()
