@@ -1,10 +1,10 @@
 """What the search page weighs and how fast it is, in headless Chromium on this machine.
 
-Bytes are those on the wire, headers left out. `--home`: a data folder to serve (it is written to as
-any served folder: the server's address, the index that follows); without it a scratch folder with a
-few hundred short texts. Input to results: from the last key of a query to the first result that is
-on the screen, whether the page shows results while one types or loads anew at Enter (`--mode auto`
-tries typing first). Times are of a shared machine; medians count.
+Bytes are those on the wire, headers of answers as well. `--home`: a data folder to serve (it is
+written to as any served folder: the server's address, the index that follows); without it a scratch
+folder with a few hundred short texts. Input to results: from the last key of a query to the first
+result that is on the screen, whether the page shows results while one types or loads anew at Enter
+(`--mode auto` tries typing first). Times are of a shared machine; medians count.
 
     python benchmarks/page.py --home HOME --queries 60
 """
@@ -94,7 +94,11 @@ def main() -> None:
                 _fill(client)
             args = ["--no-sandbox", "--enable-precise-memory-info"]
             browser = playwright.chromium.launch(executable_path=chromium, args=args)
-            found: dict[str, Any] = {"passages": _passages(client), "chromium": browser.version}
+            found: dict[str, Any] = {
+                "passages": _passages(client),
+                "chromium": browser.version,
+                "load_average": os.getloadavg()[0],
+            }
             found["weight"] = weight(browser, server.url)
             found["first_results"] = first_results(browser, server.url, options.loads)
             found["input"] = input_to_results(browser, server.url, options.queries, options.mode)
@@ -121,17 +125,16 @@ def weight(browser: Browser, url: str) -> dict[str, Any]:
         lambda each: names.update({each["requestId"]: each["response"]["url"]}),
     )
 
-    def received(each: dict[str, Any]) -> None:
-        number = each["requestId"]
-        sizes[number] = sizes.get(number, 0) + max(each["encodedDataLength"], 0)
+    def ended(each: dict[str, Any]) -> None:
+        sizes[each["requestId"]] = each["encodedDataLength"]
 
-    session.on("Network.dataReceived", received)
+    session.on("Network.loadingFinished", ended)
     page.goto(f"/?q={_QUERIES[0].replace(' ', '+')}", wait_until="networkidle")
     parts: dict[str, int] = {}
     for number, size in sizes.items():
         name = names.get(number, "").removeprefix(url).partition("?")[0]
         parts[name.rpartition("/")[2] or "the page"] = int(size)
-    if not any("icon" in name for name in parts):  # a headless browser shows no icon
+    if not parts.get("icon.svg"):  # answered from the browser's own cache
         icon = page.locator("link[rel=icon]").get_attribute("href") or ""
         headers = {"accept-encoding": "gzip"}
         with httpx.stream("GET", url + icon, headers=headers, trust_env=False) as answer:
@@ -303,6 +306,7 @@ def _tell(found: dict[str, Any]) -> None:
     parts = found["weight"]["parts"]
     for name, size in sorted(parts.items(), key=lambda each: -each[1]):
         print(f"{size:>9,} bytes  {name}")
+    print(f"{found['passages']} passages, load average {found['load_average']:.1f}")
     total = found["weight"]["total_bytes"]
     print(f"{total:>9,} bytes  in all: {'OK' if total <= BUDGET_BYTES else 'FAIL'}")
     for name in ("first_results", "input", "long_document"):
