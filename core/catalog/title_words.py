@@ -131,8 +131,12 @@ def _titled(
         select(documents.c.public_id, documents.c.collection, contents.c.title, revisions.c.groups)
         .select_from(contents)
         .join(revisions, revisions.c.content_id == contents.c.id)
-        .join(documents, documents.c.revision_id == revisions.c.id)
-        .where(contents.c.id.in_(reads.among(content_ids)))
+        .join(documents, documents.c.id == revisions.c.document_id)
+        .where(
+            contents.c.id.in_(reads.among(content_ids)),
+            # By id first: nothing is indexed by `revision_id` (300 ms of 300,000 documents).
+            documents.c.revision_id == revisions.c.id,
+        )
     )
     for public_id, collection, title, groups in connection.execute(query):
         if scope.allows(collection, groups):
