@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,7 +174,8 @@ def test_what_cannot_be_drawn_says_so(client: Client, runtime: Runtime, pdf: str
     assert not told["images"] and "PDF" in told["why_no_images"] and told["pages"] is None
     refused = client.get(f"/v1/documents/{lease}/pages/1/image").json()
     assert refused["code"] == "not_found" and lease in refused["hint"]
-    slow = one_page(stream(b"BT /F 12 Tf 72 700 Td (Slow zeppelins) Tj ET" + SLOW))
+    shown = zlib.compress(b"BT /F 12 Tf 72 700 Td (Slow zeppelins) Tj ET" + SLOW)
+    slow = one_page(stream(shown, b"/Filter /FlateDecode"))
     (hostile,) = client.upload("slow.pdf", slow).json()["document_ids"]
     runtime.pages.close()
     runtime.pages = Pages(runtime.catalog, runtime.settings)
@@ -187,7 +189,8 @@ def test_what_cannot_be_drawn_says_so(client: Client, runtime: Runtime, pdf: str
     wait_until_followed(runtime)
 
 
-SLOW = b" [0.001] 0 d 3 w 0 0 m 100000 100000 l S" * 200
+SLOW = b" [0.001] 0 d 3 w 0 0 m 100000 100000 l S" * 60_000
+"""Some 15 s to draw, packed into a few kilobytes."""
 
 
 def test_pictures_go_with_their_document(client: Client, runtime: Runtime) -> None:

@@ -221,7 +221,6 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
 
     page.goto(f"/documents/{document_id}")
     expect(page.locator("article.ready")).to_be_visible()
-    expect(page.locator(".part").nth(1)).to_be_attached()
     before = measured()
     height = page.evaluate("document.documentElement.scrollHeight")
     ends = []
@@ -315,6 +314,19 @@ def test_what_cannot_be_loaded_says_so_and_is_tried_again(long_page: Page, long_
     expect(page).to_have_url(re.compile(r"from=4\d{4}"))
     page.reload()
     expect(page.locator("article.ready")).to_be_visible()
-    expect(page.get_by_text("Paragraph 1200 about").first).to_be_in_viewport(ratio=0.01)
+    assert page.evaluate(
+        """() => {
+          const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+          const range = document.createRange();
+          while (walk.nextNode()) {
+            const at = walk.currentNode.data.indexOf("Paragraph 1200 about");
+            if (at < 0) continue;
+            range.setStart(walk.currentNode, at);
+            range.setEnd(walk.currentNode, at + 9);
+            const box = range.getBoundingClientRect();
+            return box.top > 0 && box.bottom < innerHeight;
+          }
+          return false; }"""
+    )
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
