@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -351,7 +352,8 @@ def test_the_page_offers_it_and_says_what_it_left_out(client: Client) -> None:
     assert "Only what scores well" in offered
     asked = "/?q=how+do+submarines+navigate+below+polar+ice%3F"
     nothing = client.get(f"{asked}&good=on").text
-    assert "Nothing good was found" in nothing and "3 documents scored too low" in nothing
+    assert "Nothing good was found" in nothing
+    assert re.search(r">3</data> documents scored too low", nothing)
     assert asked in nothing, "the way to see them nevertheless"
     assert "Nothing good was found" not in client.get(asked).text
     some = client.get("/?q=serum+ferritin+iron&good=on").text

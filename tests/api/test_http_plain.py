@@ -17,6 +17,7 @@ from longleaf.api.http.html import render
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.wire import Runtime
 from longleaf.core.catalog import DocumentHead
+from longleaf.core.catalog.listing import Order
 from longleaf.core.errors import InvalidRequest, Rejected, RejectReason
 from longleaf.core.types import Scope
 
@@ -163,7 +164,10 @@ def test_stored_halves_leave_readable(
     odd: dict[str, Any] = {"x": HALF, HALF: "y", "n": float("nan"), "i": int(LONG)}
     head = dataclasses.replace(real, title=f"T{HALF}", source=f"s{HALF}.md", metadata=odd)
     monkeypatch.setattr(runtime.catalog, "document", lambda *_: head)
-    monkeypatch.setattr(runtime.catalog, "documents", lambda *_: [head])
+    [first] = runtime.catalog.listed(Scope.all(), None, Order.KEY, limit=1)
+    monkeypatch.setattr(
+        runtime.catalog, "listed", lambda *_, **__: [dataclasses.replace(first, head=head)]
+    )
     listed = client.get("/v1/documents")
     assert listed.status_code == 200, listed.text
     assert listed.json()["documents"][0]["metadata"]["x"] == "\ufffd"
