@@ -353,7 +353,7 @@ def test_the_page_offers_it_and_says_what_it_left_out(client: Client) -> None:
     asked = "/?q=how+do+submarines+navigate+below+polar+ice%3F"
     nothing = client.get(f"{asked}&good=on").text
     assert "Nothing good was found" in nothing
-    assert re.search(r">3</data> documents scored too low", nothing)
+    assert "3 documents scored too low" in re.sub("<[^>]*>", "", nothing)
     assert asked in nothing, "the way to see them nevertheless"
     assert "Nothing good was found" not in client.get(asked).text
     some = client.get("/?q=serum+ferritin+iron&good=on").text
