@@ -132,8 +132,8 @@ def take(
 def search(shown: Shown) -> None:
     """Results of a question."""
     shown.page.goto("/")
-    shown.page.get_by_role("searchbox").fill(_QUERY)
-    shown.page.get_by_role("searchbox").press("Enter")
+    shown.page.locator("#q").fill(_QUERY)
+    shown.page.locator("#q").press("Enter")
     shown.page.locator(".hit").nth(1).wait_for()
     shown.page.wait_for_load_state("networkidle")
 

@@ -133,7 +133,7 @@ def test_from_nothing_judged_to_a_verdict_query_by_query(
     page.emulate_media(color_scheme="dark")
     check_accessible(page)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("searchbox")).to_have_value(text)
+    expect(page.locator("#q")).to_have_value(text)
 
 
 def test_progress_cancel_and_a_server_that_is_away(
