@@ -2,8 +2,9 @@
 
 Every order goes by an index and ends with the document's id, so a page goes on exactly behind the
 last one, at the first document or the millionth, whatever came or went meanwhile. Titles are
-looked for in that same index: 1,000,000 of them take 0.3 s, when none holds the words. It knows no
-query language. Trade-off: one collection at a time, because no index spans them.
+looked for in that same index. With 1,000,000 documents on a busy core a page of 50
+takes 6 to 30 ms in any order, and words that no title holds 0.9 s in the order of titles. It knows
+no query language. Trade-off: one collection at a time, because no index spans them.
 """
 
 from __future__ import annotations

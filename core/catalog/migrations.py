@@ -166,14 +166,15 @@ def _from_5(_connection: Connection, _operations: Operations) -> None:
 
 
 def _from_6(connection: Connection, operations: Operations) -> None:
-    """Documents are listed by title and by date, and titles found by their words: 1,000,000
-    documents take half a minute here for the former."""
+    """Documents are listed by title and by date, and titles found by their words: the former took
+    70 s for 1,000,000 documents on a busy core."""
     title_key = Column("title_key", schema.Text, nullable=False, server_default="")
     operations.add_column("documents", title_key)
     titles.fill(connection)
     title_words.fill(connection)
     operations.create_index("documents_by_title", "documents", ["collection", "title_key", "id"])
-    operations.create_index("documents_by_update", "documents", ["collection", "updated_at", "id"])
+    by_update = ["collection", "updated_at", "id", "title_key"]
+    operations.create_index("documents_by_update", "documents", by_update)
 
 
 _STEPS: dict[int, Callable[[Connection, Operations], None]] = {

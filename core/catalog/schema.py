@@ -111,7 +111,7 @@ documents = Table(
     UniqueConstraint("collection", "key"),
     Index("documents_by_source", "source_id"),
     Index("documents_by_title", "collection", "title_key", "id"),
-    Index("documents_by_update", "collection", "updated_at", "id"),
+    Index("documents_by_update", "collection", "updated_at", "id", "title_key"),
     sqlite_autoincrement=True,
 )
 

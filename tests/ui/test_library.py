@@ -46,16 +46,16 @@ def test_titles_are_found_while_typing_and_sorted(page: Page) -> None:
     page.keyboard.type("recht")
     expect(page.locator(".docs tbody tr")).to_have_count(2)
     expect(page).to_have_url(re.compile("title=recht"))
-    expect(page.locator("#q")).to_be_focused()
+    expect(page.get_by_role("searchbox")).to_be_focused()
     page.get_by_label("Order").select_option("title")
     expect(page.locator(".docs .name").first).to_have_text("Arbeitsrecht")
     page.reload()
     assert titles(page) == ["Arbeitsrecht", "Zivilrecht"]
-    page.locator("#q").fill("")
+    page.get_by_role("searchbox").fill("")
     expect(page.locator(".docs tbody tr")).to_have_count(len(TITLES))
     # Ä stands with A, and no title is markup.
     assert titles(page)[:3] == ["<b>Bold</b> law", "Arbeitsrecht", "Ärztegesetz"]
-    page.locator("#q").fill("xyzzy")
+    page.get_by_role("searchbox").fill("xyzzy")
     expect(page.get_by_text("No title in law holds")).to_be_visible()
     check_accessible(page)
     page.get_by_role("link", name="search in the texts").click()

@@ -53,7 +53,7 @@ def test_english_and_german_readers_see_their_own(browser: Browser, site: Site) 
         "01.03.2026", "März 2026", "2026", "spring", "01.03.2026",
     ]  # fmt: skip
     # Rows that come in later are said so as well.
-    page.locator("#q").fill("lease")
+    page.get_by_role("searchbox").fill("lease")
     expect(page.locator(".docs tbody tr")).to_have_count(2)
     changed = page.locator(".docs td time").last
     assert changed.inner_text() == page.evaluate(
