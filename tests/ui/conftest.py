@@ -18,7 +18,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from tests.api.conftest import TEXTS, YEARS
-from tests.ui.site import Site, Watched
+from tests.ui.site import Site, watched
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -73,8 +73,8 @@ def browser() -> Browser:
 @pytest.fixture(scope="session")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a few small documents; tests that change more start their own."""
-    opened = Site(tmp_path_factory.mktemp("site") / "home", LONGLEAF_CHUNKER__TARGET_TOKENS="48")
-    try:
+    home = tmp_path_factory.mktemp("site") / "home"
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="48") as opened:
         for name in ("law", "science"):
             opened.collection(name)
         for name, text in TEXTS.items():
@@ -82,16 +82,10 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             year = {"year": YEARS[name]} if name in YEARS else {}
             opened.upload(collection, name, text.encode(), **year)
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
     """A page of a browser profile of its own; whatever it reports fails the test."""
-    context = browser.new_context(base_url=site.url, locale="en-GB")
-    opened = context.new_page()
-    watched = Watched(opened, site.url)
-    yield opened
-    watched.check()
-    context.close()
+    with watched(browser, site, locale="en-GB") as opened:
+        yield opened

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
 REPORTER = """
 window.violations = [];
@@ -82,7 +84,10 @@ class Site:
             assert time.monotonic() < end, "the index does not follow"
             time.sleep(0.05)
 
-    def close(self) -> None:
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Stop the server as an operator does."""
         self.client.close()
         if self.process.poll() is None:
@@ -121,6 +126,17 @@ class Watched:
         if self.page.url.startswith("http"):
             self.told += self.page.evaluate("window.violations ?? []")
         assert not self.told, self.told
+
+
+@contextmanager
+def watched(browser: Browser, site: Site, **options: Any) -> Iterator[Page]:
+    """A page of a browser profile of its own; whatever it reports fails the test."""
+    context = browser.new_context(base_url=site.url, **options)
+    page = context.new_page()
+    watched = Watched(page, site.url)
+    yield page
+    watched.check()
+    context.close()
 
 
 def check_accessible(page: Page) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.api.conftest import TEXTS
-from tests.ui.site import Site, Watched, check_accessible
+from tests.ui.site import Site, check_accessible, watched
 
 QUERIES = {
     "who pays the rent?": ("lease.txt", "mit.txt"),
@@ -28,26 +28,19 @@ def own_site(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Site, dict[str, str]]]:
     """A server whose judgements are this file's alone, and its documents' ids."""
-    site = Site(tmp_path_factory.mktemp("judged") / "home", LONGLEAF_CHUNKER__TARGET_TOKENS="48")
-    try:
+    home = tmp_path_factory.mktemp("judged") / "home"
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="48") as site:
         site.collection("law")
         names = {name for pair in QUERIES.values() for name in pair}
         told = {name: site.upload("law", name, TEXTS[name].encode()) for name in sorted(names)}
         yield site, {name: each["document_ids"][0] for name, each in told.items()}
-    finally:
-        site.close()
 
 
 @pytest.fixture
 def page(browser: Browser, own_site: tuple[Site, dict[str, str]]) -> Iterator[Page]:
     """A German reader's page of this file's server."""
-    site, _ = own_site
-    context = browser.new_context(base_url=site.url, locale="de-DE")
-    opened = context.new_page()
-    watched = Watched(opened, site.url)
-    yield opened
-    watched.check()
-    context.close()
+    with watched(browser, own_site[0], locale="de-DE") as opened:
+        yield opened
 
 
 def judge(site: Site, query: str, document_id: str, grade: int) -> None:

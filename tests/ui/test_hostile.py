@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
-from tests.ui.site import Site, Watched
+from tests.ui.site import Site, watched
 
 MALFORMED = Path(__file__).resolve().parents[3] / "shared" / "data" / "malformed"
 pytestmark = pytest.mark.skipif(
@@ -98,8 +98,7 @@ def hostile(
         for part in (cases[start : start + _IN_ONE_TEXT],)
     ]
     half = _TITLES // 2
-    site = Site(tmp_path_factory.mktemp("hostile") / "home")
-    try:
+    with Site(tmp_path_factory.mktemp("hostile") / "home") as site:
         for name, part in zip(
             (*_COLLECTIONS, "long"), (lines[:half], lines[half:], long), strict=True
         ):
@@ -109,21 +108,15 @@ def hostile(
         for number, name in enumerate(OURS[:2]):
             site.upload("one", f"{name}.txt", f"Zeppelin by file name {number}.".encode())
         yield site, cases
-    finally:
-        site.close()
 
 
 @pytest.fixture
 def page(browser: Browser, hostile: tuple[Site, list[str]]) -> Iterator[Page]:
     """A page with a canary; whatever else it reports fails the test as well."""
     site, _ = hostile
-    context = browser.new_context(base_url=site.url)
-    opened = context.new_page()
-    watched = Watched(opened, site.url)
-    opened.add_init_script(CANARY)
-    yield opened
-    watched.check()
-    context.close()
+    with watched(browser, site) as opened:
+        opened.add_init_script(CANARY)
+        yield opened
 
 
 def check_quiet(page: Page) -> None:

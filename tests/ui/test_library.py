@@ -16,8 +16,7 @@ TITLES = ("Ärztegesetz", "Arbeitsrecht", "Zivilrecht", "قانون العمل",
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server whose documents may come and go."""
-    opened = Site(tmp_path_factory.mktemp("library") / "home")
-    try:
+    with Site(tmp_path_factory.mktemp("library") / "home") as opened:
         for name in ("law", "moths"):
             opened.collection(name)
         for number, title in enumerate(TITLES):
@@ -29,8 +28,6 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         ]
         opened.upload("moths", "moths.jsonl", "\n".join(lines).encode())
         yield opened
-    finally:
-        opened.close()
 
 
 def titles(page: Page) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from playwright.sync_api import Browser, Page, expect
-from tests.ui.site import Site, Watched, check_accessible
+from tests.ui.site import Site, check_accessible, watched
 
 
 def test_facets_sort_and_reading_are_in_the_address(page: Page) -> None:
@@ -112,13 +112,10 @@ def test_nothing_good_says_so_and_shows_it_nevertheless(page: Page) -> None:
 def test_dates_and_numbers_are_the_readers(browser: Browser, site: Site) -> None:
     text = "Mietvertrag\n\n" + "Der Mieter zahlt jeden Monat Miete an den Vermieter. " * 3
     made = site.upload("law", "miete.txt", text.encode(), date="2022-05-17")
-    context = browser.new_context(base_url=site.url, locale="de-DE")
-    page = context.new_page()
-    watched = Watched(page, site.url)
-    page.goto("/")
-    page.locator("#q").fill("Mieter Vermieter")
-    expect(page.locator(".hit", has_text="Mietvertrag").locator("time")).to_have_text("17.05.2022")
-    watched.check()
-    context.close()
+    with watched(browser, site, locale="de-DE") as page:
+        page.goto("/")
+        page.locator("#q").fill("Mieter Vermieter")
+        hit = page.locator(".hit", has_text="Mietvertrag")
+        expect(hit.locator("time")).to_have_text("17.05.2022")
     site.client.delete(f"/v1/documents/{made['document_ids'][0]}")
     site.wait_until_followed()

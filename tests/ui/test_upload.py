@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, FilePayload, Locator, Page, Route, expect
-from tests.ui.site import Site, Watched, check_accessible
+from tests.ui.site import Site, check_accessible, watched
 
 LIMIT_BYTES = 300_000
 
@@ -41,14 +41,9 @@ DROP = """
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with nothing in it yet."""
-    opened = Site(
-        tmp_path_factory.mktemp("uploads") / "home",
-        LONGLEAF_SERVER__MAX_UPLOAD_BYTES=str(LIMIT_BYTES),
-    )
-    try:
+    home = tmp_path_factory.mktemp("uploads") / "home"
+    with Site(home, LONGLEAF_SERVER__MAX_UPLOAD_BYTES=str(LIMIT_BYTES)) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 def text_file(name: str, text: str) -> FilePayload:
@@ -133,8 +128,8 @@ def test_uploads_are_found_again_and_lost_ones_named(browser: Browser, site: Sit
     page.locator("#file").set_input_files(lost)
     expect(page.locator(".upload").filter(has_text="Sending")).to_have_count(3)
     expect(page.locator(".upload").filter(has_text="Waits to be sent")).to_have_count(2)
-    page.unroute("**/v1/documents?*")
     page.reload()
+    page.unroute("**/v1/documents?*")  # not before: it lets go of what is held
     assert asked == ["beforeunload"], "nobody was asked before files were lost"
     expect(page.locator(".upload").filter(has_text="Lost on the way")).to_have_count(5)
     expect(row(page, "kept.txt")).to_contain_text("Indexed")
@@ -283,15 +278,11 @@ def test_file_names_are_never_markup(page: Page, site: Site) -> None:
 
 def test_watched_pages_of_a_phone(browser: Browser, site: Site) -> None:
     for scheme in ("light", "dark"):
-        context = browser.new_context(
-            base_url=site.url, viewport={"width": 390, "height": 800}, color_scheme=scheme
-        )
-        page = context.new_page()
-        watched = Watched(page, site.url)
-        for address in ("/library?collection=default", "/library/collections", "/library/health"):
-            page.goto(address)
-            expect(page.get_by_role("navigation", name="Library")).to_be_visible()
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
-            check_accessible(page)
-        watched.check()
-        context.close()
+        with watched(
+            browser, site, viewport={"width": 390, "height": 800}, color_scheme=scheme
+        ) as page:
+            for path in ("/library?collection=default", "/library/collections", "/library/health"):
+                page.goto(path)
+                expect(page.get_by_role("navigation", name="Library")).to_be_visible()
+                assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+                check_accessible(page)

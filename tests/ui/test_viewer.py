@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.ui.site import Site, Watched, check_accessible
+from tests.ui.site import Site, check_accessible, watched
 
 LEASE = "# Lease of the old mill\n\n" + "".join(
     f"## {n}. Clause {n}\n\n{line}\n\n"
@@ -31,6 +31,15 @@ TALL = {"width": 1280, "height": 900}
 
 
 @pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server for the documents of this file."""
+    home = tmp_path_factory.mktemp("read") / "home"
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="48") as opened:
+        opened.collection("law")
+        yield opened
+
+
+@pytest.fixture(scope="module")
 def lease(site: Site) -> str:
     return str(site.upload("law", "mill.md", LEASE.encode())["document_ids"][0])
 
@@ -39,22 +48,15 @@ def lease(site: Site) -> str:
 def long_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Long passages, so that a long text is embedded in no time."""
     home = tmp_path_factory.mktemp("long") / "home"
-    opened = Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192")
-    try:
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192") as opened:
         opened.collection("law")
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture
 def long_page(browser: Browser, long_site: Site) -> Iterator[Page]:
-    context = browser.new_context(base_url=long_site.url, locale="en-GB", viewport=TALL)
-    opened = context.new_page()
-    watched = Watched(opened, long_site.url)
-    yield opened
-    watched.check()
-    context.close()
+    with watched(browser, long_site, locale="en-GB", viewport=TALL) as opened:
+        yield opened
 
 
 def marked(page: Page, kind: str) -> list[str]:
@@ -65,17 +67,17 @@ def marked(page: Page, kind: str) -> list[str]:
     return found
 
 
-def shown(page: Page, kind: str) -> bool:
-    """Whether all of it is on the screen, below the bar."""
-    return bool(
-        page.evaluate(
-            """(kind) => [...CSS.highlights.get(kind)].every((range) => {
-              const box = range.getBoundingClientRect();
-              const bar = document.querySelector(".bar").getBoundingClientRect().bottom;
-              return box.height > 0 && box.top >= bar && box.bottom <= innerHeight; })""",
-            kind,
-        )
-    )
+IS_SHOWN = """([kind, text]) => {
+  const ranges = [...(CSS.highlights.get(kind) ?? [])];
+  const bar = document.querySelector(".bar").getBoundingClientRect().bottom;
+  return ranges.length === 1 && ranges[0].toString().includes(text) && ranges.every((range) => {
+    const box = range.getBoundingClientRect();
+    return box.height > 0 && box.top >= bar && box.bottom <= innerHeight; }); }"""
+
+
+def assert_shown(page: Page, kind: str, text: str) -> None:
+    """What `kind` marks holds `text`, and is on the screen below the bar, when it has come."""
+    page.wait_for_function(IS_SHOWN, arg=[kind, text])
 
 
 def test_a_hit_opens_at_its_passage_and_n_and_p_walk_through_them(page: Page, lease: str) -> None:
@@ -85,7 +87,7 @@ def test_a_hit_opens_at_its_passage_and_n_and_p_walk_through_them(page: Page, le
     expect(page.locator("article.ready")).to_be_visible()
     steps = page.get_by_role("group", name="Passages found")
     expect(steps.locator("output")).to_have_text(re.compile(r"^Passage \d of [2-9]$"))
-    assert "storm" in marked(page, "hit-now")[0] and shown(page, "hit-now")
+    assert_shown(page, "hit-now", "storm")
     sentences = marked(page, "carries")
     assert any(each.startswith("If a storm tears slates") for each in sentences)
     before = marked(page, "hit-now")
@@ -95,7 +97,7 @@ def test_a_hit_opens_at_its_passage_and_n_and_p_walk_through_them(page: Page, le
         page.keyboard.press("n")
         expect(page.locator("article.ready")).to_be_visible()
         seen.add(marked(page, "hit-now")[0])
-        assert shown(page, "hit-now")
+        assert_shown(page, "hit-now", "")
     assert len(seen) == count
     page.keyboard.press("p")
     page.keyboard.press("n")
@@ -259,10 +261,10 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
     find = page.get_by_role("searchbox", name="Find in this document")
     find.fill("a zephyr")
     expect(page.locator(".find output")).to_have_text("1 of 1")
-    assert marked(page, "match-now") == ["a Zéphyr"] and shown(page, "match-now")
+    assert_shown(page, "match-now", "a Zéphyr")
     find.fill("line 77:")
     expect(page.locator(".find output")).to_have_text("1 of 1")
-    assert marked(page, "match-now") == ["Line 77:"] and shown(page, "match-now")
+    assert_shown(page, "match-now", "Line 77:")
     find.fill("river")
     expect(page.locator(".find output")).to_have_text(re.compile(r"^\d+ of [78]\d\d$"))
     told, _, of = page.locator(".find output").inner_text().partition(" of ")
@@ -270,7 +272,7 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
     for key, number in (("Enter", at + 1), ("Shift+Enter", at), ("Shift+Enter", at - 1)):
         page.keyboard.press(key)
         expect(page.locator(".find output")).to_have_text(f"{number:,} of {of}")
-        assert marked(page, "match-now") == ["river"] and shown(page, "match-now")
+        assert_shown(page, "match-now", "river")
     page.keyboard.press("Escape")
     after = measured()
     nodes = page.evaluate("document.querySelectorAll('*').length")

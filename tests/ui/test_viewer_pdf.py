@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.indexer.pdfs import lines_pdf
-from tests.ui.site import Site, Watched, check_accessible
+from tests.ui.site import Site, check_accessible, watched
 
 PAGES = 1000
 
@@ -19,12 +19,9 @@ expect.set_options(timeout=30_000)  # a busy machine
 @pytest.fixture(scope="module")
 def pdf_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("pdf") / "home"
-    opened = Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192")
-    try:
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192") as opened:
         opened.collection("law")
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +35,9 @@ def book(pdf_site: Site) -> str:
 
 @pytest.fixture
 def pdf_page(browser: Browser, pdf_site: Site) -> Iterator[Page]:
-    context = browser.new_context(
-        base_url=pdf_site.url, locale="en-GB", viewport={"width": 1280, "height": 900}
-    )
-    opened = context.new_page()
-    watched = Watched(opened, pdf_site.url)
-    yield opened
-    watched.check()
-    context.close()
+    size = {"width": 1280, "height": 900}
+    with watched(browser, pdf_site, locale="en-GB", viewport=size) as opened:
+        yield opened
 
 
 def test_a_thousand_pages_are_marked_found_and_turned_without_freezing(
