@@ -53,7 +53,7 @@ class Pages:
     def kept(self, head: DocumentHead, page: int, scale: float) -> bytes | None:
         """A page's picture (PNG) if it was drawn before. Raises NotDrawn for one that could not
         be, NotFound where there are no pictures."""
-        original = _original(head)
+        original = original_of(head)
         failure = self._failed.get((original, page))
         if failure is not None:
             raise failure
@@ -64,7 +64,7 @@ class Pages:
         found = self.kept(head, page, scale)
         if found is not None:
             return found
-        original = _original(head)
+        original = original_of(head)
         try:
             data = self._open().draw(
                 original, lambda: self._catalog.blobs.get(original), page, scale
@@ -100,7 +100,8 @@ class Pages:
             self._drawer.close()
 
 
-def _original(head: DocumentHead) -> str:
+def original_of(head: DocumentHead) -> str:
+    """The file whose pages can be drawn. Raises NotFound where there are no pictures."""
     why = why_no_pages(head)
     if why or head.original is None:
         raise NotFound(why, f"Its text: /documents/{head.public_id}")

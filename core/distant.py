@@ -21,9 +21,9 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -126,19 +126,39 @@ class Distant:
         not change.
         """
         enough = self.timeout_seconds if enough_seconds is None else enough_seconds
-        ask = partial(self._ask, method, path, body, within_seconds, tries, again_when_late, enough)
-        if patient:
-            return ask()
-        is_trying = self._may_ask()
-        try:
-            return ask()
-        finally:
-            if is_trying:
-                with self._lock:
-                    self._is_tried = False
+        until = None if within_seconds is None else self._clock() + within_seconds
+        with self._let_in(patient):
+            content = None
+            if body is not None:
+                content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+            for number in range(1, tries + 1):
+                patience = self._patience(until)
+                try:
+                    answer = self._once(method, path, content, patience)
+                except _Lost as lost:
+                    if not (lost.is_late and patience < enough):
+                        self._note_failure(lost)
+                    wait_seconds = _wait(number, lost)
+                    left = None if until is None else until - self._clock()
+                    if (
+                        number == tries
+                        or (lost.is_late and not again_when_late)
+                        or wait_seconds > _MOST_PAUSE_SECONDS
+                        or (left is not None and wait_seconds >= left)
+                    ):
+                        raise self._unavailable(lost, number) from lost.__cause__
+                    self._sleep(wait_seconds)
+                else:
+                    self._note_answer()
+                    return answer
+        raise AssertionError("the last try returns or raises")
 
-    def _may_ask(self) -> bool:
-        """Whether this caller is the one that tries after a pause. Raises RemoteUnavailable."""
+    @contextmanager
+    def _let_in(self, patient: bool) -> Iterator[None]:
+        """Raises RemoteUnavailable in a pause, and behind it while another caller tries."""
+        if patient:
+            yield
+            return
         trouble = self.trouble
         with self._lock:
             failing = self._failed_in_a_row >= _FAILURES_IN_A_ROW
@@ -147,43 +167,12 @@ class Distant:
             if trouble is not None:
                 raise RemoteUnavailable(f"{self.url} is not asked just now. {trouble}")
             self._is_tried = failing
-        return failing
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        within_seconds: float | None,
-        tries: int,
-        again_when_late: bool,
-        enough_seconds: float,
-    ) -> Any:
-        until = None if within_seconds is None else self._clock() + within_seconds
-        content = None
-        if body is not None:
-            content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        for number in range(1, tries + 1):
-            patience = self._patience(until)
-            try:
-                answer = self._once(method, path, content, patience)
-            except _Lost as lost:
-                if not (lost.is_late and patience < enough_seconds):
-                    self._note_failure(lost)
-                wait_seconds = _wait(number, lost)
-                left = None if until is None else until - self._clock()
-                if (
-                    number == tries
-                    or (lost.is_late and not again_when_late)
-                    or wait_seconds > _MOST_PAUSE_SECONDS
-                    or (left is not None and wait_seconds >= left)
-                ):
-                    raise self._unavailable(lost, number) from lost.__cause__
-                self._sleep(wait_seconds)
-            else:
-                self._note_answer()
-                return answer
-        raise AssertionError("the last try returns or raises")
+        try:
+            yield
+        finally:
+            if failing:
+                with self._lock:
+                    self._is_tried = False
 
     def close(self) -> None:
         """Let go of the connections; asking again opens new ones."""

@@ -4,9 +4,12 @@ half-open.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+
+from longleaf.core.layout import Rectangle
 
 
 class FirstStage(BaseModel):
@@ -63,6 +66,11 @@ class RectangleView(BaseModel):
     top: float
     right: float
     bottom: float
+
+
+def rectangle_views(found: Iterable[Rectangle] | None) -> list[RectangleView] | None:
+    """Parts of pages as JSON says them; None where places are not known."""
+    return None if found is None else [RectangleView(**each._asdict()) for each in found]
 
 
 class SentenceView(BaseModel):

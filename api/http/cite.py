@@ -17,11 +17,11 @@ from longleaf.api.citation import (
     as_ris,
     reference_of,
 )
+from longleaf.api.http.documents import check_span
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.service import Served
 from longleaf.core.catalog import DocumentText
-from longleaf.core.errors import InvalidRequest
 from longleaf.retriever.query import readable
 
 router = APIRouter(prefix="/v1", tags=["documents"], responses=PROBLEM_RESPONSES)
@@ -69,11 +69,7 @@ async def get_citation(
         head = catalog.document(document_id, service.scope)
         pages = None
         if start is not None and end is not None:
-            if not start < end <= head.text_chars:
-                raise InvalidRequest(
-                    f"start={start}, end={end}: the text has {head.text_chars:,} characters.",
-                    "0 <= start < end <= that.",
-                )
+            check_span(head, start, end)
             pages = _pages(catalog.text(head), start, end)
         cited = reference_of(
             head.public_id, readable(head.title or head.key), head.source, head.metadata, pages

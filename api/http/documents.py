@@ -20,7 +20,7 @@ from fastapi import APIRouter, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
 
 from longleaf.api import jobs
-from longleaf.api.http.answer_schemas import RectangleView
+from longleaf.api.http.answer_schemas import rectangle_views
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.schemas import (
@@ -37,6 +37,7 @@ from longleaf.api.http.schemas import (
 )
 from longleaf.api.http.service import Served, Service
 from longleaf.core.catalog import Catalog, DocumentHead
+from longleaf.core.catalog.bounds import check_name
 from longleaf.core.catalog.jobs import Job, JobFile, JobState
 from longleaf.core.errors import (
     Conflict,
@@ -48,7 +49,7 @@ from longleaf.core.errors import (
     RejectReason,
     TooLarge,
 )
-from longleaf.core.ids import MAX_KEY_BYTES, PART_MARK, fits
+from longleaf.core.ids import PART_MARK
 from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome, Scope
@@ -109,10 +110,8 @@ async def upload_document(
         check_plain(given, what)
     if key is not None and (not key.strip() or _CONTROL.search(key)):
         raise InvalidRequest("key: blank, or it has control characters.", "Leave it out instead.")
-    if key is not None and not fits(key):
-        raise InvalidRequest(
-            f"key: has {len(key.encode()):,} bytes of UTF-8; up to {MAX_KEY_BYTES:,} are taken."
-        )
+    if key is not None:
+        check_name("key", key)
     named = tuple(dict.fromkeys(groups or ()))
     if any(not group.strip() or len(group) > _MAX_NAME_CHARS for group in named):
         raise InvalidRequest("groups: names of 1 to 255 characters are taken.")
@@ -283,6 +282,15 @@ async def get_passages(
     return await service.read(work)
 
 
+def check_span(head: DocumentHead, start: int, end: int) -> None:
+    """Raise InvalidRequest for characters that the document does not have."""
+    if not start < end <= head.text_chars:
+        raise InvalidRequest(
+            f"start={start}, end={end}: the text has {head.text_chars:,} characters.",
+            "0 <= start < end <= that.",
+        )
+
+
 @router.get("/documents/{document_id}/rectangles", summary="Find characters on their pages")
 async def get_rectangles(
     service: Served,
@@ -295,11 +303,7 @@ async def get_rectangles(
 
     def work() -> PlacesView:
         head = catalog.document(document_id, service.scope)
-        if not start < end <= head.text_chars:
-            raise InvalidRequest(
-                f"start={start}, end={end}: the text has {head.text_chars:,} characters.",
-                "0 <= start < end <= that.",
-            )
+        check_span(head, start, end)
         layout = catalog.layout(head)
         found = layout.rectangles(start, end) if layout else None
         return PlacesView(
@@ -307,9 +311,7 @@ async def get_rectangles(
             start_char=start,
             end_char=end,
             pages=[(float(w), float(h)) for w, h in layout.pages] if layout else None,
-            rectangles=None
-            if found is None
-            else [RectangleView(**each._asdict()) for each in found],
+            rectangles=rectangle_views(found),
         )
 
     return await service.read(work)

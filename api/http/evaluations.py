@@ -7,7 +7,7 @@ request.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Path, status
@@ -19,6 +19,7 @@ from longleaf.api.evaluate.metrics import Interval
 from longleaf.api.evaluate.report import EvalReport
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.schemas import time_of
 from longleaf.api.http.service import Served
 from longleaf.core.catalog.judgements import GRADES
 
@@ -190,8 +191,8 @@ class EvaluationHead(BaseModel):
             "depth": each.depth,
             "error": each.error,
             "hint": each.hint,
-            "started_at": datetime.fromtimestamp(each.started_at, UTC),
-            "finished_at": None if finished is None else datetime.fromtimestamp(finished, UTC),
+            "started_at": time_of(each.started_at),
+            "finished_at": None if finished is None else time_of(finished),
             "url": f"/v1/evaluations/{each.id}",
         }
 

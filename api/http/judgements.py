@@ -5,7 +5,7 @@ The page's thumbs come here as well, as a form where there is no script.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
@@ -18,6 +18,7 @@ from longleaf.api.evaluate import feedback
 from longleaf.api.evaluate.feedback import LEAST_QUERIES
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.schemas import time_of
 from longleaf.api.http.service import Served, Service
 from longleaf.core.catalog.judgements import (
     GRADES,
@@ -97,7 +98,7 @@ class JudgementView(BaseModel):
         values = {
             name: getattr(judgement, name) for name in cls.model_fields if name != "judged_at"
         }
-        return cls(**values, judged_at=datetime.fromtimestamp(judgement.judged_at or 0.0, UTC))
+        return cls(**values, judged_at=time_of(judgement.judged_at or 0.0))
 
 
 class JudgementList(BaseModel):

@@ -17,7 +17,7 @@ from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.service import Served
 from longleaf.api.http.viewing_schemas import PageList, PageWords, WordView
-from longleaf.api.rendering import SCALES, scale_of, why_no_pages
+from longleaf.api.rendering import SCALES, original_of, scale_of, why_no_pages
 from longleaf.core.catalog import Catalog, DocumentHead
 from longleaf.core.errors import NotFound
 from longleaf.core.layout import Layout
@@ -147,10 +147,7 @@ async def get_image(
 
     def look() -> tuple[DocumentHead, str, bytes | None]:
         head = catalog.document(document_id, scope)
-        why = why_no_pages(head)
-        if why:
-            raise NotFound(why, f"Its text: /documents/{head.public_id}")
-        tag = f'"{(head.original or "")[:20]}-{page}-{drawn_scale:g}"'
+        tag = f'"{original_of(head)[:20]}-{page}-{drawn_scale:g}"'
         if tag in request.headers.get("if-none-match", ""):
             return head, tag, b""
         found = pages.kept(head, page, drawn_scale)

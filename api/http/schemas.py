@@ -93,7 +93,7 @@ class CollectionView(BaseModel):
             instruction=collection.instruction,
             rerank=CollectionRerank(**asdict(collection.rerank)),
             document_count=collection.document_count,
-            created_at=_time(collection.created_at),
+            created_at=time_of(collection.created_at),
         )
 
 
@@ -161,8 +161,8 @@ class DocumentView(BaseModel):
             "language": head.language,
             "warnings": list(head.warnings),
             "text_chars": head.text_chars,
-            "created_at": _time(head.created_at),
-            "updated_at": _time(head.updated_at),
+            "created_at": time_of(head.created_at),
+            "updated_at": time_of(head.updated_at),
             "url": f"/documents/{head.public_id}",
             "passages_url": f"{at}/passages",
             "original_url": f"{at}/original" if head.original else None,
@@ -321,7 +321,7 @@ class JobFileView(BaseModel):
             document_count=file.document_count,
             document_ids=list(file.document_ids),
             warnings=list(file.warnings),
-            updated_at=_time(file.updated_at),
+            updated_at=time_of(file.updated_at),
         )
 
 
@@ -352,9 +352,9 @@ class JobView(BaseModel):
             cancelling=job.cancel and job.state.is_open,
             error=job.error,
             counts=dict(job.counts),
-            created_at=_time(job.created_at),
-            started_at=None if job.started_at is None else _time(job.started_at),
-            finished_at=None if job.finished_at is None else _time(job.finished_at),
+            created_at=time_of(job.created_at),
+            started_at=None if job.started_at is None else time_of(job.started_at),
+            finished_at=None if job.finished_at is None else time_of(job.finished_at),
             url=f"/v1/jobs/{job.public_id}",
         )
 
@@ -386,5 +386,6 @@ class Ready(BaseModel):
     chosen: dict[str, str] = Field(description="What was chosen for this machine, and why.")
 
 
-def _time(seconds: float) -> datetime:
+def time_of(seconds: float) -> datetime:
+    """Seconds since the epoch as JSON says them."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -30,6 +31,7 @@ from longleaf.api.http.search_view import document_url, order_view, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import Tell, stream
 from longleaf.api.search import SearchAnswer, Watch
+from longleaf.core.catalog import Collection, DocumentHead
 from longleaf.core.catalog.judgements import LOCAL
 from longleaf.core.errors import LongleafError
 from longleaf.reranker.instructions import PRESETS
@@ -63,17 +65,18 @@ async def stream_results(
     """The results as they come: `first` and `answer` are rendered, `order` is the API's."""
 
     def work(given_up: GivenUp, tell: Tell) -> BaseModel:
+        around = _Around(service, link)
         is_first = True
 
         def watch(answer: SearchAnswer) -> None:
             nonlocal is_first
             if is_first:
-                tell("first", _fragment(service, link, view(answer, 0), is_final=False))
+                tell("first", _fragment(around, view(answer, 0), is_final=False))
             else:
                 tell("order", order_view(answer))
             is_first = False
 
-        return _fragment(service, link, _answer(service, link, given_up, watch))
+        return _fragment(around, _answer(service, link, given_up, watch))
 
     return await stream(service, request, work, is_bulk=False)
 
@@ -89,7 +92,7 @@ async def show_more(
 
     def work(given_up: GivenUp) -> Response:
         answer = view(*search(service, SearchBody(cursor=cursor), given_up))
-        return PlainJSON(_fragment(service, link, answer))
+        return PlainJSON(_fragment(_Around(service, link), answer))
 
     return await service.search(request, work)
 
@@ -121,25 +124,51 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
             answer = _answer(service, link, given_up)
         except LongleafError as error:
             failure, headers = problem_of(error), retry_headers(error)
-    values = _values(service, link, answer) | {"failure": failure}
+    values = _values(_Around(service, link), answer) | {"failure": failure}
     return HTMLResponse(
         render("search.html", **values), failure.status if failure else 200, headers
     )
 
 
-def _fragment(
-    service: Service, link: PageLink, answer: AnswerView, *, is_final: bool = True
-) -> Fragment:
-    values = _values(service, link, answer) | {"failure": None, "is_final": is_final}
+@dataclass
+class _Around:
+    """What stands around a search's answers, read once however many of them are rendered."""
+
+    service: Service
+    link: PageLink
+
+    @cached_property
+    def collections(self) -> list[Collection]:
+        """All that may be seen, with their counts."""
+        return self.service.runtime.catalog.collections(self.service.scope)
+
+    @cached_property
+    def like(self) -> DocumentHead | None:
+        """The document that similar ones are asked of."""
+        if not self.link.similar:
+            return None
+        return self.service.runtime.catalog.document(self.link.similar, self.service.scope)
+
+    @cached_property
+    def grades(self) -> dict[str, int]:
+        """Document id -> what was said of it for this query."""
+        if not self.link.q.strip():
+            return {}
+        judgements = self.service.runtime.catalog.judgements
+        found = judgements.found(self.service.scope, query=self.link.q)
+        return {each.document_id: each.grade for each in found if each.judge == LOCAL}
+
+
+def _fragment(around: _Around, answer: AnswerView, *, is_final: bool = True) -> Fragment:
+    values = _values(around, answer) | {"failure": None, "is_final": is_final}
     return Fragment(html=render("fragment.html", **values))
 
 
-def _values(service: Service, link: PageLink, answer: AnswerView | None) -> dict[str, Any]:
+def _values(around: _Around, answer: AnswerView | None) -> dict[str, Any]:
     """What the templates are given."""
-    catalog, engine = service.runtime.catalog, service.runtime.engine
-    collections = catalog.collections(service.scope)
+    link, collections = around.link, around.collections
+    engine = around.service.runtime.engine
     reranker = engine.reranker
-    like = catalog.document(link.similar, service.scope) if link.similar and answer else None
     tree = _tree(link)
 
     here = _search_url(link, offset=link.offset).removeprefix("/?")
@@ -149,9 +178,9 @@ def _values(service: Service, link: PageLink, answer: AnswerView | None) -> dict
 
     return {
         "link": link,
-        "like": like,
+        "like": around.like if answer else None,
         "is_final": True,
-        "grades": _grades(service, link, answer),
+        "grades": around.grades if answer else {},
         "collections": collections,
         "document_count": sum(each.document_count for each in collections),
         "answer": answer,
@@ -184,14 +213,6 @@ def _tree(link: PageLink) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return tree if isinstance(tree, dict) else None
-
-
-def _grades(service: Service, link: PageLink, answer: AnswerView | None) -> dict[str, int]:
-    """Document id -> what was said of it for this query."""
-    if answer is None or not link.q.strip():
-        return {}
-    found = service.runtime.catalog.judgements.found(service.scope, query=link.q)
-    return {each.document_id: each.grade for each in found if each.judge == LOCAL}
 
 
 def _search_url(link: PageLink, **changes: Any) -> str:

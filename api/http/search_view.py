@@ -23,9 +23,9 @@ from longleaf.api.http.answer_schemas import (
     PassageScores,
     QueryView,
     ReadingView,
-    RectangleView,
     SentenceView,
     VersionHit,
+    rectangle_views,
 )
 from longleaf.api.searched import Facet, SearchAnswer
 from longleaf.core.hits import Hit, HitPassage, HitSentence
@@ -161,9 +161,7 @@ def _sentence(sentence: HitSentence) -> SentenceView:
         start_char=sentence.start_char,
         end_char=sentence.end_char,
         score=sentence.score,
-        rectangles=None
-        if sentence.rectangles is None
-        else [RectangleView(**each._asdict()) for each in sentence.rectangles],
+        rectangles=rectangle_views(sentence.rectangles),
     )
 
 

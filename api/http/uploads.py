@@ -7,7 +7,7 @@ and retrying /v1/jobs'.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.schemas import time_of
 from longleaf.api.http.service import Served, Service
 from longleaf.api.next_steps import OF_CANCELLED, OF_FAILED, next_step
 from longleaf.core.catalog.jobs import JobState
@@ -83,8 +84,8 @@ class UploadProgress(BaseModel):
             document_ids=list(file.document_ids) if file else [],
             document_count=file.document_count if file else 0,
             is_unchanged=outcome in _TAKEN and file is not None and file.changed_count == 0,
-            created_at=_time(job.created_at),
-            finished_at=None if job.finished_at is None else _time(job.finished_at),
+            created_at=time_of(job.created_at),
+            finished_at=None if job.finished_at is None else time_of(job.finished_at),
         )
 
 
@@ -151,7 +152,3 @@ def _went_wrong(upload: Upload) -> bool:
         return False
     outcome = upload.file.outcome if upload.file else None
     return upload.job.state is not JobState.DONE or outcome in (Outcome.REJECTED, Outcome.NO_TEXT)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from longleaf.api import finding
-from longleaf.api.http.answer_schemas import RectangleView
+from longleaf.api.http.answer_schemas import RectangleView, rectangle_views
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.search import search
@@ -40,9 +40,7 @@ MAX_FOUND_CHARS = 1_000
 
 def rectangles(layout: Layout | None, start: int, end: int) -> list[RectangleView] | None:
     """Where characters stand on the pages, as JSON says it."""
-    if layout is None:
-        return None
-    return [RectangleView(**each._asdict()) for each in layout.rectangles(start, end)]
+    return rectangle_views(None if layout is None else layout.rectangles(start, end))
 
 
 @router.get(

@@ -1,24 +1,13 @@
 // The evaluation page: shows how far an evaluation is without loading anew, takes judgements back
-// and puts them back, walks through queries, and writes numbers and times as the reader does.
-// Without it everything still works.
+// and puts them back, and walks through queries. Without it everything still works.
 
-import { bind } from "./keys.js";
+import { bind, neighbour } from "./keys.js";
+import { localise, number as said } from "./localise.js";
 
 const EVERY_MS = 1000;
 const MOST_MS = 15000;
 
 const tell = (words) => (document.getElementById("told").textContent = words);
-
-function localise(root) {
-  for (const each of root.querySelectorAll("[data-number]")) {
-    const digits = Number(each.dataset.digits);
-    const signDisplay = "signed" in each.dataset ? "exceptZero" : "auto";
-    each.textContent = Number(each.dataset.number).toLocaleString(navigator.language, { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay });
-  }
-  for (const each of root.querySelectorAll("time[datetime]")) {
-    each.textContent = new Date(each.dateTime).toLocaleString(navigator.language, { dateStyle: "medium", timeStyle: "short" });
-  }
-}
 
 /** A page of ours as the server shows it now. */
 async function pageAt(address) {
@@ -58,7 +47,7 @@ async function follow() {
       wait = EVERY_MS;
       hint.textContent = usual;
       document.querySelector(".running progress").value = now.queries_done;
-      document.getElementById("done").textContent = now.queries_done.toLocaleString(navigator.language);
+      document.getElementById("done").textContent = said(now.queries_done);
     } catch {
       wait = Math.min(wait * 2, MOST_MS);
       hint.textContent = "The server does not answer. What runs there goes on; this page asks again.";
@@ -101,16 +90,10 @@ document.addEventListener("submit", (event) => {
   });
 });
 
-function walk(step) {
-  const links = [...document.querySelectorAll(".queries li > a")];
-  const here = links.indexOf(document.activeElement);
-  const next = here < 0 ? (step > 0 ? 0 : links.length - 1) : here + step;
-  links[Math.min(Math.max(next, 0), links.length - 1)]?.focus();
-}
+const walk = (step) => neighbour([...document.querySelectorAll(".queries li > a")], step)?.focus();
 
 bind("j", "to the next query", () => walk(1));
 bind("k", "to the query before", () => walk(-1));
 bind("/", "to the search", () => location.assign("/"));
 
-localise(document);
 if (document.querySelector("[data-running]")) follow();

@@ -1,6 +1,7 @@
 // Find in the document: the server looks through all of it, whatever part of it is here.
 
 import { askJSON } from "./ask.js";
+import { number as said } from "./localise.js";
 
 const LISTED = 500;
 const TYPING_MS = 180;
@@ -10,7 +11,6 @@ export class Finder {
     Object.assign(this, { form, id, view, withPlaces, onOpen });
     this.field = form.querySelector("input");
     this.output = form.querySelector("output");
-    this.format = new Intl.NumberFormat();
     this.#forget();
     this.field.addEventListener("input", () => {
       clearTimeout(this.timer);
@@ -102,7 +102,7 @@ export class Finder {
 
   async #show() {
     const match = this.matches[this.at - this.first];
-    const told = match ? `${this.format.format(this.at + 1)} of ${this.format.format(this.count)}` : "not found";
+    const told = match ? `${said(this.at + 1)} of ${said(this.count)}` : "not found";
     this.output.textContent = told;
     this.form.classList.toggle("nothing", !match);
     this.view.mark("match-now", match ? [match] : [], 3);

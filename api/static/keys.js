@@ -7,6 +7,13 @@ export function bind(key, what, run, { typing = null } = {}) {
   bound.push({ key, what, run, typing });
 }
 
+/** Of `elements` the one behind (`step` 1) or before (-1) that which `isHere`; at first the first, or the last. */
+export function neighbour(elements, step, isHere = (each) => each === document.activeElement) {
+  const here = elements.findIndex(isHere);
+  const next = here < 0 ? (step > 0 ? 0 : elements.length - 1) : here + step;
+  return elements[Math.min(Math.max(next, 0), elements.length - 1)];
+}
+
 export function isTyping(element) {
   return element instanceof HTMLElement && (element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName));
 }

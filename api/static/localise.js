@@ -1,11 +1,13 @@
 // Numbers, sizes and dates in the reader's language: the server writes <data value> and <time
-// datetime> with plain text, which stays where there is no script.
+// datetime> with plain text, which stays where there is no script. Elsewhere, as in a chart, what has
+// data-number and data-digits is a number with so many decimals, with data-signed also with a plus.
 
 const languages = navigator.languages?.length ? navigator.languages : undefined;
 const numbers = new Intl.NumberFormat(languages);
 const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 const days = new Intl.DateTimeFormat(languages, { dateStyle: "medium" });
 const moments = new Intl.DateTimeFormat(languages, { dateStyle: "full", timeStyle: "short" });
+const brief = new Intl.DateTimeFormat(languages, { dateStyle: "medium", timeStyle: "short" });
 const plainDays = new Intl.DateTimeFormat(languages, { dateStyle: "medium", timeZone: "UTC" });
 const months = new Intl.DateTimeFormat(languages, { year: "numeric", month: "long", timeZone: "UTC" });
 
@@ -34,10 +36,15 @@ export function localise(root = document) {
     const said = each.classList.contains("size") ? size(value) : number(value);
     if (each.textContent !== said) each.textContent = said;
   }
+  for (const each of root.querySelectorAll("[data-digits]")) {
+    const digits = Number(each.dataset.digits);
+    const signDisplay = "signed" in each.dataset ? "exceptZero" : "auto";
+    each.textContent = Number(each.dataset.number).toLocaleString(languages, { minimumFractionDigits: digits, maximumFractionDigits: digits, signDisplay });
+  }
   for (const each of root.querySelectorAll("time[datetime]")) {
     const iso = each.dateTime;
     if (Number.isNaN(Date.parse(iso))) continue;
-    const said = date(iso);
+    const said = each.classList.contains("moment") ? brief.format(new Date(iso)) : date(iso);
     if (each.textContent !== said) each.textContent = said;
     if (iso.includes("T")) each.title = moments.format(new Date(iso));
   }

@@ -3,6 +3,7 @@
 // every page's size, so nothing jumps however many there are.
 
 import { ask, askJSON } from "./ask.js";
+import { number as said } from "./localise.js";
 import { lastAtMost } from "./offsets.js";
 
 const GAP = 16;
@@ -27,7 +28,6 @@ export class PageView {
     this.open = new Map();
     this.words = new Map();
     this.zoom = 1;
-    this.format = new Intl.NumberFormat();
     this.pen = document.createElement("canvas").getContext("2d");
     this.pen.font = "100px sans-serif";
     const widths = sizes.map(([width]) => width).sort((a, b) => a - b);
@@ -126,7 +126,7 @@ export class PageView {
     const [width, height] = this.sizes[index];
     const root = element("section", "sheet");
     root.dataset.number = index + 1;
-    root.setAttribute("aria-label", `Page ${this.format.format(index + 1)} of ${this.format.format(this.sizes.length)}`);
+    root.setAttribute("aria-label", `Page ${said(index + 1)} of ${said(this.sizes.length)}`);
     const sheet = { index, root, leave: new AbortController(), picture: element("img", "", root), said: null };
     sheet.picture.alt = "";
     sheet.marks = document.createElementNS(SVG, "svg");

@@ -1,6 +1,7 @@
 // The passages that decide for the search that led here, and the one that the link names.
 
 import { askJSON } from "./ask.js";
+import { number as said } from "./localise.js";
 import { lastAtMost } from "./offsets.js";
 
 export class Passages {
@@ -9,7 +10,6 @@ export class Passages {
     this.output = box.querySelector("output");
     this.found = linked ? [linked] : [];
     this.at = linked ? 0 : -1;
-    this.format = new Intl.NumberFormat();
   }
 
   /** Raises what asking raises; the linked passage is there even so. */
@@ -30,7 +30,7 @@ export class Passages {
 
   #show() {
     this.box.hidden = !this.found.length;
-    const [at, of] = [this.at + 1, this.found.length].map((each) => this.format.format(each));
+    const [at, of] = [this.at + 1, this.found.length].map(said);
     this.output.textContent = this.at < 0 ? `${of} passage${this.found.length === 1 ? "" : "s"}` : `Passage ${at} of ${of}`;
     this.view.mark("hit", this.found.filter((_, place) => place !== this.at), 0);
     this.view.mark("hit-now", this.at < 0 ? [] : [this.found[this.at]], 1);

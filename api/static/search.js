@@ -1,8 +1,7 @@
 // The search page: results as one types, the address always says what is shown, and keys. Without
 // script the same form and links load the page anew.
 
-import { bind } from "./keys.js";
-import { localise } from "./localise.js";
+import { bind, neighbour } from "./keys.js";
 import { more, parse, reorder, results, show } from "./results.js";
 import { events } from "./stream.js";
 import { remember, suggest } from "./suggest.js";
@@ -212,10 +211,8 @@ async function lengthen(link) {
 
 function walk(step) {
   const titles = [...document.querySelectorAll(".hit h3 a")];
-  if (!titles.length) return;
-  const at = titles.findIndex((title) => title.closest(".hit").contains(document.activeElement));
-  const next = at < 0 ? (step > 0 ? 0 : titles.length - 1) : at + step;
-  const title = titles[Math.min(Math.max(next, 0), titles.length - 1)];
+  const title = neighbour(titles, step, (each) => each.closest(".hit").contains(document.activeElement));
+  if (!title) return;
   title.focus({ preventScroll: true });
   title.closest(".hit").scrollIntoView({ block: "nearest" });
 }
@@ -234,4 +231,3 @@ bind("Escape", "back to the query", ask);
 addEventListener("pagehide", () => history.replaceState({ typed: false }, ""));
 
 suggest(query, () => form.requestSubmit());
-localise(document);

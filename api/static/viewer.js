@@ -4,6 +4,7 @@
 import { Trouble, askJSON } from "./ask.js";
 import { Finder } from "./find.js";
 import { bind } from "./keys.js";
+import { number as said } from "./localise.js";
 import { charAt, lastAtMost } from "./offsets.js";
 import { PageView } from "./pageview.js";
 import { Passages } from "./passages.js";
@@ -20,12 +21,10 @@ const tabs = [...bar.querySelectorAll(".views a")];
 const outline = [...document.querySelectorAll(".outline a")];
 const { document: id, query = "", mark = "", number = "" } = article.dataset;
 const asPages = Boolean(number);
-const format = new Intl.NumberFormat();
 const asked = new URLSearchParams(location.search);
 
 history.scrollRestoration = "manual";
 document.documentElement.classList.add("scripted");
-for (const each of document.querySelectorAll("data[value]")) each.textContent = format.format(each.value);
 
 let telling;
 
@@ -120,7 +119,7 @@ async function toPage(which) {
   const start = spans.filter((each) => each.number === which)[0]?.start_char;
   if (asPages) view.showPage(which);
   else if (start !== undefined) await view.show({ start_char: start, end_char: start + 1 });
-  else tell(`This document has no page ${format.format(which)}.`);
+  else tell(`This document has no page ${said(which)}.`);
 }
 
 async function begin() {

@@ -7,7 +7,6 @@ scrolls does not have it sent and opened for every page.
 
 from __future__ import annotations
 
-import resource
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,11 @@ import numpy as np
 from longleaf.core.errors import LongleafError, NotDrawn
 from longleaf.core.frames import Frame, Incoming, error_to_json, pieces
 from longleaf.indexer.sandbox.confine import Confinement
+from longleaf.indexer.sandbox.cpu import limit_cpu
 from longleaf.indexer.sandbox.memory import Memory
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
-
-_CPU_SLACK_SECONDS = 5
 
 
 def serve_drawing(connection: socket.socket, confinement: Confinement, memory: Memory) -> None:
@@ -38,7 +36,7 @@ def serve_drawing(connection: socket.socket, confinement: Confinement, memory: M
                 return
             asked: dict[str, Any] = dict(incoming.frame().header)
             memory.allow(asked["memory_bytes"] + asked["bytes"])
-            _limit_cpu(asked["seconds"])
+            limit_cpu(asked["seconds"])
             try:
                 if asked["bytes"]:
                     if pdf is not None:
@@ -77,13 +75,3 @@ def _drawn(pdf: PdfDocument, page: int, scale: float) -> Frame:
 
 def _as_not_drawn(error: LongleafError) -> NotDrawn:
     return NotDrawn(error.message[:2000], error.hint[:2000])
-
-
-def _limit_cpu(more_seconds: float) -> None:
-    """A last resort beside the parent's clock: the kernel ends the process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime + more_seconds) + _CPU_SLACK_SECONDS
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    if most != resource.RLIM_INFINITY:
-        limit = min(limit, most)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))

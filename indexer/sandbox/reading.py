@@ -8,7 +8,6 @@ most one document is ahead of what the parent has taken.
 
 from __future__ import annotations
 
-import resource
 import socket
 import time
 import traceback
@@ -25,11 +24,11 @@ from longleaf.core.types import Document, OcrWord, Rejection
 from longleaf.indexer.parsers import parser_for
 from longleaf.indexer.sandbox import wire
 from longleaf.indexer.sandbox.confine import Confinement
+from longleaf.indexer.sandbox.cpu import limit_cpu
 from longleaf.indexer.sandbox.memory import Memory
 
 _PROGRESS_SECONDS = 0.1
 _TRACE_CHARS = 10_000
-_CPU_SLACK_SECONDS = 5
 
 
 class _ParentGone(BaseException):
@@ -61,7 +60,7 @@ class Reading:
             while healthy:
                 asked = dict(self._incoming.frame().header)
                 self._memory.allow(asked["memory_bytes"] + asked["bytes"])
-                _limit_cpu(asked["cpu_seconds"])
+                limit_cpu(asked["cpu_seconds"])
                 healthy = self._read(self._incoming.raw(asked["bytes"]), asked)
         except (_ParentGone, EOFError):
             return
@@ -167,13 +166,3 @@ class _AskedPages:
 
 def _rejected(reason: RejectReason, message: str) -> dict[str, Any]:
     return {"say": "error", **error_to_json(Rejected(reason, message))}
-
-
-def _limit_cpu(more_seconds: float) -> None:
-    """A last resort beside the parent's clock: the kernel ends the process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime + more_seconds) + _CPU_SLACK_SECONDS
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    if most != resource.RLIM_INFINITY:
-        limit = min(limit, most)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, most))
