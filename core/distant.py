@@ -148,6 +148,10 @@ class Distant:
                     ):
                         raise self._unavailable(lost, number) from lost.__cause__
                     self._sleep(wait_seconds)
+                except RemoteRefused as refused:
+                    if refused.status is not None:  # a refusal is an answer: it is there
+                        self._note_answer()
+                    raise
                 else:
                     self._note_answer()
                     return answer

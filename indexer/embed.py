@@ -18,7 +18,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,10 +26,9 @@ from longleaf.core.errors import ConfigError
 from longleaf.core.onecore import one_core_threads
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, projection, quantize, sequence
-from longleaf.indexer.query_forward import QueryForward
+from longleaf.indexer.bert import BertEncoder
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray
@@ -72,30 +71,18 @@ class MiniLMEmbedder:
     ) -> None:
         import torch
         from tokenizers import Tokenizer
-        from transformers import AutoModel
 
         folder = folder or models.bundled_minilm()
         if threads is not None:
             torch.set_num_threads(threads)
         self.dtype, self.dtype_reason = choose_dtype(dtype)
-        with models.quiet_loading():
-            model = AutoModel.from_pretrained(
-                folder,
-                dtype=getattr(torch, self.dtype),
-                attn_implementation="sdpa",
-                add_pooling_layer=False,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-            )
-        self._model: Any = model.eval()
-        self._query_forward = QueryForward(self._model)
+        self._model = BertEncoder(folder, getattr(torch, self.dtype))
         self._one_core = one_core_threads("query", torch.get_num_threads, torch.set_num_threads)
         self._weigh_query_tokens = weigh_query_tokens
         self._window_passages = window_passages
         self._batch_tokens = batch_tokens
         self.name = "all-MiniLM-L6-v2"
-        self.dim = int(model.config.hidden_size)
+        self.dim = self._model.dim
         self.max_tokens = MAX_TOKENS
         self.tokenizer_file = folder / "tokenizer.json"
         self.tokenizer_id = models.file_sha256(self.tokenizer_file)[:16]
@@ -149,7 +136,7 @@ class MiniLMEmbedder:
         import torch
 
         with torch.inference_mode():
-            hidden = self._query_forward.hidden(ids).float()
+            hidden = self._model.hidden(torch.tensor([ids]))[0].float()
             dense = torch.nn.functional.normalize(hidden.sum(dim=0), dim=0)
             return dense.numpy(), (hidden @ self._matrix).numpy()
 
@@ -190,10 +177,9 @@ class MiniLMEmbedder:
         flat = np.concatenate([row * width + positions for row, positions in enumerate(kept)])
         with torch.inference_mode():
             attention = torch.from_numpy(mask)
-            hidden: torch.Tensor = self._model(
-                input_ids=torch.from_numpy(ids),
-                attention_mask=None if mask.all() else attention,
-            ).last_hidden_state  # (batch, width, dim)
+            hidden = self._model.hidden(
+                torch.from_numpy(ids), None if mask.all() else attention
+            )  # (batch, width, dim)
             # The mean without its division: the vector is normalised anyway.
             total = torch.bmm(attention[:, None, :].float(), hidden.float())[:, 0]
             dense = torch.nn.functional.normalize(total, dim=1)

@@ -186,6 +186,33 @@ def test_after_a_pause_one_asks_for_all(asking: Callable[..., Distant], clock: C
         assert ask(distant) == "well"
 
 
+def test_a_service_that_refuses_is_there(asking: Callable[..., Distant], clock: Clock) -> None:
+    say = Said(*[Answer(status=500)] * 5, Answer(status=400))
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def one_at_a_time(path: str, body: Any) -> Answer:
+        answer = say(path, body)
+        if answer.status == 400 and not asked.is_set():
+            asked.set()
+        elif answer.status == 400:
+            may_answer.wait()
+        return answer
+
+    with served(one_at_a_time) as server, ThreadPoolExecutor(1) as threads:
+        distant = asking(server.url)
+        for _ in range(5):
+            refused(distant, RemoteUnavailable, tries=1)
+        clock.sleep(10.1)
+        refused(distant, RemoteRefused)
+        # From here on it is asked by as many as want to.
+        waiting = threads.submit(refused, distant, RemoteRefused)
+        while len(server.asked) < 7:
+            time.sleep(0.01)
+        may_answer.set()
+        refused(distant, RemoteRefused)
+        waiting.result()
+
+
 def test_who_has_less_time_than_it_takes_says_nothing_about_it(
     asking: Callable[..., Distant],
 ) -> None:
