@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from longleaf.api.collapse import Member
 from longleaf.api.cursor import Rest, seal, unseal
-from longleaf.api.dates import date_of, newest_first
 from longleaf.api.explain import explanation
 from longleaf.api.facets import facet_warnings, facets_of
 from longleaf.api.highlight import Highlighter
@@ -25,6 +24,7 @@ from longleaf.api.searched import Found, Highlight, SearchAnswer, SearchRequest,
 from longleaf.api.sentences import SentenceMarker
 from longleaf.api.showing import Span, places_of, show, texts_by_point, texts_by_span
 from longleaf.api.versions import collapsed
+from longleaf.core.dates import date_of, newest_first
 from longleaf.core.types import QueryVectors, Scope
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from longleaf.api.dates import date_of
+from longleaf.core.dates import date_of
 from longleaf.core.filters import as_text
 from longleaf.core.types import MetaValue
 

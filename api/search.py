@@ -30,7 +30,7 @@ from longleaf.api.whole import WholeDocuments
 from longleaf.core.budget import Budget
 from longleaf.core.catalog import CandidateHead, Catalog, Generation
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.filters import BUILT_IN_FIELDS, And
+from longleaf.core.filters import BUILT_IN_FIELDS, DERIVED_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import DistantEmbedder, Embedder, PassageIndex, ReaderQuery, Reranker
 from longleaf.core.types import (
@@ -330,7 +330,8 @@ class SearchEngine:
     def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
         if request.plain:
             return ParsedQuery(request.query, (), (), None, request.query)
-        known_fields = {*BUILT_IN_FIELDS, *self.catalog.metadata_fields(collections)}
+        metadata_fields = self.catalog.metadata_fields(collections)
+        known_fields = {*BUILT_IN_FIELDS, *DERIVED_FIELDS, *metadata_fields}
         return parse_query(request.query, known_fields)
 
     def _with_defaults(

@@ -1,6 +1,6 @@
 """One neutral filter tree, the same for every index.
 
-Leaves name a metadata field, or one of the built-in fields of `BUILT_IN_FIELDS`. Each index
+Leaves name a metadata field, or one of `BUILT_IN_FIELDS` and `DERIVED_FIELDS`. Each index
 translates the tree into its own query; `matches` is the slow, obvious meaning that every
 translation must equal (the contract tests compare the two). A field without a value matches no
 leaf; a field with several values matches when one of them does. `Eq`, `In` and `Prefix` compare
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 BUILT_IN_FIELDS = ("collection", "document", "title", "key", "source", "type")
 """Fields that every document has. `document` is the public id, `type` the media type."""
+
+DERIVED_FIELDS = ("year", "language")
+"""Fields that a document has where its metadata hold none of that name: the year of its date
+(`core.dates`), and the language that its text was found to be in (ISO 639-1)."""
 
 
 @dataclass(frozen=True, slots=True)

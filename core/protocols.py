@@ -207,8 +207,8 @@ class IndexEntry:
     """A document as an index stores it: all its passages and everything that filters see.
 
     `document_id` and `revision_id` are the catalog's integers; `public_id`, `key`, `title`,
-    `source`, `media_type` and `collection` answer the built-in filter fields. `language` is the
-    collection's BM25 language.
+    `source`, `media_type` and `collection` answer the built-in filter fields; `language` is the
+    text's (ISO 639-1, None where nobody could tell), `bm25_language` its collection's.
     """
 
     document_id: int
@@ -219,10 +219,11 @@ class IndexEntry:
     title: str
     source: str
     media_type: str
-    language: str
+    bm25_language: str
     groups: tuple[str, ...]
     passages: tuple[IndexPassage, ...]
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn, Protocol
 
+from longleaf.core.dates import year_of
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range, parse_date
 from longleaf.core.types import MetaValue
@@ -43,11 +44,20 @@ class Described(Protocol):
     def source(self) -> str: ...
     @property
     def media_type(self) -> str: ...
+    @property
+    def language(self) -> str | None: ...
 
 
 def entry_fields(entry: Described) -> dict[str, MetaValue]:
-    """Everything that filters see of a document; a built-in field hides metadata of its name."""
+    """Everything that filters see of a document: built-in fields hide metadata of their name, and
+    metadata hide derived fields."""
+    derived: dict[str, MetaValue] = {}
+    if "year" not in entry.metadata and (year := year_of(entry.metadata)) is not None:
+        derived["year"] = year
+    if entry.language is not None:
+        derived["language"] = entry.language
     return {
+        **derived,
         **entry.metadata,
         "collection": entry.collection,
         "document": entry.public_id,

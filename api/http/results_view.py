@@ -15,6 +15,7 @@ from longleaf.api.http.answer_schemas import AnswerView, FacetView, HitView, Pas
 from longleaf.api.http.excerpt import excerpt
 from longleaf.api.http.narrowing import Tree, Value, as_link, chosen, toggled
 from longleaf.core.filters import as_text
+from longleaf.core.language import LANGUAGE_NAMES
 
 _VALUES_SHOWN = 6
 _FIRST_CHARS, _NEXT_CHARS = 560, 240
@@ -129,7 +130,8 @@ def _title(field: str) -> str:
 
 def _shown(field: str, value: Value) -> str:
     text = as_text(value)
-    return _TYPES.get(text, text) if field == "type" else text
+    words = {"type": _TYPES, "language": LANGUAGE_NAMES}.get(field, {})
+    return words.get(text, text)
 
 
 def said(passage: PassageHit, place: int, *, whole: bool = False) -> Said:

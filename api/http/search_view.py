@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from urllib.parse import urlencode
 
-from longleaf.api.dates import date_of
 from longleaf.api.http.answer_schemas import (
     AnswerView,
     DegradedView,
@@ -28,6 +27,7 @@ from longleaf.api.http.answer_schemas import (
     rectangle_views,
 )
 from longleaf.api.searched import Facet, SearchAnswer
+from longleaf.core.dates import date_of
 from longleaf.core.hits import Hit, HitPassage, HitSentence
 from longleaf.core.types import Reading
 from longleaf.retriever.filters import filter_to_json

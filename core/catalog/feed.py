@@ -105,15 +105,14 @@ def index_entries(
             stored.setdefault(row.content_id, []).append(tuple(row)[1:])
         for head in heads:
             rows = stored.get(head.content_id, [])
-            language = languages[head.collection]
-            yield _entry(head, texts[head.content_id], rows, language)
+            yield _entry(head, texts[head.content_id], rows, languages[head.collection])
 
 
 def _entry(
     head: DocumentHead,
     text: str,
     rows: Sequence[tuple[int, int, int, list[str], str, bytes]],
-    language: str,
+    bm25_language: str,
 ) -> IndexEntry:
     return IndexEntry(
         document_id=head.document_id,
@@ -124,9 +123,10 @@ def _entry(
         title=head.title,
         source=head.source,
         media_type=head.media_type,
-        language=language,
+        bm25_language=bm25_language,
         groups=head.groups,
         metadata=head.metadata,
+        language=head.language,
         passages=tuple(
             IndexPassage(
                 point_id=ids.point_id(head.revision_id, ordinal, Role(role).is_aside),

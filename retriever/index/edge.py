@@ -443,7 +443,7 @@ class EdgeIndex:
 
         for entry in entries:
             shared = payload.payload(entry)
-            bm25 = encoder(entry.language)
+            bm25 = encoder(entry.bm25_language)
             for passage in entry.passages:
                 terms = bm25.document(passage.text)
                 vector: dict[str, Any] = {

@@ -31,7 +31,7 @@ from longleaf.retriever.index.stored import BM25, DENSE
 if TYPE_CHECKING:
     import qdrant_edge as qe
 
-SCHEMA = 3
+SCHEMA = 4
 SIDECAR = "longleaf.json"
 SHARD_PREFIX = "shard-"
 OLDER = "it was made by an older Longleaf"

@@ -142,7 +142,7 @@ def from_entries(entries: Iterable[IndexEntry], dim: int) -> Segment:
     terms, weights, keys, texts = [], [], [], []
     for row, (passage, _, entry) in enumerate(passages):
         codes[row] = unit(passage.dense)
-        bm25 = encoder(entry.language).document(passage.text)
+        bm25 = encoder(entry.bm25_language).document(passage.text)
         terms.append(bm25.indices)
         weights.append(bm25.weights)
         parts = words(passage.phrase_text)

@@ -286,7 +286,7 @@ def points_of(entry: IndexEntry) -> Iterable[models.PointStruct]:
     from qdrant_client import models
 
     shared = payload.payload(entry)
-    bm25 = encoder(entry.language)
+    bm25 = encoder(entry.bm25_language)
     for passage in entry.passages:
         terms = bm25.document(passage.text)
         yield models.PointStruct(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.api.conftest import YEARS, Client
+from tests.api.conftest import YEARS, Client, wait_until_followed
 from typer.testing import CliRunner
 
 from longleaf.api import facets
@@ -43,6 +44,29 @@ def test_a_window_is_counted(client: Client) -> None:
     # The window and not all that matches.
     small = client.search("tenant", candidates=1, facets=["collection"])
     assert small["facets"][0]["document_count"] == 1 == small["found_count"]
+
+
+def test_year_and_language_are_told_of_what_says_neither(client: Client, runtime: Runtime) -> None:
+    text = "Der Mieter zahlt jeden Monat Miete an den Vermieter, und der Vermieter dankt. " * 4
+    english = (
+        "The tenant of the mill pays the miller, and the miller thanks the tenant for it. " * 4
+    )
+    dated = {"metadata": json.dumps({"date": "2022-05-17"})}
+    made = client.upload("miete.txt", text.encode(), key="miete", **dated).json()
+    other = client.upload("mill.txt", english.encode(), key="mill").json()
+    wait_until_followed(runtime)
+    answer = client.search("Mieter tenant", facets=["*"], collections=["scratch"])
+    counted = {each["field"]: each for each in answer["facets"]}
+    assert list(counted)[:4] == ["collection", "type", "year", "language"]
+    assert counted["year"]["values"] == [{"value": 2022, "count": 1}]
+    assert counted["year"]["without_count"] == 1
+    assert {"value": "de", "count": 1} in counted["language"]["values"]
+    for query in ("language:de", "year:2022", "year:2021..2023 language:de,fr"):
+        found = client.search(query, collections=["scratch"])
+        assert [hit["key"] for hit in found["hits"]] == ["miete"], query
+        assert found["warnings"] == []
+    for each in (*made["document_ids"], *other["document_ids"]):
+        client.delete(f"/v1/documents/{each}")
 
 
 def test_passages_of_one_document_count_once(client: Client) -> None:

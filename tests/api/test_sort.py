@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.api.conftest import Client
 
-from longleaf.api.dates import date_of, newest_first
+from longleaf.core.dates import date_of, newest_first
 from longleaf.core.filters import parse_date
 
 
@@ -61,9 +61,14 @@ def test_newest_first_equals_the_slow_obvious_version(dates: list[str | None]) -
 
 def test_facets_can_name_themselves(client: Client) -> None:
     answer = client.search("tenant court adults", facets=["*"], collections=["law", "science"])
-    assert [each["field"] for each in answer["facets"]] == ["collection", "type", "year"]
+    assert [each["field"] for each in answer["facets"]] == [
+        "collection",
+        "type",
+        "year",
+        "language",
+    ]
     named = client.search(
         "tenant court adults", facets=["year", "*"], collections=["law", "science"]
     )
-    assert [each["field"] for each in named["facets"]] == ["year", "collection", "type"]
+    assert [each["field"] for each in named["facets"]] == ["year", "collection", "type", "language"]
     assert not any("facets" in each for each in answer["warnings"])

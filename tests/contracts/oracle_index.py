@@ -142,7 +142,7 @@ def _holds(text: str, phrase: str) -> bool:
 
 
 def _terms(entry: IndexEntry, passage: IndexPassage) -> dict[int, float]:
-    terms = encoder(entry.language).document(passage.text)
+    terms = encoder(entry.bm25_language).document(passage.text)
     return dict(zip(terms.indices, terms.weights, strict=True))
 
 

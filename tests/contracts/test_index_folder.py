@@ -30,7 +30,7 @@ def entry(document: int, revision: int, passages: int = 2) -> IndexEntry:
     )
     return IndexEntry(
         document_id=document, revision_id=revision, public_id=f"p{document}", collection="law",
-        key=f"k{document}", title="t", source="s", media_type="text/plain", language="none",
+        key=f"k{document}", title="t", source="s", media_type="text/plain", bm25_language="none",
         groups=(), passages=tuple(made), metadata={"year": 2000 + document},
     )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,16 +10,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.contracts.entries import (
+    ALL,
+    DIM,
+    EVERYTHING,
+    entry,
+    found,
+    some_filter,
+    some_metadata,
+    unit,
+)
 from tests.contracts.indexes import COMPARED, WRITTEN_TO, Implementation, name_of
 from tests.contracts.oracle_index import OracleIndex
 
 from longleaf.core.catalog import Catalog
-from longleaf.core.filters import And, Eq, Filter, In, Not, Or, Prefix, Range
-from longleaf.core.ids import point_id
+from longleaf.core.filters import Eq, Filter, In, Prefix, Range
+from longleaf.core.ids import point_id, split_point_id
 from longleaf.core.protocols import (
-    IndexEntry,
     IndexFilter,
-    IndexPassage,
     LexicalQuery,
     PassageIndex,
     ScoredPoint,
@@ -28,11 +35,7 @@ from longleaf.core.protocols import (
 from longleaf.core.types import MetaValue
 
 if TYPE_CHECKING:
-    from longleaf.core.types import FloatArray
-
-DIM = 16
-ALL = IndexFilter(collections=("law", "science"))
-EVERYTHING = 10**9
+    pass
 
 
 @pytest.fixture(params=WRITTEN_TO, ids=name_of)
@@ -42,86 +45,6 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PassageInd
     opened = implementation.open(tmp_path / "index", DIM, "test")
     yield opened
     opened.close()
-
-
-def unit(random_state: np.random.Generator) -> FloatArray:
-    vector = random_state.normal(size=DIM).astype(np.float32)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def entry(
-    document: int,
-    texts: tuple[str, ...] = ("plain words",),
-    revision: int | None = None,
-    collection: str = "law",
-    groups: tuple[str, ...] = (),
-    metadata: Mapping[str, MetaValue] | None = None,
-    language: str = "english",
-) -> IndexEntry:
-    revision = document if revision is None else revision
-    numbers = np.random.default_rng(revision)
-    return IndexEntry(
-        document_id=document,
-        revision_id=revision,
-        public_id=f"public{document}",
-        collection=collection,
-        key=f"docs/{document}.txt",
-        title=f"Title {document % 3}",
-        source=f"/in/{document}.txt",
-        media_type="text/plain" if document % 2 else "application/pdf",
-        language=language,
-        groups=groups,
-        passages=tuple(
-            IndexPassage(point_id(revision, ordinal), text, text, unit(numbers))
-            for ordinal, text in enumerate(texts)
-        ),
-        metadata=metadata or {},
-    )
-
-
-def found(index: PassageIndex, index_filter: IndexFilter) -> set[int]:
-    """Every point that passes."""
-    query = unit(np.random.default_rng(0))
-    return {point.point_id for point in index.search_dense(query, index_filter, EVERYTHING)}
-
-
-VALUES: list[MetaValue] = [
-    2019, 2020.0, 2020.5, "2020", "02020", "2020-03-01", "2020-03-01T12:00:00+05:00", "2020-03", -3,
-    0, "", "ca9", "CA9", "café", True, False, "true", ("a", "b"), ("2021", "zeta"), (), 2**60,
-    "1e3", "n/a", "\ud800", "2019-12-31T23:59:59.999999", "9999-12",
-    "0001-01-01T00:00:00+14:00", 1e300,
-]  # fmt: skip
-FIELDS = ["year", "a.b[0]", "título", "court"]
-BOUNDS: list[float | str | None] = [
-    None, 2019, 2020.0, 2020.5, -3, "2020", "2020-03", "2020-03-01", "2021-01-01T00:00:00Z",
-    "no date", 2.0**60, "9999-12", math.nan, math.inf,
-]  # fmt: skip
-
-
-def some_metadata(choose: random.Random) -> dict[str, MetaValue]:
-    return {name: choose.choice(VALUES) for name in FIELDS if choose.random() < 0.7}
-
-
-def some_filter(choose: random.Random, depth: int = 3) -> Filter:
-    field = choose.choice([*FIELDS, "type", "key", "document", "collection", "missing"])
-    values = [value for value in VALUES if not isinstance(value, tuple)]
-    values += ["text/plain", "docs/3.txt", "public4", "law"]
-    kinds = ["eq", "in", "range", "range", "prefix"] + ["and", "or", "not"] * (depth > 0)
-    match choose.choice(kinds):
-        case "eq":
-            return Eq(field, choose.choice(values))
-        case "in":
-            return In(field, tuple(choose.sample(values, choose.randrange(4))))
-        case "range":
-            names = choose.sample(["gte", "gt", "lte", "lt"], choose.randrange(3))
-            return Range(field, **{name: choose.choice(BOUNDS) for name in names})
-        case "prefix":
-            return Prefix(field, choose.choice(["", "2", "20", "ca", "docs/1", "t", "\ud800", "x"]))
-        case "not":
-            return Not(some_filter(choose, depth - 1))
-        case kind:
-            parts = tuple(some_filter(choose, depth - 1) for _ in range(choose.randrange(4)))
-            return And(parts) if kind == "and" else Or(parts)
 
 
 @pytest.fixture(scope="module", params=COMPARED, ids=name_of)
@@ -199,6 +122,28 @@ def test_scroll_is_what_passes_in_point_order(
         assert set(searched.scroll(asked, 7)) <= set(wanted)
         assert len(searched.scroll(asked, 7)) == min(7, len(wanted))
     assert searched.scroll(ALL, 0) == []
+
+
+def test_year_and_language_are_known_where_no_metadata_say_them(index: PassageIndex) -> None:
+    told: list[tuple[dict[str, MetaValue], str | None]] = [
+        ({"date": "2019-05-17"}, "de"), ({"published": "2020"}, "en"), ({}, None),
+        ({"year": 2021, "date": "2019-01-01", "language": "fr"}, "en"), ({"date": "soon"}, "de"),
+    ]  # fmt: skip
+    index.put(
+        [
+            entry(n, metadata=metadata, text_language=language)
+            for n, (metadata, language) in enumerate(told, 1)
+        ]
+    )
+
+    def documents(where: Filter) -> set[int]:
+        points = found(index, IndexFilter(("law",), where=where))
+        return {split_point_id(point)[0] for point in points}
+
+    assert documents(Eq("year", 2019)) == {1}
+    assert documents(Range("year", gte=2020)) == {2, 4}
+    assert documents(In("language", ("de", "fr"))) == {1, 4, 5}
+    assert documents(Prefix("language", "e")) == {2}
 
 
 def test_scopes(pair: tuple[PassageIndex, OracleIndex]) -> None:

@@ -366,7 +366,7 @@ def test_index_entries_are_the_current_state(catalog: Catalog, generation: Gener
     [first] = catalog.commit(generation, [write("a", "old words")])
     [second] = catalog.commit(generation, [write("a", "new words and then some", groups=("g",))])
     [entry] = catalog.index_entries([first.document_id, 12345], generation)
-    assert (entry.revision_id, entry.groups, entry.language) == (
+    assert (entry.revision_id, entry.groups, entry.bm25_language) == (
         second.revision_id,
         ("g",),
         "english",

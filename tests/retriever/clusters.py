@@ -26,7 +26,7 @@ def document(number: int, vectors: FloatArray, revision: int | None = None) -> I
     )
     return IndexEntry(
         document_id=number, revision_id=revision, public_id=f"p{number}", collection="law",
-        key=f"k{number}", title="t", source="s", media_type="text/plain", language="none",
+        key=f"k{number}", title="t", source="s", media_type="text/plain", bm25_language="none",
         groups=(), passages=tuple(passages), metadata={"number": number},
     )  # fmt: skip
 

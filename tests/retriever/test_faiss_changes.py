@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contracts.entries import ALL, DIM, EVERYTHING, entry, some_filter, unit
 from tests.contracts.indexes import without
 from tests.contracts.oracle_index import OracleIndex
-from tests.contracts.test_passage_index import ALL, DIM, EVERYTHING, entry, some_filter, unit
 
 from longleaf.core.filters import Eq, Filter, Range, as_number
 from longleaf.core.protocols import IndexFilter, LexicalQuery

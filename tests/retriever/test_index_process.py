@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.contracts.test_passage_index import some_filter
+from tests.contracts.entries import some_filter
 from tests.retriever.test_follow import DIM, LAW, expected, put
 
 from longleaf.core import errors

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.contracts.entries import ALL, DIM, entry, found, unit
 from tests.contracts.qdrant_indexes import OneAtATime, settings
 from tests.contracts.qdrant_rest import Faults, serving
-from tests.contracts.test_passage_index import ALL, DIM, entry, found, unit
 
 from longleaf.core.catalog.leases import LeaseLost
 from longleaf.core.errors import CatalogBroken, ConfigError, GenerationMismatch, IndexUnavailable

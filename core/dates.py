@@ -31,6 +31,13 @@ def date_of(metadata: Mapping[str, MetaValue]) -> str | None:
     return None
 
 
+def year_of(metadata: Mapping[str, MetaValue]) -> int | None:
+    """The year of that date."""
+    text = date_of(metadata)
+    found = None if text is None else parse_date(text)
+    return None if found is None else found.year
+
+
 def newest_first(items: Iterable[tuple[T, str | None]]) -> list[T]:
     """Those with a date, the newest first, then those without; equal dates keep their order."""
 
