@@ -14,8 +14,10 @@ demo: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/longleaf serve $(if $(wildcard .demo/catalog.sqlite3),--home .demo)
 
+# A file's tests stay together, because they share what is slow to start; in the order of their names, so
+# that no long file comes last and alone.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

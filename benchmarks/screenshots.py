@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 from page import serving
@@ -148,11 +150,12 @@ def why(shown: Shown) -> None:
 
 def viewer(shown: Shown) -> None:
     """A court's PDF, opened where the answer stands."""
-    if "ca9_19.pdf" not in shown.documents:
+    if not any(name.endswith(".pdf") for name in shown.documents):
         raise Absent(f"{FILINGS} is not here")
-    shown.page.goto(f"/documents/{shown.documents['ca9_19.pdf']}?q=jurisdiction")
-    if shown.page.locator("canvas, .sheet, img.page, [data-viewer]").count() == 0:
-        raise Absent("there is no viewer of pages yet")
+    shown.page.goto(f"/?{urlencode({'q': _QUERY, 'collection': 'filings'})}")
+    shown.page.locator(".hit h3 a").first.click()
+    shown.page.get_by_role("link", name="Pages", exact=True).click()
+    shown.page.locator("rect.hit").first.wait_for(state="attached")
     shown.page.wait_for_load_state("networkidle")
 
 
@@ -161,14 +164,20 @@ def library(shown: Shown) -> None:
     if shown.client.get("/library").status_code != 200:
         raise Absent("there is no /library yet")
     lines = (json.dumps({"_id": str(n), "text": f"Note {n}. " * 400}) for n in range(200))
-    shown.page.goto("/library")
+    shown.page.goto("/library?collection=notes")
+    shown.page.get_by_role("button", name="Clear the list").click()
+    shown.client.post(
+        "/v1/documents?wait_seconds=60",
+        files={"file": ("scan of the lease.pdf", b"%PDF-1.7 cut off")},
+        data={"collection": "notes"},
+    )
     shown.client.post(
         "/v1/documents",
         files={"file": ("notes of the year.jsonl", "\n".join(lines))},
         data={"collection": "notes", "wait": "false"},
     )
     shown.page.reload()
-    shown.page.wait_for_timeout(3_000)
+    shown.page.get_by_text(re.compile("passage [1-9]")).wait_for(timeout=120_000)
 
 
 def evaluate(shown: Shown) -> None:

@@ -102,6 +102,13 @@ class FileUnderWay:
     results: list[PutResult] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     failures: list[FileFailure] = field(default_factory=list)
+    found_passages: int = 0
+    embedded_passages: int = 0
+
+    @property
+    def all_passages(self) -> int:
+        """How many passages it has; 0 while more of its documents may come."""
+        return self.found_passages if self.opened is None or len(self.keys) == 1 else 0
 
     @property
     def source_key(self) -> str:

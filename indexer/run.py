@@ -150,6 +150,7 @@ class Run:
                 self._commit()
                 item = self._write_in_slices(file, item)
             self._batch.waiting.append((file, item))
+            file.found_passages += len(item.passages or ())
             self._batch.passages += len(item.passages or ())
             self._batch.chars += len(item.document.text)
             if self._is_full():
@@ -301,16 +302,19 @@ class Run:
         files = {item.digest: file for file, item in batch.waiting}
         for digest, item in todo.items():
             self._supervisor.check()
-            total = len(cut[digest])
-            self._supervisor.under_way(files[digest].key, "embed", 0, total)
-            mine = tuple(islice(vectors, total))
+            file = files[digest]
+            done = file.embedded_passages
+            self._supervisor.under_way(file.key, "embed", done, file.all_passages)
+            mine = tuple(islice(vectors, len(cut[digest])))
+            if target is self._targets[0]:
+                file.embedded_passages += len(mine)
             made[digest, target.generation.id] = ContentWrite(
                 digest, item.document, cut[digest], mine, signature=item.signature
             )
             if cut_tokens := sum(vector.truncated_tokens for vector in mine):
-                for file, each in batch.waiting:
+                for other, each in batch.waiting:
                     if each.digest == digest:
-                        file.warnings.append(_cut(cut_tokens, item))
+                        other.warnings.append(_cut(cut_tokens, item))
 
     def _passages(self, item: Prepared, target: Target) -> tuple[Passage, ...]:
         if item.passages is not None and item.cut_by == target.chunker.fingerprint:

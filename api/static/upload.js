@@ -330,7 +330,7 @@ async function findJobs() {
       const age = told.finished_at ? Date.now() - Date.parse(told.finished_at) : 0;
       if (known.has(told.job) || (told.finished_at && told.created_at <= cleared) || age > (/^indexed/.test(told.outcome) ? SHOWN_MS : 144 * SHOWN_MS)) continue;
       const key = told.key && !told.key.startsWith("sha256:") ? told.key : told.name;
-      items.push({ path: key, bytes: 0, collection: told.collection, file: null, state: "sent", job: told.job, told });
+      items.push({ path: key, bytes: 0, collection: told.collection, file: null, state: "sent", job: told.job, told, past: Boolean(told.finished_at) });
     }
   } catch {
     // The list of documents is here all the same; the next look finds them.
@@ -415,7 +415,7 @@ function standing(item) {
   if (told.cancelling && !isEnded(item)) return ["Stopping", null];
   if (!isEnded(item)) {
     const phase = PHASES[told.phase] ?? "Reading";
-    if (!told.phase_total) return [phase, null];
+    if (!told.phase_total) return [told.phase_done && UNITS[told.phase] ? `${phase}, ${number(told.phase_done)} ${UNITS[told.phase]}s so far` : phase, null];
     return [`${phase}, ${UNITS[told.phase] ?? ""} ${number(told.phase_done)} of ${number(told.phase_total)}`.replace(/ {2,}/g, " "), told.phase_done / told.phase_total];
   }
   if (told.is_unchanged) return ["Was there already, exactly so", 1];
@@ -484,7 +484,8 @@ function drawRow(item) {
 
 /** What is shown, those that need somebody first; of thousands these, those under way, and some. */
 function chosen() {
-  const sorted = [...items.filter(isBad), ...items.filter((item) => !isBad(item))];
+  const place = (item) => (isBad(item) ? 0 : item.past ? 2 : 1);
+  const sorted = items.toSorted((a, b) => place(a) - place(b));
   if (items.length <= ROWS) return sorted;
   const rank = (item) => (isBad(item) ? 0 : item.state === "sending" || item.told?.phase ? 1 : isOpen(item) ? 2 : 3);
   const some = new Set(items.map((item, place) => [rank(item), rank(item) === 3 ? -place : place, item]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).slice(0, ROWS).map((each) => each[2]));

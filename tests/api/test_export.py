@@ -51,6 +51,7 @@ def test_a_hostile_document_stays_text(client: Client, runtime: Runtime) -> None
     wait_until_followed(runtime)
     answer = client.get("/v1/search/export", params={"q": "pergola", "collection": "scratch"})
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
-    assert len(rows) == 1 and rows[0]["title"].startswith("'=cmd")
-    assert rows[0]["source"] == "'=evil.txt" and rows[0]["passage"].startswith("'=cmd")
+    (row,) = (each for each in rows if "pergola" in each["passage"])
+    assert row["title"].startswith("'=cmd") and row["passage"].startswith("'=cmd")
+    assert row["source"] == "'=evil.txt"
     client.delete(f"/v1/documents/{document_id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,7 @@ def test_a_long_document_is_written_in_slices_and_gone_on_with_after_a_crash(
 class Watching(Unsupervised):
     def __init__(self, stop_after: int = 10**9) -> None:
         self.phases: list[tuple[str, str]] = []
+        self.embedded: list[tuple[int, int]] = []
         self.ends: list[FileResult] = []
         self.checks_left = stop_after
         self.bad: dict[str, str] = {}
@@ -184,6 +186,8 @@ class Watching(Unsupervised):
 
     def under_way(self, key: str, phase: str, done: int, total: int) -> None:
         self.phases.append((Path(key).name, phase))
+        if phase == "embed":
+            self.embedded.append((done, total))
 
     def ended(self, connection: object, files: Sequence[FileResult]) -> None:
         self.ends += files
@@ -216,6 +220,29 @@ def test_the_supervisor_hears_of_every_file_and_may_give_one_up(
     assert watching.ends[0].document_ids == results[0].document_ids
     assert ("a.txt", "parse") in watching.phases and ("bad.txt", "parse") not in watching.phases
     assert ("c.txt", "embed") in watching.phases
+
+
+def test_passages_of_a_file_are_counted_over_all_its_documents(
+    catalog: Catalog, minilm: Any, tmp_path: Path
+) -> None:
+    live = target(catalog, PassageChunker(minilm.tokenizer, "t", 60), SizedEmbedder("one"))
+    lines = (json.dumps({"_id": str(n), "text": f"{n} {WORDS}"}) for n in range(7))
+    (tmp_path / "many.jsonl").write_text("\n".join(lines))
+
+    def counted(**settings: int) -> list[tuple[int, int]]:
+        indexer = Indexer(catalog, [live], ReadHere(), IndexerSettings(**settings))
+        watching = Watching()
+        catalog.create_collection(f"c{len(settings)}")
+        indexer.index_paths(
+            f"c{len(settings)}", "english", [tmp_path], exclude=["data"], supervisor=watching
+        )
+        return watching.embedded
+
+    in_parts = counted(commit_passages=4)
+    each = in_parts[1][0]
+    assert [done for done, _ in in_parts] == [number * each for number in range(7)]
+    assert {total for _, total in in_parts[1:-1]} <= {0, 7 * each}, "more was still to come"
+    assert counted() == []  # the same texts: nothing is embedded
 
 
 def test_a_run_that_is_stopped_keeps_what_it_reported(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.indexer.processes import children, look_who_is_there
 
 from longleaf.core import frames
 from longleaf.core.config import IndexerSettings
@@ -29,6 +30,11 @@ MIB = 1024 * 1024
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux can refuse")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _children_of_other_tests() -> None:
+    look_who_is_there()
+
+
 def hostile_reader(**settings: float) -> SandboxReader:
     chosen = {"parse_workers": 1, "parse_memory_bytes": 256 * MIB, **settings}
     return SandboxReader(IndexerSettings.model_validate(chosen), command=HOSTILE)
@@ -40,23 +46,6 @@ def reader() -> Iterator[SandboxReader]:
     yield opened
     opened.close()
     assert children() == []
-
-
-def children() -> list[str]:
-    """Our child processes, dead ones that nobody waited for included; index processes are not ours.
-
-    Other tests' fixtures keep those.
-    """
-    found = []
-    for process in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, rest = process.read_text().rsplit(") ", 1)
-            command = process.with_name("cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(rest.split()[1]) == os.getpid() and b"longleaf.retriever.index" not in command:
-            found.append(f"{name}) {rest[0]}")
-    return found
 
 
 def read(reader: SandboxReader, name: str, data: bytes = b"data") -> list[Document | Rejection]:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.indexer.hostile import HOSTILE_PROGRAM
-from tests.indexer.test_sandbox import HOSTILE, MIB, children, rejection, still_reads, wait_until
+from tests.indexer.processes import children, look_who_is_there
+from tests.indexer.test_sandbox import HOSTILE, MIB, rejection, still_reads, wait_until
 
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import NoTextFound, RejectReason
@@ -37,6 +38,11 @@ needs_libreoffice = pytest.mark.skipif(
 )
 CODE_IN_TMP = Path(__file__).resolve().is_relative_to("/tmp")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="what only Linux can refuse")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _children_of_other_tests() -> None:
+    look_who_is_there()
 
 
 class Store:
