@@ -96,6 +96,24 @@ function moved() {
   addressing = setTimeout(() => history.replaceState(null, "", withPlace(location.href, asPages ? likePaper : asText)), ADDRESS_MS);
 }
 
+/** Whether the passage at hand is on the screen. */
+function isInSight() {
+  const marks = asPages ? article.querySelectorAll("rect.hit-now") : (CSS.highlights?.get("hit-now") ?? []);
+  return [...marks].some((each) => {
+    const { top, bottom, height } = each.getBoundingClientRect();
+    return height > 0 && bottom > bar.offsetHeight && top < innerHeight;
+  });
+}
+
+/** From text to pages and back one keeps the passage that one looks at, not the top of its page. */
+function keepPassage(tab) {
+  const here = new URL(location.href).searchParams;
+  if (!isInSight() || !here.has("start")) return;
+  const url = new URL(withPlace(tab.href, { start: here.get("start"), end: here.get("end") }), location.href);
+  if (!here.has("s")) url.searchParams.delete("s");
+  tab.href = `${url.pathname}${url.search}#hit`;
+}
+
 async function open() {
   const lines = document.querySelector(".outline");
   if (lines && matchMedia("(max-width: 48rem)").matches) lines.open = false; // it would be all one sees
@@ -173,6 +191,7 @@ function bindParts(linked) {
     larger: () => view.setZoom(view.zoom * 1.25),
     fit: () => view.setZoom(1),
   };
+  for (const tab of tabs) tab.addEventListener("click", () => keepPassage(tab));
   bar.addEventListener("click", (event) => dos[event.target.closest("[data-do]")?.dataset.do]?.());
   bind("n", "to the next passage found", () => passages.step(1));
   bind("p", "to the passage before", () => passages.step(-1));

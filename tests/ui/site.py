@@ -39,7 +39,10 @@ class Site:
             )  # fmt: skip
         assert self.process.stdout is not None
         said = self.process.stdout.readline()
-        assert said, self.log.read_text()
+        if "url" not in json.loads(said or "{}"):
+            self.process.kill()
+            self.process.communicate()
+            raise AssertionError(f"it does not start: {said} {self.log.read_text()}")
         self.url = str(json.loads(said)["url"]).rstrip("/")
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
 

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.indexer.pdfs import lines_pdf
 from tests.ui.site import Site, check_accessible, watched
+from tests.ui.test_viewer import assert_shown
 
 PAGES = 1000
 
@@ -142,6 +143,26 @@ def test_a_page_that_cannot_be_drawn_says_so_in_its_place(pdf_page: Page, book: 
     sheet.get_by_role("button", name="Try again").click()
     expect(sheet).to_have_class(re.compile("drawn"))
     expect(sheet.locator(".undrawn")).to_have_count(0)
+
+
+def test_between_text_and_pages_the_passage_stays_in_sight(pdf_page: Page, pdf_site: Site) -> None:
+    # What is looked for stands at the foot of a page that is higher than the window.
+    lines = [*(f"A line of no interest, number {n}." for n in range(50)), "Herons are grey."]
+    data = lines_pdf([["A cover."], lines, ["The end."]])
+    (document,) = pdf_site.upload("law", "herons.pdf", data)["document_ids"]
+    text = pdf_site.client.get(f"/v1/documents/{document}?text=true").json()["text"]
+    start = text.index("Herons")
+    page = pdf_page
+    page.goto(f"/documents/{document}?start={start}&end={start + 16}#hit")
+    expect(page.locator("article.paper.ready")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"from=\d+"))
+    page.get_by_role("link", name="Pages", exact=True).click()
+    expect(page.locator("article.desk.ready")).to_be_visible()
+    expect(page.locator("rect.hit-now")).to_be_in_viewport()
+    expect(page).to_have_url(re.compile("page=2"))
+    page.keyboard.press("v")
+    expect(page.locator("article.paper.ready")).to_be_visible()
+    assert_shown(page, "hit-now", "Herons are grey.")
 
 
 def test_pages_without_script_are_links(browser: Browser, pdf_site: Site, book: str) -> None:
