@@ -51,22 +51,22 @@ def test_year_and_language_are_told_of_what_says_neither(client: Client, runtime
     english = (
         "The tenant of the mill pays the miller, and the miller thanks the tenant for it. " * 4
     )
+    client.post("/v1/collections", json={"name": "dated"})
     dated = {"metadata": json.dumps({"date": "2022-05-17"})}
-    made = client.upload("miete.txt", text.encode(), key="miete", **dated).json()
-    other = client.upload("mill.txt", english.encode(), key="mill").json()
+    client.upload("miete.txt", text.encode(), collection="dated", key="miete", **dated)
+    client.upload("mill.txt", english.encode(), collection="dated", key="mill")
     wait_until_followed(runtime)
-    answer = client.search("Mieter tenant", facets=["*"], collections=["scratch"])
+    answer = client.search("Mieter tenant", facets=["*"], collections=["dated"])
     counted = {each["field"]: each for each in answer["facets"]}
     assert list(counted)[:4] == ["collection", "type", "year", "language"]
     assert counted["year"]["values"] == [{"value": 2022, "count": 1}]
     assert counted["year"]["without_count"] == 1
     assert {"value": "de", "count": 1} in counted["language"]["values"]
     for query in ("language:de", "year:2022", "year:2021..2023 language:de,fr"):
-        found = client.search(query, collections=["scratch"])
+        found = client.search(query, collections=["dated"])
         assert [hit["key"] for hit in found["hits"]] == ["miete"], query
         assert found["warnings"] == []
-    for each in (*made["document_ids"], *other["document_ids"]):
-        client.delete(f"/v1/documents/{each}")
+    client.delete("/v1/collections/dated")
 
 
 def test_passages_of_one_document_count_once(client: Client) -> None:
