@@ -201,12 +201,13 @@ def _typed(page: Page, query: str, number: int) -> float | None:
     if number == 0:
         page.evaluate(_MARK)
     box.press_sequentially(query[:-1])
-    page.wait_for_timeout(400)  # what the first letters gave has come
+    page.wait_for_timeout(400)
+    page.locator("#results[aria-busy=false]").wait_for()  # what the first letters gave has come
     page.evaluate("window.painted = 0")
     pressed = page.evaluate("performance.now()")
     box.press(query[-1])
     try:
-        page.wait_for_function("window.painted", timeout=_LIVE_WITHIN_MS)
+        page.wait_for_function("() => window.painted", timeout=_LIVE_WITHIN_MS)
     except NotInTime:
         return None
     return float(page.evaluate("window.painted")) - float(pressed)
