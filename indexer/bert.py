@@ -77,7 +77,7 @@ class BertEncoder:
             if found is None or tuple(found.shape) != shape:
                 has = "is missing" if found is None else f"has shape {tuple(found.shape)}"
                 raise ModelUnavailable(f"{folder}: {name} {has}; expected {shape}.", _HINT)
-            return found.to(dtype)
+            return found.to(dtype, copy=True)
 
         at = "embeddings"
         self._words = weight(f"{at}.word_embeddings.weight", words, self.dim)
