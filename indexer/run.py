@@ -150,8 +150,9 @@ class Run:
                 self._commit()
                 item = self._write_in_slices(file, item)
             self._batch.waiting.append((file, item))
-            file.found_passages += len(item.passages or ())
-            self._batch.passages += len(item.passages or ())
+            count = len(item.passages or ())
+            file.found_passages += count
+            self._batch.passages += count
             self._batch.chars += len(item.document.text)
             if self._is_full():
                 self._commit()

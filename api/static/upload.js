@@ -484,8 +484,8 @@ function drawRow(item) {
 
 /** What is shown, those that need somebody first; of thousands these, those under way, and some. */
 function chosen() {
-  const place = (item) => (isBad(item) ? 0 : item.past ? 2 : 1);
-  const sorted = items.toSorted((a, b) => place(a) - place(b));
+  const group = (item) => (isBad(item) ? 0 : item.past && isEnded(item) ? 2 : 1);
+  const sorted = items.toSorted((a, b) => group(a) - group(b));
   if (items.length <= ROWS) return sorted;
   const rank = (item) => (isBad(item) ? 0 : item.state === "sending" || item.told?.phase ? 1 : isOpen(item) ? 2 : 3);
   const some = new Set(items.map((item, place) => [rank(item), rank(item) === 3 ? -place : place, item]).sort((a, b) => a[0] - b[0] || a[1] - b[1]).slice(0, ROWS).map((each) => each[2]));

@@ -25,7 +25,7 @@ from longleaf.core.catalog.space import naming_a_full_disk
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 _MAGIC = b"LLFAISS\n"
 _LENGTHS = struct.Struct("<II")
 _ALIGNED_BYTES = 64

@@ -23,7 +23,7 @@ from longleaf.retriever.index.stored import BM25, DENSE
 if TYPE_CHECKING:
     from longleaf.core.store_settings import QdrantSettings
 
-SCHEMA = 1
+SCHEMA = 2
 STATE_POINT = 0
 """No passage has it: revisions are numbered from 1."""
 

@@ -46,12 +46,11 @@ def test_formulas_become_text(text: str) -> None:
 
 def test_a_hostile_document_stays_text(client: Client, runtime: Runtime) -> None:
     text = "=cmd|'/c calc'!A1\n\nA pergola, \"quoted\", with a comma.\n"
-    made = client.upload("=evil.txt", text.encode())
-    (document_id,) = made.json()["document_ids"]
+    client.post("/v1/collections", json={"name": "formulas"})  # others leave texts in scratch
+    client.upload("=evil.txt", text.encode(), collection="formulas")
     wait_until_followed(runtime)
-    answer = client.get("/v1/search/export", params={"q": "pergola", "collection": "scratch"})
+    answer = client.get("/v1/search/export", params={"q": "pergola", "collection": "formulas"})
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
-    (row,) = (each for each in rows if "pergola" in each["passage"])
-    assert row["title"].startswith("'=cmd") and row["passage"].startswith("'=cmd")
-    assert row["source"] == "'=evil.txt"
-    client.delete(f"/v1/documents/{document_id}")
+    assert len(rows) == 1 and rows[0]["title"].startswith("'=cmd")
+    assert rows[0]["source"] == "'=evil.txt" and rows[0]["passage"].startswith("'=cmd")
+    client.delete("/v1/collections/formulas")

@@ -100,6 +100,14 @@ class Site:
         self.process.stdout.close()
 
 
+@contextmanager
+def law_site(home: Path, *, target_tokens: int) -> Iterator[Site]:
+    """A server with the empty collection "law", whose passages have so many tokens."""
+    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS=str(target_tokens)) as opened:
+        opened.collection("law")
+        yield opened
+
+
 class Watched:
     """A page's errors: of scripts, of the console, of the Content-Security-Policy, of addresses
     outside the server."""

@@ -54,7 +54,7 @@ def test_english_and_german_readers_see_their_own(browser: Browser, site: Site) 
     ]  # fmt: skip
     # Rows that come in later are said so as well.
     page.get_by_role("searchbox").fill("lease")
-    expect(page.locator(".docs tbody tr", has_text="vaccine")).to_have_count(0)
+    expect(page.locator(".docs tbody tr")).to_have_count(2)
     changed = page.locator(".docs td time").last
     assert changed.inner_text() == page.evaluate(
         "new Intl.DateTimeFormat('de-DE', {dateStyle: 'medium'})"
@@ -67,8 +67,7 @@ def test_other_pages_say_their_numbers_so_too(browser: Browser, site: Site) -> N
     page = opened(browser, site, "de-DE")
     page.goto("/")
     stock = page.locator(".stock data").first
-    count = int(stock.get_attribute("value") or 0)  # other tests add documents
-    assert count >= 8 and stock.inner_text() == f"{count:,}".replace(",", ".")
+    assert stock.get_attribute("value") == stock.inner_text() == "8"
     page.context.close()
 
 

@@ -138,7 +138,7 @@ def test_a_request_that_nobody_waits_for_is_ended(page: Page) -> None:
     expect(page.locator(".hit h3 a").first).to_have_text("Vaccination trial")
     # Chromium may call a stream that was read to its end ended as well, and so are suggestions.
     searches = [url.partition("?")[2] for url in ended if "/results?" in url]
-    assert searches[0] == "q=tenant" and len(held) == 1
+    assert searches in (["q=tenant"], ["q=tenant", "q=vaccine"]) and len(held) == 1
 
 
 def test_what_goes_wrong_says_what_to_do(browser: Browser, site: Site) -> None:

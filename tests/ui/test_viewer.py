@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.ui.site import Site, check_accessible, watched
+from tests.ui.site import Site, check_accessible, law_site, watched
 
 LEASE = "# Lease of the old mill\n\n" + "".join(
     f"## {n}. Clause {n}\n\n{line}\n\n"
@@ -33,9 +33,7 @@ TALL = {"width": 1280, "height": 900}
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server for the documents of this file."""
-    home = tmp_path_factory.mktemp("read") / "home"
-    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="48") as opened:
-        opened.collection("law")
+    with law_site(tmp_path_factory.mktemp("read") / "home", target_tokens=48) as opened:
         yield opened
 
 
@@ -47,9 +45,7 @@ def lease(site: Site) -> str:
 @pytest.fixture(scope="module")
 def long_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Long passages, so that a long text is embedded in no time."""
-    home = tmp_path_factory.mktemp("long") / "home"
-    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192") as opened:
-        opened.collection("law")
+    with law_site(tmp_path_factory.mktemp("long") / "home", target_tokens=8192) as opened:
         yield opened
 
 
@@ -262,9 +258,11 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
     find.fill("a zephyr")
     expect(page.locator(".find output")).to_have_text("1 of 1")
     assert_shown(page, "match-now", "a Zéphyr")
+    assert marked(page, "match-now") == ["a Zéphyr"]
     find.fill("line 77:")
     expect(page.locator(".find output")).to_have_text("1 of 1")
     assert_shown(page, "match-now", "Line 77:")
+    assert marked(page, "match-now") == ["Line 77:"]
     find.fill("river")
     expect(page.locator(".find output")).to_have_text(re.compile(r"^\d+ of [78]\d\d$"))
     told, _, of = page.locator(".find output").inner_text().partition(" of ")
@@ -273,6 +271,7 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
         page.keyboard.press(key)
         expect(page.locator(".find output")).to_have_text(f"{number:,} of {of}")
         assert_shown(page, "match-now", "river")
+        assert marked(page, "match-now") == ["river"]
     page.keyboard.press("Escape")
     after = measured()
     nodes = page.evaluate("document.querySelectorAll('*').length")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.indexer.pdfs import lines_pdf
-from tests.ui.site import Site, check_accessible, watched
+from tests.ui.site import Site, check_accessible, law_site, watched
 from tests.ui.test_viewer import assert_shown
 
 PAGES = 1000
@@ -19,9 +19,7 @@ expect.set_options(timeout=30_000)  # a busy machine
 
 @pytest.fixture(scope="module")
 def pdf_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    home = tmp_path_factory.mktemp("pdf") / "home"
-    with Site(home, LONGLEAF_CHUNKER__TARGET_TOKENS="8192") as opened:
-        opened.collection("law")
+    with law_site(tmp_path_factory.mktemp("pdf") / "home", target_tokens=8192) as opened:
         yield opened
 
 
