@@ -46,7 +46,7 @@ links:
 $(STAMP): pyproject.toml | links
 	$(PYTHON) -c 'import sys; sys.exit("Longleaf needs Python 3.11 or newer: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,clients]"
 	touch $(STAMP)
 
 clean:
