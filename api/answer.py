@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from longleaf.api.collapse import Member
 from longleaf.api.cursor import Rest, seal, unseal
+from longleaf.api.disjunctive import filtered_fields, revisions_without
 from longleaf.api.explain import explanation
-from longleaf.api.facets import facet_warnings, facets_of
+from longleaf.api.facets import facet_warnings, facets_of, is_counted
 from longleaf.api.highlight import Highlighter
 from longleaf.api.hits import found_of
 from longleaf.api.minimum import least_score, minimum_warnings, only_good
@@ -87,7 +88,7 @@ def answer_of(
         left_out_count=shown.left_out_count,
     )
     if run.is_final and request.facets:
-        answer = _with_facets(engine, answer, run, order, request)
+        answer = _with_facets(engine, answer, run, order, request, least)
     if run.is_final and rest:
         kept = Rest(
             answer,
@@ -184,14 +185,20 @@ def _with_facets(
     run: StageRun,
     order: Iterable[int],
     request: SearchRequest,
+    least: float | None,
 ) -> SearchAnswer:
     began = time.perf_counter()
     revision_ids = [run.retrieval.candidates[index].revision_id for index in order]
     collections = engine.catalog.collection_languages(request.scope, request.collections)
     warnings = facet_warnings(engine.catalog, request.facets, list(collections))
+    wider = {
+        field: revisions_without(engine, run, request, field, least)
+        for field in filtered_fields(engine, request)
+        if is_counted(field, request.facets)
+    }
     return replace(
         answer,
-        facets=facets_of(engine.catalog, request.facets, revision_ids, request.scope),
+        facets=facets_of(engine.catalog, request.facets, revision_ids, request.scope, wider),
         warnings=(*answer.warnings, *warnings),
         timings_ms={**answer.timings_ms, "facets": lap_ms(began)},
     )

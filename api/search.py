@@ -157,9 +157,16 @@ class SearchEngine:
             )
 
     def run(
-        self, request: SearchRequest, tell: Callable[[StageRun], None] | None = None
+        self,
+        request: SearchRequest,
+        tell: Callable[[StageRun], None] | None = None,
+        asked: StageRun | None = None,
     ) -> StageRun:
-        """Both stages, without cutting out the answer. `tell`: see `search`."""
+        """Both stages, without cutting out the answer. `tell`: see `search`.
+
+        `asked`: a run of the same question, whose vectors are taken; it may then be without words
+        and without a filter.
+        """
         timings: dict[str, float] = {}
         started = time.perf_counter()
         _check(request)
@@ -171,7 +178,8 @@ class SearchEngine:
             where = And((parsed.where, request.where)) if parsed.where else request.where
             parsed = replace(parsed, where=where)
         if (
-            not parsed.text.strip()
+            asked is None
+            and not parsed.text.strip()
             and parsed.where is None
             and not parsed.phrases
             and not parsed.excluded
@@ -185,7 +193,7 @@ class SearchEngine:
         looked_up = _LookedUp(self.catalog)
         with self.embedding:
             started = time.perf_counter()
-            vectors = self.embed(parsed.text, request.instruction)
+            vectors = asked.vectors if asked else self.embed(parsed.text, request.instruction)
             timings["embed"] = lap_ms(started)
         with self.slots:
             retrieval = retrieve(

@@ -121,6 +121,8 @@ class Facet:
 
     `values`: most frequent first, then by value; `more_values` were not kept. A document with
     several values counts for each; `without_count` have none. Of `document_count` in all.
+    `without_own_filter`: the field is filtered by, so these are the documents of the window and of
+    the one that there would be without that filter (disjunctive.py).
     """
 
     field: str
@@ -128,6 +130,7 @@ class Facet:
     more_values: int
     without_count: int
     document_count: int
+    without_own_filter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,8 @@ class FacetValue(BaseModel):
 
 
 class FacetView(BaseModel):
-    """How often which value occurs among the documents of the window: not among all that match."""
+    """How often which value occurs among the documents of the window: not among all that match.
+    A field that is filtered by is counted without its own filter."""
 
     field: str
     values: list[FacetValue] = Field(
@@ -208,7 +209,11 @@ class FacetView(BaseModel):
     )
     more_values: int = Field(description="Values that are not listed.")
     without_count: int = Field(description="Documents of the window without this field.")
-    document_count: int = Field(description="Documents that were counted: the window's.")
+    document_count: int = Field(description="Documents that were counted.")
+    without_own_filter: bool = Field(
+        description="The search filters by this field: counted as if it did not, so that other "
+        "values are there to be chosen."
+    )
 
 
 class AnswerView(BaseModel):

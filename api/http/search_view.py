@@ -75,6 +75,7 @@ def _facet(facet: Facet) -> FacetView:
         more_values=facet.more_values,
         without_count=facet.without_count,
         document_count=facet.document_count,
+        without_own_filter=facet.without_own_filter,
     )
 
 

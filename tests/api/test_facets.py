@@ -20,6 +20,7 @@ from longleaf.api.wire import Runtime
 from longleaf.core.catalog import DocumentHead
 from longleaf.core.filters import as_text
 from longleaf.core.types import Scope
+from longleaf.retriever.retrieve import retrieve
 
 
 def test_a_window_is_counted(client: Client) -> None:
@@ -67,6 +68,132 @@ def test_year_and_language_are_told_of_what_says_neither(client: Client, runtime
         assert [hit["key"] for hit in found["hits"]] == ["miete"], query
         assert found["warnings"] == []
     client.delete("/v1/collections/dated")
+
+
+QUESTION = "the tenant, the court and adults"
+EVERYWHERE = ["law", "science"]
+
+
+def counted(answer: dict[str, Any]) -> dict[str, dict[Any, int]]:
+    """Field -> value -> documents."""
+    return {
+        facet["field"]: {each["value"]: each["count"] for each in facet["values"]}
+        for facet in answer["facets"]
+    }
+
+
+@pytest.mark.parametrize("options", [{}, {"collapse": True}, {"rerank": False}, {"limit": 1}])
+def test_a_filtered_field_is_counted_without_its_own_filter(
+    client: Client, options: dict[str, Any]
+) -> None:
+    facets = ["year", "type", "collection"]
+    all_of_it = {"facets": facets, "collections": EVERYWHERE, **options}
+    of_2020 = {"field": "year", "eq": 2020}
+    plain_text = {"field": "type", "in": ["text/plain"]}
+    everything = counted(client.search(QUESTION, **all_of_it))
+    by_year = client.search(QUESTION, filter=of_2020, **all_of_it)
+    by_type = client.search(QUESTION, filter=plain_text, **all_of_it)
+    both = client.search(QUESTION, filter={"and": [of_2020, plain_text]}, **all_of_it)
+    assert by_year["found_count"] == 1 and by_type["found_count"] < 8
+    # As many as a search without that filter counts, and others under all filters.
+    assert counted(by_year)["year"] == everything["year"]
+    assert counted(by_year)["type"] == {"text/plain": 1}
+    assert counted(by_type)["type"] == everything["type"]
+    assert counted(both)["year"] == counted(by_type)["year"]
+    assert counted(both)["type"] == counted(by_year)["type"]
+    told = {facet["field"]: facet for facet in by_year["facets"]}
+    assert told["year"]["without_own_filter"] and told["year"]["document_count"] == 8
+    assert not told["type"]["without_own_filter"] and told["type"]["document_count"] == 1
+    # And going from one value to another, or to both, finds what was counted.
+    for values in ([2019], [2019, 2020]):
+        tree = {"field": "year", "in": values}
+        found = client.search(QUESTION, filter=tree, **all_of_it)["found_count"]
+        assert found == sum(everything["year"][value] for value in values)
+
+
+def test_collections_are_counted_beside_those_that_were_chosen(client: Client) -> None:
+    answer = client.search(QUESTION, facets=["*"], collections=["science"])
+    assert answer["found_count"] == 2
+    assert counted(answer)["collection"] == {"law": 6, "science": 2}
+    tree = {"field": "collection", "in": ["science"]}
+    filtered = client.search(QUESTION, facets=["*"], filter=tree)
+    assert counted(filtered)["collection"] == {"law": 6, "science": 2}
+    years = {"field": "year", "gte": 2020}
+    # A filter of a field that most would not offer is counted all the same.
+    answer = client.search(QUESTION, facets=["*"], collections=["science"], filter=years)
+    assert answer["found_count"] == 0 and counted(answer)["year"] == {}
+    assert counted(answer)["collection"] == {"law": 2}
+
+
+def test_what_the_query_itself_says_stays(client: Client) -> None:
+    answer = client.search("tenant court year:2019..2020", facets=["year"])
+    assert counted(answer)["year"] == {2019: 1, 2020: 1}
+    assert not answer["facets"][0]["without_own_filter"]
+    tree = {"field": "year", "in": [2020]}
+    answer = client.search("tenant court year:2019..2020", facets=["year"], filter=tree)
+    assert answer["found_count"] == 1 and counted(answer)["year"] == {2019: 1, 2020: 1}
+    # A part that tests two fields is no field's own.
+    either = {"or": [tree, {"field": "type", "eq": "text/markdown"}]}
+    answer = client.search(QUESTION, facets=["year", "type"], filter=either, collections=EVERYWHERE)
+    assert counted(answer)["year"] == {2020: 1}
+    # Without words too: all that is there.
+    answer = client.search("", facets=["year"], filter=tree)
+    assert counted(answer)["year"] == {2019: 1, 2020: 1, 2021: 1}
+
+
+def test_what_scored_low_is_not_counted_either(client: Client) -> None:
+    body: dict[str, Any] = {"collections": ["law"], "facets": ["year"], "limit": 100}
+    question = "is the tenant obliged to pay the rent"
+    scores = {
+        hit["metadata"].get("year"): hit["reading"]["score"]
+        for hit in client.search(question, **body)["hits"]
+    }
+    least = (scores[2019] + scores[2020]) / 2
+    assert scores[2019] > least > scores[2020]
+    tree = {"field": "year", "in": [2019]}
+    good = client.search(question, min_score=least, filter=tree, **body)
+    everything = client.search(question, min_score=least, **body)
+    assert counted(good)["year"] == counted(everything)["year"]
+    assert 2020 not in counted(good)["year"]
+    assert 2020 in counted(client.search(question, **body))["year"]
+
+
+def test_a_chosen_value_counts_what_is_found_with_it(client: Client) -> None:
+    # The best of all is of 2021 and the window holds one: the one of 2019 is counted nevertheless.
+    question = "force majeure suspends the obligation of the tenant to pay the rent"
+    body = {"candidates": 1, "facets": ["year"], "collections": ["law"]}
+    assert counted(client.search(question, **body))["year"] == {2021: 1}
+    answer = client.search(question, filter={"field": "year", "eq": 2019}, **body)
+    assert answer["found_count"] == 1
+    assert counted(answer)["year"] == {2019: 1, 2021: 1}
+
+
+def test_only_what_is_chosen_costs_another_first_stage(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def counting(query: Any, *rest: Any) -> Any:
+        calls.append(query)
+        return retrieve(query, *rest)
+
+    monkeypatch.setattr("longleaf.api.search.retrieve", counting)
+    tree = {"and": [{"field": "year", "gte": 2019}, {"field": "type", "prefix": "text/"}]}
+
+    def stages(**options: Any) -> int:
+        calls.clear()
+        client.search(QUESTION, **options)
+        return len(calls)
+
+    assert stages(facets=["*"]) == 1
+    assert stages(filter=tree) == 1
+    assert stages(facets=["collection"], filter=tree) == 1
+    every = [each["name"] for each in client.get("/v1/collections").json()["collections"]]
+    assert stages(facets=["*"], collections=every) == 1
+    assert stages(facets=["year"], filter=tree) == 2
+    assert stages(facets=["*"], filter=tree) == 3
+    assert stages(facets=["*"], filter=tree, collections=["law"]) == 4
+    assert all(query.vector is calls[0].vector for query in calls)
 
 
 def test_passages_of_one_document_count_once(client: Client) -> None:
@@ -155,6 +282,34 @@ def test_equals_the_slow_obvious_version(values: list[Any]) -> None:
     assert facet.without_count == without and facet.document_count == len(values)
     counts = [count for _, count in facet.values]
     assert counts == sorted(counts, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_offered"),
+    [
+        (["a", "a", "b"], True),
+        (["a", "a", "a"], True),
+        (["a", "a", "b", "c"], True),
+        (["19-cv-1", "19-cv-2", "19-cv-3"], False),
+        (["19-cv-1", "19-cv-2", "19-cv-3", "19-cv-3", "19-cv-4"], False),
+        (["a"], False),
+        (["a", None, None], False),
+        ([("a", "b"), ("a", "c"), ("a", "b")], True),
+        ([("a", "b"), ("c", "d"), ("e", "f", "a")], False),
+        (["2020-01-02"] * 4, False),
+        ([f"v{number % 13}" for number in range(27)], True),
+        ([f"v{number % 14}" for number in range(27)], False),
+    ],
+)
+def test_fields_are_offered_whose_values_are_kinds(values: list[Any], is_offered: bool) -> None:
+    catalog: Any = _Catalog(values)
+    found = facets_of(catalog, [facets.ALL], range(len(values)), Scope.all())
+    assert ("field" in [each.field for each in found]) is is_offered
+    # What was chosen stays, to be taken away; what names one document is never offered.
+    wider = {"field": [0], "key": [0]}
+    assert facets.is_counted("field", ["*"]) and not facets.is_counted("key", ["*"])
+    found = facets_of(catalog, [facets.ALL], range(len(values)), Scope.all(), wider)
+    assert [each.field for each in found if each.without_own_filter] == ["field"]
 
 
 def test_long_lists_are_cut_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,23 @@ def test_facets_sort_and_reading_are_in_the_address(page: Page) -> None:
     expect(choice).to_have_attribute("aria-current", "true")
     expect(choice).to_be_focused()
     expect(page.locator(".chip")).to_contain_text("year is one of 2021")
+    expect(page.locator(".counted")).to_contain_text("where a choice is made, as if it were not")
     check_accessible(page)
+    # Its other values are there, counted as before: one more, then that alone.
+    years = [re.compile("^2021"), re.compile("^2019"), re.compile("^2020")]
+    expect(facet.get_by_role("link")).to_have_text(years)
+    facet.get_by_role("link", name=re.compile(r"^2019\b.*documents: 1$")).click()
+    expect(page.locator(".hit")).to_have_count(2)
+    expect(page.locator(".chip")).to_contain_text("year is one of 2021, 2019")
+    choice.click()
+    expect(page.locator(".hit")).to_have_count(1)
+    expect(page.locator(".hit h3")).to_have_text("Residential lease")
+    expect(facet.get_by_role("link", name="2019")).to_have_attribute("aria-current", "true")
+    # The address has it all; back leads through what was chosen.
+    page.go_back()
+    expect(page.locator(".hit")).to_have_count(2)
+    page.go_back()
+    expect(page.locator(".hit h3")).to_have_text("Commercial lease")
     # The form keeps it: a search typed now has the filter still.
     page.locator("#q").fill("landlord")
     expect(page).to_have_url(re.compile(r"q=landlord.*filter="))
@@ -81,6 +97,21 @@ def test_a_hit_tells_why_it_ranks_and_how_to_cite_it(page: Page, site: Site) -> 
     ).to_be_visible()
     expect(page.locator(".hit h3", has_text=best["title"])).to_have_count(0)
     check_accessible(page)
+
+
+def test_one_goes_from_value_to_value_without_script(browser: Browser, site: Site) -> None:
+    with watched(browser, site, java_script_enabled=False) as page:
+        page.goto("/?q=tenant+court+adults")
+        shown = page.get_by_role("region", name="Collection")
+        shown.get_by_role("link", name=re.compile(r"^science\b.*documents: 2$")).click()
+        expect(page.locator(".hit")).to_have_count(2)
+        shown.get_by_role("link", name=re.compile(r"^law\b.*documents: 6$")).click()
+        expect(page.locator(".hit")).to_have_count(8)
+        shown.get_by_role("link", name=re.compile("^science")).click()
+        expect(page.locator(".hit")).to_have_count(6)
+        expect(shown.get_by_role("link", name=re.compile("^law"))).to_have_attribute(
+            "aria-current", "true"
+        )
 
 
 def test_more_goes_on_with_the_same_window(page: Page) -> None:
