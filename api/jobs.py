@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.jobs import Job
-from longleaf.core.catalog.writes import UPLOAD_MARK
 from longleaf.core.errors import Conflict
 from longleaf.core.types import Scope
-from longleaf.indexer.work import FolderSpec, UploadSpec, spec_to_json
+from longleaf.indexer.again import spec_again
+from longleaf.indexer.specs import CollectionSpec, FolderSpec, UploadSpec, spec_to_json
 
 
 def ask_for_folder(
@@ -45,21 +45,25 @@ def retry(catalog: Catalog, public_id: str, scope: Scope) -> Job:
 def read_again(catalog: Catalog, public_id: str, scope: Scope) -> Job:
     """A job that reads a document's file anew: from its folder, or an upload from its original.
 
-    What is known of the document (title, metadata, groups) stays, as if it had been stated with the
-    file. Raises NotFound, and Conflict where the file is not kept or holds other documents too:
-    what was stated of one of them is not what was stated of the file.
+    What is known of the document (title, metadata, groups) stays; see indexer/again.py. Raises
+    NotFound, and Conflict where the file is not kept or holds other documents too.
     """
     head = catalog.document(public_id, scope)
-    file = catalog.file_of(head)
-    if file is not None and file[1] > 1:
-        raise Conflict(
-            f"Its file holds {file[1]:,} documents.", "Index that file again, or upload it again."
-        )
-    metadata = dict(head.metadata) | ({"title": head.title} if head.title else {})
-    if file is not None and not file[0].startswith(UPLOAD_MARK):
-        folder = FolderSpec((file[0],), groups=head.groups, metadata=metadata, again=True)
-        return ask_for_folder(catalog, head.collection, folder)
-    if head.original is None or not catalog.blobs.exists(head.original):
-        raise Conflict("The original of this document was not kept.", "Upload the file again.")
-    spec = UploadSpec(head.original, head.source, head.key, head.groups, metadata)
+    spec = spec_again(catalog, head)
     return catalog.jobs.create(spec.kind, head.collection, spec_to_json(spec))
+
+
+def read_collection_again(catalog: Catalog, name: str, scope: Scope) -> Job:
+    """A job that reads every document of a collection anew, each as `read_again` does.
+
+    Raises NotFound, and Conflict while another such job of the collection waits or is under way.
+    """
+    catalog.collection_languages(scope, [name])
+    spec = CollectionSpec()
+    found, _ = catalog.uploads(scope, kinds=(spec.kind,), collection=name, only_open=True, limit=1)
+    if found:
+        raise Conflict(
+            f"{name} is being read again already (job {found[0].job.public_id}).",
+            "Wait until that has ended, or stop it.",
+        )
+    return catalog.jobs.create(spec.kind, name, spec_to_json(spec))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCALES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 """Pixels a point that are drawn; what is asked between them is drawn at the next larger one."""
 
-_PDF = "application/pdf"
+PDF = "application/pdf"
 _MOST_REMEMBERED = 10_000
 
 
@@ -32,7 +32,7 @@ def scale_of(wanted: float) -> float:
 
 def why_no_pages(head: DocumentHead) -> str:
     """Why a document's pages cannot be shown as pictures; "" where they can."""
-    if head.media_type != _PDF:
+    if head.media_type != PDF:
         return "Only the pages of PDFs can be shown as pictures."
     if PART_MARK in head.key.removeprefix(head.source):
         return "It came inside another file, whose pages are not its own."

@@ -20,7 +20,8 @@ from longleaf.core.errors import Conflict, LongleafError, NotFound
 from longleaf.core.types import Scope
 from longleaf.indexer import sidecar_table
 from longleaf.indexer.build import FileResult, Indexer
-from longleaf.indexer.work import FolderSpec, do_job
+from longleaf.indexer.specs import FolderSpec
+from longleaf.indexer.work import do_job
 
 QUIET_SECONDS = 1.6
 """A burst of events (a folder being copied) is waited out, for as long as this between two."""

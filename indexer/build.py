@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from longleaf.core.catalog import Catalog, Source
@@ -98,6 +98,7 @@ class Indexer:
         missing_is_gone: bool = False,
         again: bool = False,
         only: Sequence[Path] = (),
+        known: Mapping[str, Source] | None = None,
         on_result: OnResult = ignore_result,
         on_passages: OnPassages = ignore_passages,
         supervisor: Supervisor | None = None,
@@ -109,7 +110,8 @@ class Indexer:
         mounted; Conflict says so when all else is done. A root that is not there is NotFound at
         once, unless `missing_is_gone`. A document that was deleted by hand stays deleted while its
         file does not change; `again` reads every file anew. `only`: the paths below `roots` that
-        may have changed. What `supervisor` raises ends the run; what was reported stays.
+        may have changed. `known`: files by key, where the caller needs not have them looked up.
+        What `supervisor` raises ends the run; what was reported stays.
         """
         there = [root for root in roots if root.exists()] if missing_is_gone else roots
         supervisor = supervisor or Unsupervised()
@@ -122,7 +124,7 @@ class Indexer:
             on_passages,
             supervisor,
         )
-        known = self.catalog.sources(collection)
+        known = self.catalog.sources(collection) if known is None else known
         seen: set[str] = set()
         ahead = _Ahead(self, run, supervisor, Sidecars([root.resolve() for root in roots]))
         try:

@@ -1,6 +1,6 @@
 """Doing a job: what its spec says, under a lease that is renewed, to an end that is written down.
 
-It knows the two kinds of job and nothing of who asked for them or which process this is. Whatever
+It knows the kinds of job and nothing of who asked for them or which process this is. Whatever
 happens, the job ends with a state and a sentence, or stays leased for the next worker to find.
 """
 
@@ -10,12 +10,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import structlog
 
+from longleaf.core.catalog import Source
 from longleaf.core.catalog.jobs import (
     MAX_TRIES,
     Job,
@@ -26,10 +26,12 @@ from longleaf.core.catalog.jobs import (
     end_files,
 )
 from longleaf.core.errors import CatalogBusy, CatalogUnavailable, LongleafError, NoSpace
-from longleaf.core.types import MetaValue, Scope
+from longleaf.core.types import Scope
+from longleaf.indexer.again import read_all_again
 from longleaf.indexer.build import FileResult, Indexer
 from longleaf.indexer.prepare import Labels
 from longleaf.indexer.records import OnPassages, OnResult, ignore_passages, ignore_result
+from longleaf.indexer.specs import CollectionSpec, FolderSpec, UploadSpec, spec_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,66 +40,6 @@ _log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 """How often a worker says that it lives; its lease is 15 times longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class FolderSpec:
-    """Index files and folders.
-
-    `missing_is_gone`: a path that is not there any more is told at the end, not at the beginning.
-    `again`: files that did not change are read as well. `only`: what may have changed below the
-    paths (nothing: all of it).
-    """
-
-    paths: tuple[str, ...]
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
-    prune: bool = False
-    missing_is_gone: bool = False
-    again: bool = False
-    only: tuple[str, ...] = ()
-
-    kind: ClassVar = "folder"
-
-
-@dataclass(frozen=True, slots=True)
-class UploadSpec:
-    """Index one file whose bytes are the blob `original`."""
-
-    original: str
-    name: str
-    key: str | None = None
-    groups: tuple[str, ...] = ()
-    metadata: Mapping[str, MetaValue] = field(default_factory=dict)
-
-    kind: ClassVar = "upload"
-
-
-Spec = FolderSpec | UploadSpec
-
-
-def spec_to_json(spec: Spec) -> dict[str, Any]:
-    """A spec as the catalog keeps it."""
-    return asdict(spec)
-
-
-def spec_of(job: Job) -> Spec:
-    """A job's spec. Raises LongleafError for one of another version."""
-    from pydantic import TypeAdapter, ValidationError
-
-    kinds: dict[str, type[FolderSpec] | type[UploadSpec]] = {
-        kind.kind: kind for kind in (FolderSpec, UploadSpec)
-    }
-    try:
-        spec: Spec = TypeAdapter(kinds[job.kind]).validate_python(job.spec)
-    except (KeyError, ValidationError) as error:
-        raise LongleafError(
-            f"The job {job.public_id} was made by another version of Longleaf.",
-            "Give the command that made it again.",
-        ) from error
-    return spec
 
 
 class Cancelled(Exception):
@@ -120,6 +62,7 @@ class JobSupervisor:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.total_files: int | None = None
         self._jobs = indexer.catalog.jobs
         self._job = job
         self._owner = owner
@@ -153,28 +96,14 @@ class JobSupervisor:
 
     def ended(self, connection: Connection, files: Sequence[FileResult]) -> None:
         """Write how files ended, if the lease is still ours."""
-        end_files(
-            connection,
-            self._job,
-            self._owner,
-            [
-                JobFile(
-                    file.key,
-                    "ended",
-                    outcome=file.outcome,
-                    reason=file.reason,
-                    detail=file.detail,
-                    document_count=file.document_count,
-                    changed_count=file.changed_count,
-                    document_ids=file.document_ids,
-                    warnings=file.warnings,
-                )
-                for file in files
-            ],
-        )
+        end_files(connection, self._job, self._owner, [_job_file(file) for file in files])
         with self._lock:
             for file in files:
                 self._under_way.pop(file.key, None)
+
+    def left_alone(self, file: FileResult) -> None:
+        """Write how a file ended that no run has taken. Raises LeaseLost."""
+        self._jobs.end_files(self._job, self._owner, [_job_file(file)])
 
     def given_up(self, key: str) -> str | None:
         tries = self._tries.get(key, 0)
@@ -196,6 +125,7 @@ class JobSupervisor:
             with self._lock:
                 progress = Progress(
                     dict(self.counts),
+                    self.total_files,
                     under_way=[(key, *where) for key, where in self._under_way.items()],
                 )
             try:
@@ -207,6 +137,20 @@ class JobSupervisor:
             except Exception:
                 # A busy or full disk: the lease still has time, and the next beat tries again.
                 _log.exception("job.heartbeat_failed", job=self._job.public_id)
+
+
+def _job_file(file: FileResult) -> JobFile:
+    return JobFile(
+        file.key,
+        "ended",
+        outcome=file.outcome,
+        reason=file.reason,
+        detail=file.detail,
+        document_count=file.document_count,
+        changed_count=file.changed_count,
+        document_ids=file.document_ids,
+        warnings=file.warnings,
+    )
 
 
 def do_job(
@@ -300,12 +244,33 @@ def _do(
     catalog = indexer.catalog
     languages = catalog.collection_languages(Scope.all(), [job.collection])
     language = languages[job.collection]
+    if isinstance(spec, CollectionSpec):
+
+        def read(one: FolderSpec | UploadSpec, report: OnResult) -> None:
+            _read(indexer, job.collection, language, one, supervisor, report, on_passages, {})
+
+        read_all_again(catalog, job, supervisor, read, on_result)
+        return
+    _read(indexer, job.collection, language, spec, supervisor, on_result, on_passages)
+
+
+def _read(
+    indexer: Indexer,
+    collection: str,
+    language: str,
+    spec: FolderSpec | UploadSpec,
+    supervisor: JobSupervisor,
+    on_result: OnResult,
+    on_passages: OnPassages,
+    known: Mapping[str, Source] | None = None,
+) -> None:
+    """Index what a spec names. `known`: see `Indexer.index_paths`."""
     labels = Labels(spec.groups, spec.metadata)
     if isinstance(spec, UploadSpec):
         result = indexer.index_bytes(
-            job.collection,
+            collection,
             language,
-            catalog.blobs.get(spec.original),
+            indexer.catalog.blobs.get(spec.original),
             spec.name,
             key=spec.key,
             labels=labels,
@@ -315,7 +280,7 @@ def _do(
         on_result(result)
         return
     indexer.index_paths(
-        job.collection,
+        collection,
         language,
         [Path(path) for path in spec.paths],
         include=spec.include,
@@ -325,6 +290,7 @@ def _do(
         missing_is_gone=spec.missing_is_gone,
         again=spec.again,
         only=[Path(path) for path in spec.only],
+        known=known,
         on_result=on_result,
         on_passages=on_passages,
         supervisor=supervisor,

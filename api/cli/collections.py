@@ -144,6 +144,35 @@ def describe_collection(
         console().print(f"Reading: {set_here or 'as configured'}", markup=False)
 
 
+@collections_app.command("reindex")
+def reindex_collection(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every document's file again, as after installing OCR; a worker does it.
+
+    Titles, metadata and groups stay. (Another model, or another way to cut passages: longleaf
+    reindex, which needs no file.)
+    """
+    from longleaf.api import jobs
+    from longleaf.api.cli.jobs import plain
+    from longleaf.core.types import Scope
+
+    if not yes:
+        typer.confirm(f"Read every file of collection {name} again?", abort=True)
+    with opened_catalog(home) as catalog:
+        job = jobs.read_collection_again(catalog, name, Scope.all())
+    if as_json:
+        print_json(plain(job))
+        return
+    console().print(
+        f"Job {job.public_id}: longleaf serve, or longleaf worker, does it; "
+        f"longleaf jobs show {job.public_id} tells how far it is."
+    )
+
+
 @collections_app.command("delete")
 def delete_collection(
     name: str,

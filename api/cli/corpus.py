@@ -79,7 +79,8 @@ def index(
     from longleaf.core.config import load_settings
     from longleaf.core.errors import LongleafError
     from longleaf.core.types import Scope
-    from longleaf.indexer.work import FolderSpec, do_job
+    from longleaf.indexer.specs import FolderSpec
+    from longleaf.indexer.work import do_job
 
     for name in group or ():
         _require_unicode(name)

@@ -171,7 +171,7 @@ def watch(
     from longleaf.api import watching, wire
     from longleaf.api.cli.corpus import ensure_collection, follow
     from longleaf.core.config import load_settings
-    from longleaf.indexer.work import FolderSpec
+    from longleaf.indexer.specs import FolderSpec
 
     settings = load_settings({"home": home}).settings
     parts = wire.open_write_side(settings)
@@ -237,7 +237,8 @@ def plain_file(file: JobFile) -> dict[str, Any]:
 
 
 def _what(job: Job) -> str:
-    return ", ".join(job.spec.get("paths", ())) or str(job.spec.get("name", ""))
+    what = ", ".join(job.spec.get("paths", ())) or str(job.spec.get("name", ""))
+    return what or "all of it, read again"
 
 
 def _counts(job: Job) -> str:

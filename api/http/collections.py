@@ -1,9 +1,11 @@
-"""/v1/collections: list, make, look at, delete."""
+"""/v1/collections: list, make, look at, read again, delete."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Path
+from fastapi.responses import Response
 
+from longleaf.api import jobs
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.schemas import (
@@ -12,6 +14,7 @@ from longleaf.api.http.schemas import (
     CollectionDeleted,
     CollectionList,
     CollectionView,
+    JobView,
 )
 from longleaf.api.http.service import Served, Service
 from longleaf.api.wire import check_language
@@ -92,3 +95,19 @@ async def delete_collection(service: Served, name: str = _NAME) -> CollectionDel
     catalog = service.runtime.catalog
     count = await service.write(lambda: catalog.delete_collection(name, service.scope))
     return CollectionDeleted(name=name, deleted_documents=count)
+
+
+@router.post(
+    "/collections/{name}/reindex",
+    status_code=202,
+    response_model=JobView,
+    summary="Read a collection's files again",
+)
+async def reindex_collection(service: Served, name: str = _NAME) -> Response:
+    """A job reads the file of every document anew, as after installing OCR; titles, metadata and
+    groups stay. Files that hold several documents, or are not there any more, are left as they are
+    and named.
+    """
+    catalog = service.runtime.catalog
+    job = await service.write(lambda: jobs.read_collection_again(catalog, name, service.scope))
+    return PlainJSON(JobView.of(job), 202, {"Location": f"/v1/jobs/{job.public_id}"})

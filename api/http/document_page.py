@@ -20,6 +20,7 @@ from longleaf.api.http import textview
 from longleaf.api.http.html import render
 from longleaf.api.http.page_images import why_no_images
 from longleaf.api.http.service import Served, Service
+from longleaf.api.rendering import PDF
 from longleaf.core.catalog import DocumentHead, DocumentText
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.layout import Layout, Rectangle
@@ -119,7 +120,8 @@ async def show_part(
         head = service.runtime.catalog.document(document_id, service.scope)
         document = service.runtime.catalog.text(head)
         begin = _begin(document, link)
-        shown = textview.window(document, begin, None, until_char=link.until)
+        flows = head.media_type == PDF
+        shown = textview.window(document, begin, None, until_char=link.until, flows=flows)
         return HTMLResponse(render("document_text.html", window=shown))
 
     return await service.read(work)
@@ -139,6 +141,7 @@ def _document_page(service: Service, document_id: str, link: DocumentLink) -> Re
         link.mark,
         until_char=link.until,
         sentences=link.sentences,
+        flows=head.media_type == PDF,
     )
     number = _page_number(shown, window) if as_pages else None
 

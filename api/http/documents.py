@@ -53,7 +53,7 @@ from longleaf.core.ids import PART_MARK
 from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome, Scope
-from longleaf.indexer.work import UploadSpec
+from longleaf.indexer.specs import UploadSpec
 from longleaf.retriever.query import readable
 
 router = APIRouter(

@@ -19,7 +19,7 @@ from longleaf.api.http import collections, document_list, documents, jobs
 from longleaf.api.http.errors import Problem, problem_of, validation_problem
 from longleaf.api.http.html import render
 from longleaf.api.http.library_page import collections_of, collections_page
-from longleaf.api.http.schemas import CollectionBody, CollectionChanges
+from longleaf.api.http.schemas import CollectionBody, CollectionChanges, CollectionView
 from longleaf.api.http.service import Served, Service
 from longleaf.core.errors import LongleafError, NotFound
 
@@ -128,21 +128,26 @@ async def ask_to_delete_collection(service: Served, name: str) -> Response:
     """What deleting a collection takes with it."""
 
     def work() -> Response:
-        for each in collections_of(service):
-            if each.name == name:
-                page = render(
-                    "library_confirm.html",
-                    room="collections",
-                    heading=f"Delete the collection {name}?",
-                    title="",
-                    collection=each,
-                    action=f"/library/collections/{quote(name)}/delete",
-                    back="/library/collections",
-                )
-                return HTMLResponse(page)
-        raise NotFound(f"There is no collection {name[:100]!r}.")
+        page = render(
+            "library_confirm.html",
+            room="collections",
+            heading=f"Delete the collection {name}?",
+            title="",
+            collection=_collection(service, name),
+            action=f"/library/collections/{quote(name)}/delete",
+            back="/library/collections",
+        )
+        return HTMLResponse(page)
 
     return await service.read(work)
+
+
+def _collection(service: Service, name: str) -> CollectionView:
+    """Raises NotFound."""
+    for each in collections_of(service):
+        if each.name == name:
+            return each
+    raise NotFound(f"There is no collection {name[:100]!r}.")
 
 
 @router.post("/library/collections/{name}/delete")
@@ -150,6 +155,31 @@ async def delete_collection(service: Served, name: str) -> Response:
     """For good."""
     await collections.delete_collection(service, name)
     return _to("/library/collections", notice="collection-deleted")
+
+
+@router.get("/library/collections/{name}/reindex")
+async def ask_to_read_collection_again(service: Served, name: str) -> Response:
+    """What reading all of a collection again does."""
+
+    def work() -> Response:
+        page = render(
+            "library_again.html",
+            room="documents",
+            heading=f"Read all of {name} again?",
+            collection=_collection(service, name),
+            action=f"/library/collections/{quote(name)}/reindex",
+            back=f"/library?{urlencode({'collection': name})}",
+        )
+        return HTMLResponse(page)
+
+    return await service.read(work)
+
+
+@router.post("/library/collections/{name}/reindex")
+async def read_collection_again(service: Served, name: str) -> Response:
+    """Goes to the page that tells how far it is."""
+    answer = await collections.reindex_collection(service, name)
+    return _to(f"/library/uploads/{json.loads(bytes(answer.body))['id']}")
 
 
 @router.get("/library/documents/{document_id}/delete")

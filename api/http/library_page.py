@@ -18,8 +18,10 @@ from longleaf.api.http.html import render
 from longleaf.api.http.schemas import CollectionView, DocumentList
 from longleaf.api.http.service import Served, Service
 from longleaf.api.http.status import found_status
-from longleaf.api.http.uploads import found_uploads
+from longleaf.api.http.uploads import ALL_KINDS, found_uploads
+from longleaf.core.catalog.jobs import JobFile
 from longleaf.core.catalog.listing import Order
+from longleaf.core.catalog.uploads import KIND
 from longleaf.core.errors import NotFound
 from longleaf.reranker.instructions import PRESETS
 from longleaf.retriever.index.sparse import LANGUAGES
@@ -148,16 +150,31 @@ def _first(collections: list[CollectionView]) -> str:
 
 
 @router.get("/library/uploads/{job_id}")
-async def show_upload(service: Served, job_id: Annotated[str, Path(max_length=64)]) -> Response:
-    """How an upload stands, or ended, and what to do."""
+async def show_upload(
+    service: Served,
+    job_id: Annotated[str, Path(max_length=64)],
+    after: Annotated[str, Query(max_length=4096)] = "",
+) -> Response:
+    """How an upload, or a job of many files, stands or ended, and what to do."""
 
     def work() -> Response:
-        found = found_uploads(service, 1, job_ids=[job_id]).uploads
+        found = found_uploads(service, 1, job_ids=[job_id], kinds=ALL_KINDS).uploads
         if not found:
             raise NotFound(f"There is no upload {job_id!r}.", "Uploads are kept for 30 days.")
         [upload] = found
-        is_open = upload.state in ("queued", "running")
-        page = render("library_upload.html", room="", upload=upload, is_open=is_open)
+        files: list[JobFile] = []
+        if upload.kind != KIND:
+            store = service.runtime.catalog.jobs
+            job = store.get(job_id, service.scope)
+            files = store.files(job, after, _ON_A_PAGE + 1)
+        page = render(
+            "library_upload.html",
+            room="",
+            upload=upload,
+            is_open=upload.state in ("queued", "running"),
+            files=files[:_ON_A_PAGE],
+            more=files[_ON_A_PAGE - 1].key if len(files) > _ON_A_PAGE else None,
+        )
         return HTMLResponse(page)
 
     return await service.read(work)

@@ -326,10 +326,10 @@ class JobFileView(BaseModel):
 
 
 class JobView(BaseModel):
-    """Something to be indexed: a folder or an upload."""
+    """Something to be indexed: a folder, an upload, or a collection anew."""
 
     id: str
-    kind: str = Field(description="folder or upload.")
+    kind: str = Field(description="folder, upload or collection.")
     collection: str
     what: str = Field(description="The upload's name, or the folder's paths.")
     state: str = Field(description="queued, running, done, failed or cancelled.")

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from longleaf.api.http.reflow import soft_ends
 from longleaf.core.catalog import DocumentText
 
 WINDOW_CHARS = 20_000
@@ -26,11 +27,24 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that is marked or not; `carries`: in a sentence that carries the score."""
+    """Text that is marked or not; `carries`: in a sentence that carries the score; `soft`: where
+    line ends stand in it that may be shown as a space (reflow.py)."""
 
     text: str
     marked: bool
     carries: bool = False
+    soft: tuple[int, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """The text in parts, the line ends that are soft (True) by themselves."""
+        parts: list[tuple[str, bool]] = []
+        done = 0
+        for place in self.soft:
+            parts += [(self.text[done:place], False), (self.text[place : place + 1], True)]
+            done = place + 1
+        parts.append((self.text[done:], False))
+        return [part for part in parts if part[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,19 @@ def carrying(
     return tuple(cut)
 
 
+def flowing(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The same pieces of one text with their soft line ends."""
+    ends = soft_ends("".join(piece.text for piece in pieces))
+    found: list[Piece] = []
+    begin = 0
+    for piece in pieces:
+        end = begin + len(piece.text)
+        here = ends[bisect_left(ends, begin) : bisect_left(ends, end)]
+        found.append(replace(piece, soft=tuple(each - begin for each in here)))
+        begin = end
+    return tuple(found)
+
+
 def paragraphs(pieces: Sequence[Piece]) -> list[list[Piece]]:
     """Pieces by paragraph, for a column narrower than the lines that the source was cut into."""
     found: list[list[Piece]] = [[]]
@@ -115,9 +142,11 @@ def window(
     *,
     until_char: int | None = None,
     sentences: Sequence[Span] = (),
+    flows: bool = False,
 ) -> Window:
     """The part of `document` from `begin_char` on, or up to `until_char`, or around `mark`, or its
-    beginning. `sentences`, ordered and disjoint, carry the score."""
+    beginning. `sentences`, ordered and disjoint, carry the score. `flows`: the text's lines are as
+    long as a page was wide (a PDF's)."""
     text = document.text
     total = len(text)
     if until_char is not None:
@@ -143,7 +172,7 @@ def window(
         total_chars=total,
         previous=max(0, start - window_chars) if start > 0 else None,
         following=end if end < total else None,
-        blocks=tuple(_blocks(document, start, end, mark, sentences)),
+        blocks=tuple(_blocks(document, start, end, mark, sentences, flows=flows)),
     )
 
 
@@ -171,6 +200,8 @@ def _blocks(
     end: int,
     mark: Span | None,
     sentences: Sequence[Span],
+    *,
+    flows: bool,
 ) -> list[Block]:
     text = document.text
     spans = [mark] if mark is not None and mark[0] < mark[1] else []
@@ -185,7 +216,7 @@ def _blocks(
             first = done + shown.rfind("\n", 0, len(shown) - len(shown.lstrip())) + 1
             shown = text[first : done + len(shown)]
             pieces = carrying(marked(shown, first, spans), first, sentences)
-            blocks.append(Block("text", first, pieces=pieces))
+            blocks.append(Block("text", first, pieces=flowing(pieces) if flows else pieces))
         done = max(done, position)
 
     for position, kind, number in _cuts(document, start, end):

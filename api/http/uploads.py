@@ -2,13 +2,13 @@
 
 The same jobs as /v1/jobs, each with its one file, its outcome and the next step, in one answer:
 whoever sent 100 files asks once a second and not 100 times. Sending is /v1/documents', cancelling
-and retrying /v1/jobs'.
+and retrying /v1/jobs'. `kind` adds jobs of many files: folders, collections read again.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -19,7 +19,7 @@ from longleaf.api.http.schemas import time_of
 from longleaf.api.http.service import Served, Service
 from longleaf.api.next_steps import OF_CANCELLED, OF_FAILED, next_step
 from longleaf.core.catalog.jobs import JobState
-from longleaf.core.catalog.uploads import Upload
+from longleaf.core.catalog.uploads import KIND, Upload
 from longleaf.core.types import Outcome
 
 router = APIRouter(
@@ -32,11 +32,26 @@ router = APIRouter(
 _MOST_JOBS = 100
 
 
+Kind = Literal["upload", "folder", "collection"]
+ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class LeftFile(BaseModel):
+    """A file of a job of many that did not go in, or was left as it is."""
+
+    key: str
+    outcome: str
+    reason: str
+    detail: str
+    next_step: str
+
+
 class UploadProgress(BaseModel):
-    """An upload: a job and the one file that it is about."""
+    """An upload: a job and the one file that it is about. Or a job of many files."""
 
     job: str = Field(description="The job: /v1/jobs/{job} cancels and retries it.")
-    name: str = Field(description="The file's name.")
+    kind: str = Field(description="upload, folder, or collection: all of it read again.")
+    name: str = Field(description="The file's name; the folder's paths; the collection's name.")
     key: str | None = Field(description="The key it was sent under, such as its path in a folder.")
     collection: str
     state: str = Field(description="queued, running, done, failed or cancelled.")
@@ -53,12 +68,21 @@ class UploadProgress(BaseModel):
     document_ids: list[str] = Field(description="Of the first 1,000 documents.")
     document_count: int
     is_unchanged: bool = Field(description="Exactly that was there before.")
+    counts: dict[str, int] = Field(description="Of a job of many files: how many ended how.")
+    total_files: int | None = Field(description="Of a job of many files; null: not known.")
+    left: list[LeftFile] = Field(
+        description="Of a job of many files: the first that did not go in or were left as they "
+        "are; /v1/jobs/{job}/files has all."
+    )
+    left_count: int
     created_at: datetime
     finished_at: datetime | None
 
     @classmethod
     def of(cls, upload: Upload, *, can_retry: bool) -> UploadProgress:
         job, file = upload.job, upload.file
+        is_one = job.kind == KIND
+        paths = ", ".join(job.spec.get("paths", ()))
         outcome = file.outcome if file else None
         step = next_step(outcome, file.reason if file else "")
         if job.state is JobState.CANCELLED:
@@ -67,7 +91,8 @@ class UploadProgress(BaseModel):
             step = OF_FAILED
         return cls(
             job=job.public_id,
-            name=str(job.spec.get("name", "")),
+            kind=job.kind,
+            name=str(job.spec["name"]) if is_one else paths or job.collection,
             key=job.spec.get("key"),
             collection=job.collection,
             state=job.state.value,
@@ -84,6 +109,19 @@ class UploadProgress(BaseModel):
             document_ids=list(file.document_ids) if file else [],
             document_count=file.document_count if file else 0,
             is_unchanged=outcome in _TAKEN and file is not None and file.changed_count == 0,
+            counts={} if is_one else dict(job.counts),
+            total_files=job.total_files,
+            left=[
+                LeftFile(
+                    key=each.key,
+                    outcome=str(each.outcome),
+                    reason=each.reason,
+                    detail=each.detail,
+                    next_step=next_step(each.outcome, each.reason),
+                )
+                for each in upload.left
+            ],
+            left_count=upload.left_count,
             created_at=time_of(job.created_at),
             finished_at=None if job.finished_at is None else time_of(job.finished_at),
         )
@@ -95,6 +133,7 @@ class UploadList(BaseModel):
     open_count: int = Field(description="How many wait or are under way, of all that you may see.")
 
 
+_NOT_TAKEN = (Outcome.REJECTED, Outcome.NO_TEXT)
 _TAKEN = (Outcome.INDEXED, Outcome.INDEXED_WITH_WARNINGS)
 
 
@@ -107,6 +146,10 @@ async def list_uploads(
         Query(max_length=_MOST_JOBS, description="Only these jobs (repeatable)."),
     ] = None,
     open: Annotated[bool, Query(description="Only those that wait or are under way.")] = False,  # noqa: A002
+    kind: Annotated[
+        list[Kind] | None,
+        Query(description="Which jobs (repeatable); left out: uploads, or any that `job` names."),
+    ] = None,
     before: Annotated[
         str | None, Query(max_length=64, description="Go on behind this job (`next`).")
     ] = None,
@@ -119,6 +162,7 @@ async def list_uploads(
             limit,
             collection=collection,
             job_ids=job,
+            kinds=tuple(kind or (ALL_KINDS if job else (KIND,))),
             only_open=open,
             before=before,
         )
@@ -132,13 +176,18 @@ def found_uploads(service: Service, limit: int, **which: Any) -> UploadList:
     more = found[limit - 1].job.public_id if len(found) > limit else None
     found = found[:limit]
     # Asked of the store only for what somebody may want to do again.
-    ended = {str(each.job.spec.get("original")) for each in found if _went_wrong(each)}
+    ended = {
+        str(each.job.spec.get("original"))
+        for each in found
+        if each.job.kind == KIND and _went_wrong(each)
+    }
     kept = ended - catalog.blobs.missing(ended)
     return UploadList(
         uploads=[
             UploadProgress.of(
                 each,
-                can_retry=_went_wrong(each) and str(each.job.spec.get("original")) in kept,
+                can_retry=_went_wrong(each)
+                and (each.job.kind != KIND or str(each.job.spec.get("original")) in kept),
             )
             for each in found
         ],
@@ -151,4 +200,7 @@ def _went_wrong(upload: Upload) -> bool:
     if upload.job.state.is_open:
         return False
     outcome = upload.file.outcome if upload.file else None
-    return upload.job.state is not JobState.DONE or outcome in (Outcome.REJECTED, Outcome.NO_TEXT)
+    if upload.job.kind != KIND:
+        not_taken = sum(upload.job.counts.get(each.value, 0) for each in _NOT_TAKEN)
+        return upload.job.state is not JobState.DONE or not_taken > 0
+    return upload.job.state is not JobState.DONE or outcome in _NOT_TAKEN

@@ -89,7 +89,7 @@ class Strikes:
 
     def _ask(self) -> None:
         from longleaf.api import jobs
-        from longleaf.indexer.work import FolderSpec, UploadSpec
+        from longleaf.indexer.specs import FolderSpec, UploadSpec
 
         while self.catalog.jobs.open_count() < OPEN_JOBS:
             self.number += 1

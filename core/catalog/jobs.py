@@ -282,6 +282,11 @@ class Jobs:
             stop = select(jobs.c.cancel).where(jobs.c.id == job.id)
             return bool(connection.execute(stop).scalar_one())
 
+    def end_files(self, job: Job, owner: str, files: Sequence[JobFile]) -> None:
+        """How files ended that no transaction of theirs speaks of. Raises LeaseLost."""
+        with self._database.writing() as connection:
+            end_files(connection, job, owner, files)
+
     def end(
         self,
         job: Job,

@@ -220,11 +220,13 @@ class CatalogReader:
         with self._database.reading() as connection:
             return listing.file_of(connection, head.document_id)
 
-    def uploads(self, scope: Scope, **which: Any) -> tuple[list[Upload], int]:
+    def uploads(
+        self, scope: Scope, *, kinds: Sequence[str] = (uploads.KIND,), **which: Any
+    ) -> tuple[list[Upload], int]:
         """See `uploads.uploads`; and how many are open in all."""
         with self._database.reading() as connection:
-            found = uploads.uploads(connection, scope, **which)
-            return found, uploads.open_count(connection, scope)
+            found = uploads.uploads(connection, scope, kinds=kinds, **which)
+            return found, uploads.open_count(connection, scope, kinds)
 
     def count(self, scope: Scope) -> CatalogCounts:
         """How much there is within the scope (passages and seq: in all)."""

@@ -8,7 +8,7 @@ from typing import Any
 from tests.api.conftest import Client
 
 from longleaf.api.wire import Runtime
-from longleaf.indexer.work import FolderSpec, spec_to_json
+from longleaf.indexer.specs import FolderSpec, spec_to_json
 
 
 def ended(client: Client, url: str) -> dict[str, Any]:

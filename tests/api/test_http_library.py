@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.api.conftest import EVIL, TEXTS, Client, wait_until_followed
 from tests.api.test_http_jobs import ended
 from tests.api.test_http_pages import _safe
 
-from longleaf.api import next_steps
+from longleaf.api import jobs, next_steps
 from longleaf.api.http import library_page
 from longleaf.api.wire import Runtime
 from longleaf.core.catalog.jobs import JobState
@@ -19,6 +20,7 @@ from longleaf.core.catalog.titles import key_of
 from longleaf.core.errors import NoSpace, RejectReason
 from longleaf.core.types import Outcome, Scope
 from longleaf.indexer.prepare import Labels
+from longleaf.indexer.specs import FolderSpec
 
 
 def all_pages(client: Client, **link: str) -> list[dict[str, Any]]:
@@ -296,3 +298,57 @@ def test_collections_are_made_changed_and_deleted_without_script(client: Client)
     assert "Delete the collection zoo?" in asks.text
     assert form(client, "/library/collections/zoo/delete").status_code == 303
     assert client.get("/v1/collections/zoo").status_code == 404
+
+
+def test_a_collection_is_read_again_in_one_job(
+    client: Client, runtime: Runtime, tmp_path: Path
+) -> None:
+    client.post("/v1/collections", json={"name": "anew"})
+    client.upload("one.txt", b"The first of two.", collection="anew", key="one")
+    rows = b'{"id": "a", "text": "A row."}\n{"id": "b", "text": "Another row."}\n'
+    client.upload("rows.jsonl", rows, collection="anew")
+    folder = tmp_path / EVIL.replace("/", "_")[:60]
+    folder.mkdir()
+    (folder / "moth.txt").write_text("Moths of a folder.")
+    spec = FolderSpec((str(folder),))
+    reads = jobs.ask_for_folder(runtime.catalog, "anew", spec)
+    ended(client, f"/v1/jobs/{reads.public_id}")
+    asked = client.get("/library/collections/anew/reindex")
+    assert re.search(r'each of its <data[^>]*value="4"[^>]*>4</data> documents', asked.text)
+    sent = client.post("/v1/collections/anew/reindex")
+    assert sent.status_code == 202 and sent.headers["location"] == sent.json()["url"]
+    job = ended(client, sent.json()["url"])
+    assert job["kind"] == "collection" and job["state"] == "done"
+    assert job["counts"]["indexed"] == 2 and job["counts"]["unchanged"] == 1
+
+    link = {"collection": "anew", "kind": ["upload", "folder", "collection"]}
+    again, walked, *sent_files = client.get("/v1/uploads", params=link).json()["uploads"]
+    assert (again["kind"], again["name"], again["counts"]) == ("collection", "anew", job["counts"])
+    [left] = again["left"]
+    assert again["left_count"] == 1 and "holds 2 documents" in left["detail"]
+    assert not again["can_retry"] and again["outcome"] is None
+    assert walked["kind"] == "folder" and walked["name"] == str(folder)
+    assert {each["kind"] for each in sent_files} == {"upload"} and len(sent_files) == 2
+    only_uploads = client.get("/v1/uploads", params={"collection": "anew"}).json()["uploads"]
+    assert only_uploads == sent_files
+    named = client.get("/v1/uploads", params={"job": again["job"]}).json()["uploads"]
+    assert named == [again]
+    # The folder's next run reads it once more, as that run states it; then nothing has changed, and
+    # that is not worth a line.
+    runs = [jobs.ask_for_folder(runtime.catalog, "anew", spec) for _ in range(2)]
+    counts = [ended(client, f"/v1/jobs/{run.public_id}")["counts"] for run in runs]
+    assert counts == [{"indexed": 1}, {"unchanged": 1}]
+    newest = client.get("/v1/uploads", params=link).json()["uploads"]
+    assert [each["job"] for each in newest[:2]] == [runs[0].public_id, again["job"]]
+    # Without script: a page for the job, with its files, on several pages.
+    page = client.get(f"/library/uploads/{again['job']}").text
+    assert "anew: all of it, read again" in page and "holds 2 documents" in page
+    behind = client.get(f"/library/uploads/{walked['job']}", params={"after": str(folder)})
+    assert "moth.txt" in behind.text and EVIL[:20] not in behind.text
+    _safe(behind.text)
+    formed = client.post("/library/collections/anew/reindex")
+    assert formed.status_code == 303
+    ended(client, formed.headers["location"].replace("/library/uploads", "/v1/jobs"))
+    assert client.post("/v1/collections/none/reindex").status_code == 404
+    client.delete("/v1/collections/anew")
+    wait_until_followed(runtime)

@@ -31,7 +31,7 @@ from longleaf.core.config import RerankerSettings, load_settings
 from longleaf.core.errors import ModelUnavailable, Overloaded
 from longleaf.core.types import Scope
 from longleaf.indexer.prepare import Labels
-from longleaf.indexer.work import UploadSpec
+from longleaf.indexer.specs import UploadSpec
 from longleaf.reranker.cache import cached
 from longleaf.reranker.instructions import PRESETS
 from longleaf.reranker.qwen3 import load as loading

@@ -20,7 +20,7 @@ from longleaf.core.types import Scope
 from longleaf.indexer.build import FileResult, Indexer
 from longleaf.indexer.chunk import PassageChunker
 from longleaf.indexer.parsers.here import ReadHere
-from longleaf.indexer.work import FolderSpec
+from longleaf.indexer.specs import FolderSpec
 
 ALL = Scope.all()
 

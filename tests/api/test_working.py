@@ -21,7 +21,7 @@ from longleaf.core.catalog.jobs import Job, JobState
 from longleaf.core.config import Settings, load_settings
 from longleaf.core.types import Scope
 from longleaf.indexer.prepare import Labels
-from longleaf.indexer.work import FolderSpec, UploadSpec
+from longleaf.indexer.specs import FolderSpec, UploadSpec
 
 pytestmark = pytest.mark.slow
 ALL = Scope.all()

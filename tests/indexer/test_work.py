@@ -21,7 +21,8 @@ from longleaf.core.types import Outcome, Scope
 from longleaf.indexer.build import Indexer
 from longleaf.indexer.chunk import PassageChunker
 from longleaf.indexer.parsers.here import ReadHere
-from longleaf.indexer.work import FolderSpec, UploadSpec, do_job, spec_of
+from longleaf.indexer.specs import FolderSpec, UploadSpec, spec_of
+from longleaf.indexer.work import do_job
 
 ALL = Scope.all()
 BEAT = 0.02

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from tests.ui.site import Site, check_accessible
+from playwright.sync_api import Browser, Page, Route, expect
+from tests.ui.site import Site, check_accessible, watched
 
 TITLES = ("Ärztegesetz", "Arbeitsrecht", "Zivilrecht", "قانون العمل", "租赁合同", "<b>Bold</b> law")
 
@@ -121,6 +125,109 @@ def test_a_document_is_read_again_where_one_is(page: Page, site: Site) -> None:
         if each["title"] == "Zivilrecht"
     ]
     assert read["revision"] == 1 and read["metadata"] == {"year": 2022}
+
+
+def filled(site: Site, name: str) -> None:
+    """A collection of two files with a document each, and one file with two."""
+    site.collection(name)
+    for number in range(2):
+        site.upload(name, f"{number}.txt", f"Beetle number {number} of {name}.".encode())
+    rows = "\n".join(
+        json.dumps({"_id": f"{each}", "text": f"Row {each} of {name}."}) for each in "ab"
+    )
+    site.upload(name, "rows.jsonl", rows.encode())
+
+
+def test_all_of_a_collection_is_read_again(page: Page, site: Site) -> None:
+    filled(site, "anew")
+    page.goto("/library?collection=anew")
+    page.get_by_role("link", name="read all again").click()
+    dialog = page.get_by_role("dialog", name="Read all of anew again?")
+    expect(dialog).to_contain_text("each of its 4 documents is read anew")
+    expect(dialog.get_by_role("link", name="Leave it")).to_be_focused()
+    check_accessible(page)
+    dialog.get_by_role("link", name="Leave it").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert not site.client.get("/v1/uploads?kind=collection").json()["uploads"]
+    page.get_by_role("link", name="read all again").click()
+    dialog.get_by_role("button", name="Read all again").click()
+    line = page.locator(".upload").filter(has_text="anew: all of it, read again")
+    expect(line).to_contain_text("Done: 2 indexed, 1 left as they were", timeout=60_000)
+    # It is found again after a reload, and says what was left and why.
+    page.reload()
+    expect(line).to_contain_text("Done: 2 indexed, 1 left as they were")
+    line.get_by_text("1 did not go in or was left as it is").click()
+    expect(line.get_by_role("listitem")).to_contain_text("Its file holds 2 documents")
+    check_accessible(page)
+    line.get_by_role("link", name="All files of anew").click()
+    expect(page.get_by_role("row")).to_have_count(4)
+    check_accessible(page)
+
+
+def test_it_is_stopped_on_the_way(page: Page, site: Site) -> None:
+    job = {
+        "job": "c" * 16, "kind": "collection", "name": "law", "key": None, "collection": "law",
+        "state": "running", "cancelling": False, "phase": "ocr", "phase_done": 3,
+        "phase_total": 12, "outcome": None, "reason": "", "detail": "", "next_step": "",
+        "can_retry": False, "warnings": [], "document_ids": [], "document_count": 0,
+        "is_unchanged": False, "counts": {"indexed": 12, "rejected": 1, "passages": 80},
+        "total_files": 40, "left": [], "left_count": 0,
+        "created_at": "2026-11-25T14:03:42Z", "finished_at": None,
+    }  # fmt: skip
+    page.route("**/v1/uploads?*", lambda route: route.fulfill(json={"uploads": [job]}))
+
+    def cancel(route: Route) -> None:
+        job.update(state="cancelled", finished_at=job["created_at"])
+        route.fulfill(json={})
+
+    page.route("**/v1/jobs/*/cancel", cancel)
+    page.goto("/library?collection=law")
+    line = page.locator(".upload").filter(has_text="law: all of it, read again")
+    expect(line).to_contain_text("13 of 40 files")
+    expect(line.get_by_role("progressbar")).to_have_attribute("value", "0.325")
+    check_accessible(page)
+    line.get_by_role("button", name="Stop").click()
+    expect(line).to_contain_text("Stopped")
+
+
+def test_a_folder_that_the_server_reads_shows_by_itself(
+    page: Page, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "one.txt").write_text("A folder of beetles, read on the server.")
+    (tmp_path / "empty.txt").write_text("")
+    page.clock.install()
+    page.goto("/library?collection=law")
+    expect(page.locator(".docs")).to_be_visible()
+    command = ["index", str(tmp_path), "--collection", "law", "--home", str(site.home)]
+    subprocess.run(
+        [sys.executable, "-P", "-m", "longleaf.api.cli", *command, "--background"],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    line = page.locator(".upload").filter(has_text=str(tmp_path))
+    end = time.monotonic() + 60
+    while "1 indexed, 1 not indexed" not in (line.inner_text() if line.count() else ""):
+        assert time.monotonic() < end, "the folder does not show"
+        page.clock.run_for(11_000)
+    line.get_by_text("1 did not go in").click()
+    expect(line.get_by_role("listitem")).to_contain_text("There is nothing in it to find")
+    for each in site.client.get("/v1/documents?collection=law").json()["documents"]:
+        if each["key"].endswith("one.txt") and str(tmp_path) in each["key"]:
+            site.client.delete(f"/v1/documents/{each['document_id']}")
+
+
+def test_all_is_read_again_without_script(browser: Browser, site: Site) -> None:
+    filled(site, "plainly")
+    with watched(browser, site, java_script_enabled=False) as page:
+        page.goto("/library?collection=plainly")
+        page.get_by_role("link", name="read all again").click()
+        page.get_by_role("button", name="Read all again").click()
+        expect(page.get_by_role("heading", name="plainly: all of it, read again")).to_be_visible()
+        end = time.monotonic() + 60
+        while not page.get_by_text("It is done.").count():
+            assert time.monotonic() < end, "the job does not end"
+            page.reload()
+        expect(page.get_by_role("status")).to_contain_text("2 indexed")
+        expect(page.get_by_role("row")).to_have_count(4)
 
 
 def test_collections_are_made_and_deleted(page: Page, site: Site) -> None:

@@ -209,7 +209,7 @@ def test_an_upload_is_stopped_and_done_again(page: Page, site: Site) -> None:
 
     # One that waits on the server: it is asked, and says how far things are.
     job = {
-        "job": "f" * 16, "name": "scan.pdf", "key": None, "collection": "stopped",
+        "job": "f" * 16, "kind": "upload", "name": "scan.pdf", "key": None, "collection": "stopped",
         "state": "running", "cancelling": False, "phase": "ocr", "phase_done": 3,
         "phase_total": 1200, "outcome": None, "reason": "", "detail": "", "next_step": "",
         "can_retry": False, "warnings": [], "document_ids": [], "document_count": 0,
@@ -277,11 +277,13 @@ def test_file_names_are_never_markup(page: Page, site: Site) -> None:
 
 
 def test_watched_pages_of_a_phone(browser: Browser, site: Site) -> None:
+    site.client.post("/v1/collections", json={"name": "phone"})
+    site.upload("phone", "a.txt", b"Read on a phone.")
     for scheme in ("light", "dark"):
         with watched(
             browser, site, viewport={"width": 390, "height": 800}, color_scheme=scheme
         ) as page:
-            for path in ("/library?collection=default", "/library/collections", "/library/health"):
+            for path in ("/library?collection=phone", "/library/collections", "/library/health"):
                 page.goto(path)
                 expect(page.get_by_role("navigation", name="Library")).to_be_visible()
                 assert page.evaluate("document.documentElement.scrollWidth") <= 390, path

@@ -178,3 +178,32 @@ def test_pages_without_script_are_links(browser: Browser, pdf_site: Site, book: 
     page.get_by_role("link", name="Text", exact=True).click()
     expect(page.locator("#page-501")).to_be_visible()
     context.close()
+
+
+def test_paragraphs_flow_and_are_found_over_line_ends(pdf_page: Page, pdf_site: Site) -> None:
+    page = pdf_page
+    lines = [
+        "Heliotropes grow where the ground is warm and the",
+        "gardener waters them on each of the long evenings",
+        "of the summer, until the first frost of the year",
+        "takes them away.",
+    ]
+    made = pdf_site.upload("law", "flow.pdf", lines_pdf([lines]))
+    document_id = made["document_ids"][0]
+    text = pdf_site.client.get(f"/v1/documents/{document_id}?text=true").json()["text"]
+    assert "and the\ngardener" in text, "the text itself keeps its lines"
+    start, end = text.index("warm"), text.index(" waters")
+    page.goto(f"/documents/{document_id}?start={start}&end={end}#hit")
+    block = page.locator(".text").first
+    assert block.evaluate("each => each.textContent").strip() == text.strip()
+    assert "and the gardener waters" in block.inner_text()
+    expect(page.locator("#hit")).to_have_text("warm and the gardener")
+    # In a wide column it takes fewer lines than the page had.
+    height = block.evaluate("each => each.getClientRects()[0].height")
+    assert height < 4 * block.evaluate("each => parseFloat(getComputedStyle(each).lineHeight)") - 1
+    page.keyboard.press("f")
+    page.keyboard.type("the gardener waters")
+    expect(page.locator(".find output")).to_have_text("1 of 1")
+    marked = page.evaluate("[...CSS.highlights.values()].flatMap((each) => [...each].map(String))")
+    assert any("the\ngardener waters" in each for each in marked), marked
+    check_accessible(page)
