@@ -254,3 +254,29 @@ def test_the_page_is_small(site: Site) -> None:
 
     sizes = {name: len(gzip.compress(site.client.get(name).content)) for name in set(names)}
     assert sum(sizes.values()) + len(gzip.compress(page.encode())) < 60_000, sizes
+
+
+def test_nothing_jumps_while_results_come(browser: Browser, site: Site) -> None:
+    """Layout shifts as the browser counts them; moves of hits are transforms, which are none."""
+    with opened(browser, site) as page:
+        page.add_init_script(
+            "window.shifts = []; new PerformanceObserver((list) => list.getEntries().forEach("
+            "(each) => window.shifts.push([each.value, each.sources.map((one) =>"
+            " one.node?.parentElement?.className ?? '')]))"
+            ").observe({type: 'layout-shift', buffered: true})"
+        )
+        page.goto("/?q=tenant+rent")
+        expect(page.locator(".took")).to_contain_text(" ms")
+        page.get_by_role("link", name=re.compile("^2021")).click()
+        expect(page.locator(".hit")).to_have_count(1)
+        page.go_back()
+        expect(page.locator(".hit")).to_have_count(8)
+        shifts = page.evaluate("window.shifts")
+        # 0.1 is where the browser's makers begin to call a page unsteady.
+        assert sum(value for value, _ in shifts) < 0.1, shifts
+        # One that is made is counted.
+        page.evaluate(
+            "document.querySelector('main').prepend(Object.assign(document.createElement('pre'),"
+            " {textContent: '\\n'.repeat(20)}))"
+        )
+        page.wait_for_function(f"window.shifts.length > {len(shifts)}")
