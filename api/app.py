@@ -18,6 +18,7 @@ from longleaf.api.http import (
     cite,
     collections,
     document_list,
+    document_text,
     documents,
     evaluations,
     export,
@@ -25,6 +26,7 @@ from longleaf.api.http import (
     index,
     jobs,
     judgements,
+    mcp,
     page_images,
     pages,
     rerank,
@@ -77,8 +79,9 @@ def create_app(
     )
     app.state.service = service
     rooms = (
-        search, export, suggest, rerank, documents, document_list, viewing, page_images, cite,
-        uploads, jobs, collections, judgements, evaluations, health, status, index, pages,
+        search, export, suggest, rerank, documents, document_list, document_text, viewing,
+        page_images, cite, uploads, jobs, collections, judgements, evaluations, health, status,
+        index, mcp, pages,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router)

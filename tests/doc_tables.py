@@ -54,6 +54,7 @@ PROBLEMS_IN_WORDS = {
     "forbidden": "A change that another site's page asks for.",
     "internal": "A mistake of ours; the log names the cause under the `request_id`.",
     "method_not_allowed": "The route does not take this method.",
+    "not_installed": "The route needs a package that is not installed; `hint` names it.",
     "not_ready": "The index is not open or does not follow the catalog.",
     "rejected": "The file was not indexed; `reason` is one of those in [documents](documents.md).",
     "validation": "A field is missing, unknown or out of bounds; `errors` names each.",

@@ -31,6 +31,7 @@ from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.cite import CitationView
+from longleaf.api.http.document_text import TextParts
 from longleaf.api.http.errors import STATUSES, Problem
 from longleaf.api.http.evaluations import EvaluationBody, EvaluationView
 from longleaf.api.http.judgements import JudgementBody, JudgementList, StandingList
@@ -251,6 +252,7 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         "GET /v1/documents/{document_id}/citation": (CitationView,),
         "GET /v1/documents": (DocumentList,),
         "GET /v1/documents/{document_id}/passages": (PassageList,),
+        "GET /v1/documents/{document_id}/text": (TextParts,),
         "GET /v1/documents/{document_id}/versions": (VersionList,),
         "GET /v1/documents/{document_id}/rectangles": (PlacesView,),
         "POST /v1/judgements": (JudgementBody,),

@@ -1,8 +1,8 @@
 """`longleaf`: the command line. One file per command group; this one joins them.
 
 Commands import what they need when they run, so that `longleaf --help` answers at once. Every
-command takes --json. Exit codes: 0 done, 1 a named error, 2 wrong usage, 3 done but something was
-rejected (only with --strict), 130 interrupted.
+command but mcp, whose output is a protocol, takes --json. Exit codes: 0 done, 1 a named error, 2
+wrong usage, 3 done but something was rejected (only with --strict), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from longleaf.api.cli import (
     jobs,
     judging,
     maintain,
+    mcp,
     models,
     searching,
     serving,
@@ -36,8 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, collections, jobs, searching, serving, maintain, evaluation, judging, doctor, backup,
-    transfer, models, setup,
+    corpus, collections, jobs, searching, serving, mcp, maintain, evaluation, judging, doctor,
+    backup, transfer, models, setup,
 ):  # fmt: skip
     group.register(app)
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _EXCERPT_CHARS = 700
 _VERSIONS_NAMED = 3
-_PATIENCE_SECONDS = 600.0  # a reranker on a slow machine may read for minutes
 
 
 def register(app: typer.Typer) -> None:
@@ -107,7 +106,9 @@ def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
 
     url = find_server(settings.home)
     if url is not None:
-        return _ask_server(url, body)
+        from longleaf.api.asking import Longleaf
+
+        return Longleaf(url).search(body)
     from longleaf.api import wire
     from longleaf.api.http.search import answer_search
 
@@ -117,24 +118,6 @@ def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
         return answer_search(runtime, body)
     finally:
         runtime.close()
-
-
-def _ask_server(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    import json
-
-    import httpx
-
-    from longleaf.core.errors import InvalidRequest, LongleafError
-
-    with httpx.Client(timeout=_PATIENCE_SECONDS, trust_env=False) as client:
-        # Escaped, so that an argument that is no UTF-8 arrives and the server judges it.
-        headers = {"content-type": "application/json"}
-        response = client.post(f"{url}/v1/search", content=json.dumps(body), headers=headers)
-    answer: dict[str, Any] = response.json()
-    if response.is_error:
-        kind = InvalidRequest if response.is_client_error else LongleafError
-        raise kind(str(answer.get("detail", response.text)), str(answer.get("hint", "")))
-    return answer
 
 
 def _excerpt(passage: dict[str, Any]) -> Text:

@@ -33,6 +33,7 @@ def serve(
     from longleaf.api import wire, working
     from longleaf.api.app import create_app
     from longleaf.api.generations import Upkeep
+    from longleaf.api.http import mcp
     from longleaf.api.running import announced
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
@@ -71,9 +72,11 @@ def serve(
         shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
         url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}"
         if as_json:
-            print_json({"url": url})
+            print_json({"url": url, "mcp": url + mcp.PATH if mcp.is_installed() else None})
         else:
             console().print(f"Longleaf answers at {url} (ctrl-C stops it)")
+            programs = f"MCP: {url}{mcp.PATH}" if mcp.is_installed() else f"MCP: {mcp.INSTALL}"
+            console().print(programs, markup=False)
         allowed = [name for name in settings.server.allowed_hosts.split(",") if name.strip()]
         server = uvicorn.Server(
             uvicorn.Config(

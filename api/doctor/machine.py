@@ -15,6 +15,7 @@ from pathlib import Path
 
 import longleaf
 from longleaf.api.doctor.report import Finding, fail, ok, warn
+from longleaf.api.http import mcp
 from longleaf.core.catalog.database import DATABASE
 from longleaf.core.config import Settings
 
@@ -44,6 +45,12 @@ def installation(settings: Settings) -> Iterator[Finding]:
         f"{os.cpu_count()} cores"
         + (f", {memory / 2**30:.1f} GiB of memory" if memory else "")
         + (", NVIDIA GPU" if Path("/dev/nvidia0").exists() else ", no NVIDIA GPU"),
+    )
+    yield ok(
+        "MCP",
+        f"at {mcp.PATH} of a running server, and as longleaf mcp"
+        if mcp.is_installed()
+        else f"not installed: {mcp.INSTALL}",
     )
 
 

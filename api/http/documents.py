@@ -49,7 +49,7 @@ from longleaf.core.errors import (
     RejectReason,
     TooLarge,
 )
-from longleaf.core.ids import PART_MARK
+from longleaf.core.ids import PART_MARK, split_point_id
 from longleaf.core.ids import document_id as id_of
 from longleaf.core.similarity import SAME_TEXT
 from longleaf.core.types import MetaValue, Outcome, Scope
@@ -263,6 +263,10 @@ async def get_passages(
     service: Served,
     document_id: str = _ID,
     first: Annotated[int, Query(ge=0, le=1 << 20, description="From this one on.")] = 0,
+    at: Annotated[
+        int | None,
+        Query(ge=0, le=1 << 40, description="Instead: from the one that holds this character on."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> PassageList:
     """The passages that a document was cut into, in order."""
@@ -270,13 +274,16 @@ async def get_passages(
 
     def work() -> PassageList:
         head = runtime.catalog.document(document_id, service.scope)
-        found = runtime.catalog.passages(head, runtime.generation, first, limit + 1)
+        if at is not None:
+            check_span(head, at, at + 1)
+        found = runtime.catalog.passages(head, runtime.generation, first, limit + 1, at_char=at)
+        begin = split_point_id(found[0].point_id)[1] if found else first
         return PassageList(
             document_id=head.public_id,
             revision=head.revision,
-            first=first,
+            first=begin,
             passages=[PassageView.of(each) for each in found[:limit]],
-            next=first + limit if len(found) > limit else None,
+            next=begin + limit if len(found) > limit else None,
         )
 
     return await service.read(work)

@@ -64,6 +64,7 @@ _OTHERS = {
     421: ("wrong_host", "Misdirected request"),
     422: ("validation", "Unprocessable content"),
     500: ("internal", "Internal server error"),
+    501: ("not_installed", "A part is not installed"),
     503: ("not_ready", "Service unavailable"),
 }
 OTHER_PROBLEMS: Mapping[str, tuple[int, str]] = {

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, create_task_group, to_thread
 from fastapi import Depends, HTTPException, Request
 
 from longleaf.api.evaluate.background import Evaluations
@@ -115,17 +115,27 @@ async def _in_lane(
             raise HTTPException(_CLIENT_LEFT, "The client has left.")
         return call(has_left.is_set)
 
-    watching = asyncio.create_task(_watch(request, has_left))
-    try:
-        return await to_thread.run_sync(unless_gone, limiter=lane)
-    finally:
-        watching.cancel()
+    failure: Exception | None = None
+    async with create_task_group() as watching:
+        watching.start_soon(_watch, request, has_left)
+        try:
+            answer = await to_thread.run_sync(unless_gone, limiter=lane)
+        except Exception as error:  # as itself, and not in the group's ExceptionGroup
+            failure = error
+        watching.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return answer
 
 
 async def _watch(request: Request, has_left: threading.Event) -> None:
-    while not await request.is_disconnected():
-        await asyncio.sleep(_LOOK_SECONDS)
-    has_left.set()
+    """Sets `has_left` once the client has left, or when the request is cancelled: the thread cannot
+    be, but it looks."""
+    try:
+        while not await request.is_disconnected():
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        has_left.set()
 
 
 def _service_of(request: Request) -> Service:

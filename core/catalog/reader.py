@@ -308,11 +308,19 @@ class CatalogReader:
             return pages.known(connection, original, engine)
 
     def passages(
-        self, head: DocumentHead, generation: Generation, first: int = 0, limit: int = 100
+        self,
+        head: DocumentHead,
+        generation: Generation,
+        first: int = 0,
+        limit: int = 100,
+        *,
+        at_char: int | None = None,
     ) -> list[PassageText]:
-        """A document's passages in order, from ordinal `first`."""
+        """A document's passages in order, from ordinal `first`, or the one that holds `at_char`."""
         with self._database.reading() as connection:
-            rows = reads.passage_rows(connection, head.content_id, generation, first, limit)
+            rows = reads.passage_rows(
+                connection, head.content_id, generation, first, limit, at_char
+            )
             spans = [(row.content_id, row.start_char, row.end_char) for row in rows]
             texts = reads.slices(connection, spans)
         return [

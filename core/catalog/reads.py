@@ -427,21 +427,23 @@ def slices(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> lis
 
 
 def passage_rows(
-    connection: Connection, content_id: int, generation: Generation, first: int, limit: int
+    connection: Connection,
+    content_id: int,
+    generation: Generation,
+    first: int,
+    limit: int,
+    at_char: int | None = None,
 ) -> list[Row[Any]]:
-    """A content's passages in order, from ordinal `first`."""
-    return list(
-        connection.execute(
-            select(passages)
-            .where(
-                passages.c.content_id == content_id,
-                passages.c.chunker_id == generation.chunker_id,
-                passages.c.ordinal >= first,
-            )
-            .order_by(passages.c.ordinal)
-            .limit(limit)
-        )
-    )
+    """A content's passages in order, from ordinal `first`, or from the one that holds `at_char`."""
+    ordinal = passages.c.ordinal
+    mine = passages.c.content_id == content_id, passages.c.chunker_id == generation.chunker_id
+    if at_char is None:
+        begin = ordinal >= first
+    else:
+        last = select(func.max(ordinal)).where(*mine, passages.c.start_char <= at_char)
+        begin = ordinal >= func.coalesce(last.scalar_subquery(), 0)
+    query = select(passages).where(*mine, begin).order_by(ordinal).limit(limit)
+    return list(connection.execute(query))
 
 
 def document_sizes(
