@@ -7,8 +7,9 @@ errors, and nothing that runs a model or opens an index, so a machine that only 
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from longleaf.core.errors import InvalidRequest, LongleafError, NotFound, Overloaded
 
@@ -36,6 +37,7 @@ class Longleaf:
 
         self.url = url.rstrip("/")
         self._client = httpx.Client(headers=headers, timeout=timeout_seconds, trust_env=False)
+        weakref.finalize(self, self._client.close)
 
     def search(self, body: dict[str, Any]) -> dict[str, Any]:
         """POST /v1/search."""
@@ -45,8 +47,10 @@ class Longleaf:
         """POST /v1/rerank."""
         return self._post("/v1/rerank", body)
 
-    def close(self) -> None:
-        """Close its connections."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         self._client.close()
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
     if url is not None:
         from longleaf.api.asking import Longleaf
 
-        return Longleaf(url).search(body)
+        with Longleaf(url) as server:
+            return server.search(body)
     from longleaf.api import wire
     from longleaf.api.http.search import answer_search
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 _LEAST_BYTES = 1024
 _LEVEL = 6
-_NEVER = ("/v1/", "/metrics", "/healthz", "/readyz", "/openapi.json")
+_NEVER = ("/v1/", "/mcp", "/metrics", "/healthz", "/readyz", "/openapi.json")
 _OWN = ("same-origin", "none")
 
 

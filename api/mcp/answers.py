@@ -79,6 +79,7 @@ class PassageAnswer(BaseModel):
     revision: int
     passages: list[ReadPassage] = Field(description="In text order; neighbours may overlap.")
     is_last: bool = Field(description="No passage follows these.")
+    left_out: list[str] = Field(description="What this answer leaves out, and how to get it.")
 
 
 class Section(BaseModel):

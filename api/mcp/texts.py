@@ -80,6 +80,7 @@ def passages(answer: PassageAnswer) -> str:
         out.fence(each.text)
     if answer.is_last:
         out.lines.append("No passage follows.")
+    out.lines += _notes("Left out", answer.left_out)
     return str(out)
 
 

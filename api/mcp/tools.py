@@ -26,6 +26,7 @@ from longleaf.api.mcp.answers import (
     SearchAnswer,
 )
 from longleaf.api.mcp.arguments import (
+    MOST_READ_CHARS,
     Arguments,
     ListCollectionsArguments,
     ReadDocumentArguments,
@@ -183,24 +184,40 @@ def _found_passage(passage: dict[str, Any], most_chars: int) -> FoundPassage:
 async def read_passage(api: Api, asked: ReadPassageArguments) -> PassageAnswer:
     """A passage by character or number, with its neighbours."""
     path = f"/v1/documents/{_in_path(asked.document_id)}/passages"
-    number = asked.number
+    number, revision = asked.number, asked.revision
     if number is None:
         found = await api.get(path, at=asked.start_char, limit=1)
-        _check_revision(found, asked.revision)
-        number = int(found["first"])
+        _check_revision(found, revision)
+        number, revision = int(found["first"]), found["revision"]
     first = max(0, number - asked.before)
     found = await api.get(path, first=first, limit=number - first + 1 + asked.after)
-    _check_revision(found, asked.revision)
+    _check_revision(found, revision)
     fields = ReadPassage.model_fields.keys() - {"number"}
+    passages = [
+        ReadPassage(number=first + place, **{name: each[name] for name in fields})
+        for place, each in enumerate(found["passages"])
+    ]
+    kept = _nearest(passages, number)
     return PassageAnswer(
         document_id=found["document_id"],
         revision=found["revision"],
-        passages=[
-            ReadPassage(number=first + place, **{name: each[name] for name in fields})
-            for place, each in enumerate(found["passages"])
+        passages=kept,
+        is_last=found["next"] is None and kept[-1:] == passages[-1:],
+        left_out=[
+            f"Passage {each.number}: too much for one answer; read it by its number."
+            for each in passages
+            if each not in kept
         ],
-        is_last=found["next"] is None,
     )
+
+
+def _nearest(passages: list[ReadPassage], number: int) -> list[ReadPassage]:
+    """What of them goes into one answer: `number`, and of its neighbours the nearest."""
+    kept = list(passages)
+    while len(kept) > 1 and sum(len(each.text) for each in kept) > MOST_READ_CHARS:
+        is_farther = number - kept[0].number > kept[-1].number - number
+        kept.pop(0 if is_farther else -1)
+    return kept
 
 
 async def read_document(api: Api, asked: ReadDocumentArguments) -> DocumentAnswer:
@@ -217,7 +234,9 @@ async def read_document(api: Api, asked: ReadDocumentArguments) -> DocumentAnswe
     _check_revision(found, asked.revision)
     outline, left_out = None, []
     if asked.outline and asked.start_char == 0 and asked.first_page is None:
-        sections = (await api.get(path))["sections"]
+        head = await api.get(path)
+        _check_revision(head, found["revision"])
+        sections = head["sections"]
         outline = sections[:MOST_SECTIONS]
         if more := len(sections) - len(outline):
             left_out.append(f"{more:,} more sections of the outline.")

@@ -136,6 +136,12 @@ def test_what_is_too_long_is_said_and_can_be_had(url: str, monkeypatch: pytest.M
     [whole] = told(url, "read_passage", start_char=cut["start_char"], **known)["passages"]
     assert whole["text"].startswith(cut["text"]) and whole["end_char"] == cut["end_char"]
     assert whole["text"] == LONG[whole["start_char"] : whole["end_char"]]
+    monkeypatch.setattr("longleaf.api.mcp.tools.MOST_READ_CHARS", 3 * len(whole["text"]))
+    around = told(url, "read_passage", number=6, before=5, after=5, **known)
+    numbers = [each["number"] for each in around["passages"]]
+    assert 6 in numbers and numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert len(numbers) + len(around["left_out"]) == 11 and around["left_out"]
+    assert not around["is_last"]
     read, start = "", 0
     while start is not None:
         part = told(url, "read_document", start_char=start, max_chars=25_000, **known)
