@@ -18,14 +18,14 @@ ARG PIP_EXTRA_ARGS=""
 COPY --from=wheel /wheels /wheels
 RUN python -m venv /opt/longleaf \
     && /opt/longleaf/bin/pip install --no-cache-dir --only-binary=:all: ${PIP_EXTRA_ARGS} \
-       "$(echo /wheels/*.whl)[cpu,postgres,s3]"
+       "$(echo /wheels/*.whl)[cpu,postgres,s3,mcp]"
 
 FROM python:3.12.13-slim-bookworm AS packages-cuda
 ARG PIP_EXTRA_ARGS=""
 COPY --from=wheel /wheels /wheels
 RUN python -m venv /opt/longleaf \
     && /opt/longleaf/bin/pip install --no-cache-dir --only-binary=:all: ${PIP_EXTRA_ARGS} \
-       "$(echo /wheels/*.whl)[gpu,postgres,s3]"
+       "$(echo /wheels/*.whl)[gpu,postgres,s3,mcp]"
 
 FROM python:3.12.13-slim-bookworm AS runtime
 # OCR for scans (small) and LibreOffice for DOC, RTF and ODT (about 400 MB unpacked; leave it out with

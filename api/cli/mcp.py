@@ -29,12 +29,12 @@ def mcp(home: Annotated[Path | None, typer.Option(help="The data folder.")] = No
     quiet_logs()
     import anyio
 
-    from longleaf.api.http.mcp import INSTALL, is_installed
+    from longleaf.api.http.mcp import INSTALL, MISSING, is_installed
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError
 
     if not is_installed():
-        raise ConfigError("MCP needs a package that is not installed here.", INSTALL)
+        raise ConfigError(MISSING, INSTALL)
     anyio.run(_serve, load_settings({"home": home}).settings)
 
 

@@ -54,6 +54,9 @@ _RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {
 }
 """Seconds after which a class of errors may be over by itself."""
 
+CLIENT_LEFT = 499
+"""As nginx calls it; nobody reads it but log and metrics."""
+
 # The titles are ours: Python's phrases for statuses change between its versions.
 _OTHERS = {
     400: ("bad_request", "Bad request"),

@@ -8,12 +8,14 @@ keep the connection open has nothing to act on; closing the connection has.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 import httpx
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from longleaf.api.http.errors import http_problem, respond
@@ -21,25 +23,31 @@ from longleaf.api.http.errors import http_problem, respond
 router = APIRouter(include_in_schema=False)
 
 PATH = "/mcp"
+MISSING = "MCP needs a package that is not installed here."
 INSTALL = 'pip install "longleaf[mcp]"'
 _FORWARDED = ("authorization", "x-api-key")
 """Who asks."""
 
 
+@cache
 def is_installed() -> bool:
-    """Whether /mcp can answer, without importing what it needs (a second)."""
-    return find_spec("mcp") is not None
+    """Whether /mcp can answer, without importing what it needs (a second). Version 1 cannot."""
+    try:
+        return version("mcp").startswith("2.")
+    except PackageNotFoundError:
+        return False
 
 
 @router.post(PATH)
 async def post_mcp(request: Request) -> Response:
     """One message of an MCP client."""
     if not is_installed():
-        return respond(
-            request,
-            http_problem(501, "MCP needs a package that is not installed here.", INSTALL),
-        )
-    return _Exchange(request, await request.body())
+        return respond(request, http_problem(501, MISSING, INSTALL))
+    try:
+        received = await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "The body ended early.") from None
+    return _Exchange(request, received)
 
 
 class _Exchange(Response):

@@ -16,7 +16,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from longleaf.api.http.errors import our_fault, respond
+from longleaf.api.http.errors import CLIENT_LEFT, our_fault, respond
 from longleaf.api.http.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -74,7 +74,8 @@ class Observe:
                 await respond(Request(scope), our_fault())(scope, receive, watched)
             finally:
                 elapsed = time.perf_counter() - started
-                self._metrics.note_request(scope["method"], _route(scope), status, elapsed)
+                answered = status or CLIENT_LEFT  # cancelled: nobody is there to be answered
+                self._metrics.note_request(scope["method"], _route(scope), answered, elapsed)
 
 
 def _route(scope: Scope) -> str:

@@ -19,6 +19,7 @@ from fastapi import Depends, HTTPException, Request
 
 from longleaf.api.evaluate.background import Evaluations
 from longleaf.api.given import TextReading
+from longleaf.api.http.errors import CLIENT_LEFT
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.rendering import Pages
 from longleaf.api.wire import Runtime, open_chunker
@@ -36,7 +37,6 @@ _QUEUED_SEARCHES = 64
 _MOST_WAITING = 256
 """Searches, or pages, in line for a thread, beyond which one more is refused."""
 _LOOK_SECONDS = 0.25
-_CLIENT_LEFT = 499  # as nginx calls it; nobody reads it but the log
 _UPLOAD_THREADS = 2
 """Uploads whose bytes are in memory at once, on their way to the disk."""
 
@@ -112,7 +112,7 @@ async def _in_lane(
 
     def unless_gone() -> T:
         if has_left.is_set():
-            raise HTTPException(_CLIENT_LEFT, "The client has left.")
+            raise HTTPException(CLIENT_LEFT, "The client has left.")
         return call(has_left.is_set)
 
     failure: Exception | None = None

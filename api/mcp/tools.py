@@ -2,7 +2,7 @@
 
 They open nothing and know no catalog: whoever calls a tool is let in, limited, given his `Scope`
 and put in line exactly as one who asks /v1, because it is /v1 that answers. Trade-off: an answer
-is JSON twice, about a millisecond for ten documents.
+is JSON twice; with all of the protocol a call takes 6 ms more than the route that it asks.
 """
 
 from __future__ import annotations

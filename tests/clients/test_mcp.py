@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.clients.conftest import LONG
 from tests.remote.longleaf import served_app
 
 from longleaf.api.app import create_app
+from longleaf.api.http.mcp import is_installed
 from longleaf.api.mcp import answers, texts
 from longleaf.api.running import announced
 from longleaf.api.search import SearchEngine, SearchRequest
@@ -283,10 +285,18 @@ def test_the_doors_of_every_route_hold(url: str) -> None:
     assert 'route="/mcp"' in httpx.get(f"{url}/metrics").text
 
 
+@pytest.mark.parametrize("installed", [None, "1.27.0"])
 def test_without_the_package_it_says_what_to_install(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    url: str, monkeypatch: pytest.MonkeyPatch, installed: str | None
 ) -> None:
-    monkeypatch.setattr("longleaf.api.http.mcp.find_spec", lambda _name: None)
+    def version(name: str) -> str:
+        if installed is None:
+            raise PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr("longleaf.api.http.mcp.version", version)
+    assert not is_installed.__wrapped__()
+    monkeypatch.setattr("longleaf.api.http.mcp.is_installed", is_installed.__wrapped__)
     refused = httpx.post(f"{url}/mcp", json=_message(), headers=ACCEPT)
     assert refused.status_code == 501 and refused.json()["code"] == "not_installed"
     assert refused.json()["hint"] == 'pip install "longleaf[mcp]"'
@@ -354,6 +364,8 @@ def test_a_cancelled_call_frees_its_place(
 
     with served_app(create_app(full)) as url:
         answer = asyncio.run(cancelled_then_another(url))
+        counted = httpx.get(f"{url}/metrics").text
+    assert 'status="0"' not in counted
     assert stuck.given_up.is_set()
     assert answer.structured_content["documents"][0]["title"] == "Apache License"
 
