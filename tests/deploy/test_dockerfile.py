@@ -91,7 +91,7 @@ def test_the_image_has_the_packages_of_its_target(stage: Stage) -> None:
     assert copied == f"--from={packages.name} /opt/longleaf /opt/longleaf"
     run = packages.last("RUN")
     (extras,) = re.findall(r"\[([\w,]+)\]", run)
-    assert set(extras.split(",")) == {faiss, "postgres", "s3"}
+    assert set(extras.split(",")) == {faiss, "postgres", "s3", "mcp"}
     assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
     assert "--only-binary=:all:" in run and "python -m venv /opt/longleaf" in run
 
