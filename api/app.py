@@ -35,6 +35,7 @@ from longleaf.api.http import (
     suggest,
     uploads,
     viewing,
+    written,
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
@@ -79,8 +80,8 @@ def create_app(
     )
     app.state.service = service
     rooms = (
-        search, export, suggest, rerank, documents, document_list, document_text, viewing,
-        page_images, cite, uploads, jobs, collections, judgements, evaluations, health, status,
+        search, written, export, suggest, rerank, documents, document_list, document_text,
+        viewing, page_images, cite, uploads, jobs, collections, judgements, evaluations, health, status,
         index, mcp, pages,
     )  # fmt: skip
     for each in rooms:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from longleaf.api import indexes, targets
+from longleaf.api.answering.chat import ChatModel
 from longleaf.api.indexes import Followed
 from longleaf.api.reading import close_reranker, depth_of, open_reranker
 from longleaf.api.rendering import Pages
@@ -87,6 +88,7 @@ class Runtime:
     process: str
     reasons: dict[str, str]
     pages: Pages
+    chat: ChatModel | None = None
     writer_lock: threading.Lock = field(default_factory=threading.Lock)
     _switching: threading.Lock = field(default_factory=threading.Lock)
 
@@ -127,6 +129,8 @@ class Runtime:
     def close(self) -> None:
         """Stop following, then let go of index, reranker and catalog."""
         self.pages.close()
+        if self.chat is not None:
+            self.chat.close()
         self.side.close()
         close_reranker(self.engine.reranker)
         with suppress(LongleafError):  # a minute later nobody believes it any more
@@ -195,6 +199,7 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
 
     Raises IndexLocked when another process owns the index.
     """
+    chat = open_chat(settings)
     parts = open_write_side(settings)
     process = generations.process_name()
     try:
@@ -208,6 +213,7 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
     except BaseException:
         parts.close()
         raise
+    parts.reasons["answers"] = who_answers(chat)
     for part, reason in parts.reasons.items():
         _log.info("chosen", part=part, reason=reason)
     return Runtime(
@@ -219,7 +225,25 @@ def open_runtime(settings: Settings, *, follow: bool) -> Runtime:
         process,
         parts.reasons,
         Pages(parts.catalog, parts.settings),
+        chat,
     )
+
+
+def open_chat(settings: Settings) -> ChatModel | None:
+    """Who writes answers; None where nobody is set up. It is asked nothing here."""
+    if settings.answer.url:
+        return ChatModel(settings.answer)
+    if settings.answer.model:
+        raise ConfigError(
+            "answer.model is set, but answer.url is not: nobody would be asked.",
+            "Set answer.url to the service, or leave answer.model empty.",
+        )
+    return None
+
+
+def who_answers(chat: ChatModel | None) -> str:
+    """For people: who writes answers, and what is sent there."""
+    return chat.where if chat else "nobody writes any: answer.url is not set"
 
 
 def open_side(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from longleaf.core.answer_settings import AnswerSettings
 from longleaf.core.errors import ConfigError
 from longleaf.core.store_settings import (
     SECRET,
@@ -319,6 +320,7 @@ class Settings(Section):
     qdrant: QdrantSettings = QdrantSettings()
     faiss: FaissSettings = FaissSettings()
     reranker: RerankerSettings = RerankerSettings()
+    answer: AnswerSettings = AnswerSettings()
 
     @field_validator("home")
     @classmethod

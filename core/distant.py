@@ -44,7 +44,7 @@ _AGAIN = frozenset({408, 429, 500, 502, 503, 504, 529})
 _CODE_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """One try that brought nothing; `wait_seconds` is what the service asked for."""
 
     def __init__(
@@ -135,10 +135,10 @@ class Distant:
                 patience = self._patience(until)
                 try:
                     answer = self._once(method, path, content, patience)
-                except _Lost as lost:
+                except Lost as lost:
                     if not (lost.is_late and patience < enough):
                         self._note_failure(lost)
-                    wait_seconds = _wait(number, lost)
+                    wait_seconds = wait_of(number, lost)
                     left = None if until is None else until - self._clock()
                     if (
                         number == tries
@@ -193,11 +193,7 @@ class Distant:
     def _once(self, method: str, path: str, content: bytes | None, patience: float) -> Any:
         import httpx
 
-        headers = {"accept": "application/json", "accept-encoding": "identity"}
-        if content is not None:
-            headers["content-type"] = "application/json"
-        if self._api_key:
-            headers["authorization"] = f"Bearer {self._api_key}"
+        headers = self._headers(content) | {"accept": "application/json"}
         ends = time.monotonic() + patience
         # A time-out of httpx counts from the last byte; a body that drips is stopped below, a head
         # that drips only by its size.
@@ -207,38 +203,57 @@ class Distant:
             with self._opened().stream(
                 method, self.url + path, content=content, headers=headers, timeout=timeout
             ) as response:
-                coding = response.headers.get("content-encoding", "identity")
-                if coding.lower() != "identity":  # which would grow when it is read
-                    raise self._refused(response.status_code, "its answer is compressed")
+                self._check_coding(response)
                 for piece in response.iter_raw():
                     received += piece
-                    if len(received) > self._most_reply_bytes:
-                        raise self._refused(
-                            response.status_code,
-                            f"its answer is larger than {self._most_reply_bytes:,} bytes",
-                        )
+                    self._check_length(response, len(received))
                     if time.monotonic() > ends:
-                        raise _Lost(f"no whole answer within {patience:.3g} s", is_late=True)
-        except httpx.TimeoutException as error:
-            is_late = not isinstance(error, httpx.ConnectTimeout)
-            raise _Lost(f"no answer within {patience:.3g} s", is_late=is_late) from error
-        except httpx.TransportError as error:
-            raise _Lost(f"no connection ({type(error).__name__})") from error
+                        raise Lost(f"no whole answer within {patience:.3g} s", is_late=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._refused(None, f"it cannot be asked ({type(error).__name__})") from error
+            raise self._lost_on_the_way(error, patience) from error
         return self._answer(response, bytes(received))
+
+    def _headers(self, content: bytes | None) -> dict[str, str]:
+        headers = {"accept-encoding": "identity"}
+        if content is not None:
+            headers["content-type"] = "application/json"
+        if self._api_key:
+            headers["authorization"] = f"Bearer {self._api_key}"
+        return headers
+
+    def _check_coding(self, response: httpx.Response) -> None:
+        coding = response.headers.get("content-encoding", "identity")
+        if coding.lower() != "identity":  # which would grow when it is read
+            raise self._refused(response.status_code, "its answer is compressed")
+
+    def _check_length(self, response: httpx.Response, received_bytes: int) -> None:
+        if received_bytes > self._most_reply_bytes:
+            raise self._refused(
+                response.status_code, f"its answer is larger than {self._most_reply_bytes:,} bytes"
+            )
+
+    def _lost_on_the_way(self, error: Exception, patience: float) -> Lost | RemoteRefused:
+        """What a failure of the connection means."""
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            is_late = not isinstance(error, httpx.ConnectTimeout)
+            return Lost(f"no answer within {patience:.3g} s", is_late=is_late)
+        if isinstance(error, httpx.TransportError):
+            return Lost(f"no connection ({type(error).__name__})")
+        return self._refused(None, f"it cannot be asked ({type(error).__name__})")
 
     def _answer(self, response: httpx.Response, received: bytes) -> Any:
         status = response.status_code
         if status in _AGAIN:
             wait_seconds = _retry_after(response.headers.get("retry-after", ""))
-            raise _Lost(f"status {status}", wait_seconds, is_overloaded=status == 429)
+            raise Lost(f"status {status}", wait_seconds, is_overloaded=status == 429)
         try:
             answer = json.loads(received)
         except (ValueError, RecursionError):
             answer = None
         if status != 200:
-            code = _code_of(answer)
+            code = code_of(answer)
             told = f"status {status}{f' ({code})' if code else ''}"
             raise self._refused(status, told, _said(answer))
         if answer is None:
@@ -262,7 +277,7 @@ class Distant:
         with self._lock:
             self._failed_in_a_row = 0
 
-    def _note_failure(self, lost: _Lost) -> None:
+    def _note_failure(self, lost: Lost) -> None:
         with self._lock:
             if lost.is_overloaded:
                 if lost.wait_seconds is not None:
@@ -277,7 +292,7 @@ class Distant:
         self._not_before = self._clock() + seconds
         self._why = f"It failed last: {why}."
 
-    def _unavailable(self, lost: _Lost, number: int) -> RemoteUnavailable:
+    def _unavailable(self, lost: Lost, number: int) -> RemoteUnavailable:
         tried = "" if number == 1 else f" ({number} tries)"
         hint = (
             "It has more to do than it can."
@@ -294,6 +309,13 @@ class Distant:
         elif status == 404:
             hint = f"Look at {self._section}.url, and whether the service has that model."
         return RemoteRefused(f"{self.url} cannot be used: {told}.", hint, status=status, said=said)
+
+
+def openai_base(url: str, path: str) -> str:
+    """The address in front of `path` (such as /embeddings), as OpenAI's clients take it: with /v1
+    where it has no path of its own, without `path` where somebody wrote it whole."""
+    base = url.strip().rstrip("/").removesuffix(path)
+    return base if base.count("/") > 2 else f"{base}/v1"
 
 
 def _checked_key(key: str, section: str) -> str:
@@ -328,7 +350,7 @@ def _checked(url: str, section: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
-def _wait(number: int, lost: _Lost) -> float:
+def wait_of(number: int, lost: Lost) -> float:
     """Seconds until the next try: what was asked for, else doubling, half of it by chance."""
     if lost.wait_seconds is not None:
         return lost.wait_seconds
@@ -348,7 +370,7 @@ def _retry_after(value: str) -> float | None:
         return None
 
 
-def _code_of(answer: Any) -> str:
+def code_of(answer: Any) -> str:
     """The code word of an error in JSON (OpenAI's form, or a problem's), if it is a plain word."""
     if not isinstance(answer, dict):
         return ""

@@ -107,6 +107,12 @@ class RemoteRefused(LongleafError):
         self.said = said
 
 
+class NoAnswers(LongleafError):
+    """No service is set up that writes answers (`answer.url`); searches work all the same."""
+
+    code = "no_answers"
+
+
 class IndexLocked(Conflict):
     """Another process owns the index shard."""
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longleaf.core.distant import Distant
+from longleaf.core.distant import Distant, openai_base
 from longleaf.core.errors import ConfigError, ModelUnavailable, RemoteRefused
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, sequence
@@ -120,7 +120,11 @@ class RemoteEmbedder:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._distant = Distant(
-            _base(url), "embedder", api_key, timeout_seconds=timeout_seconds, sleep=sleep
+            openai_base(url, _PATH),
+            "embedder",
+            api_key,
+            timeout_seconds=timeout_seconds,
+            sleep=sleep,
         )
         self._model = model
         self._dimensions = dimensions
@@ -355,12 +359,6 @@ class RemoteEmbedder:
             f"{self._distant.url} cannot be used: {what}.",
             "Nothing of this answer was stored. Look at the service, or embedder.url.",
         )
-
-
-def _base(url: str) -> str:
-    """With /v1 where the address has no path of its own, as OpenAI's clients write it."""
-    base = url.strip().rstrip("/").removesuffix(_PATH)
-    return base if base.count("/") > 2 else f"{base}/v1"
 
 
 def _is_too_long(error: RemoteRefused) -> bool:

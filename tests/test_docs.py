@@ -55,6 +55,7 @@ from longleaf.api.http.search_schemas import SearchBody
 from longleaf.api.http.status import StatusView
 from longleaf.api.http.suggest import SuggestionList
 from longleaf.api.http.uploads import UploadList
+from longleaf.api.http.written_schemas import AskBody, SourceView
 from longleaf.api.wire import Runtime
 from longleaf.core import errors
 from longleaf.core.config import Settings, setting_names
@@ -245,6 +246,7 @@ def test_every_parameter_of_a_route_is_named() -> None:
 def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
     example_of: dict[str, tuple[type[BaseModel], ...]] = {
         "POST /v1/search": (SearchBody, AnswerView),
+        "POST /v1/answer": (AskBody, SourceView),
         "POST /v1/rerank": (RerankBody, RerankView),
         "GET /v1/rerank": (RerankAbout,),
         "POST /v1/documents": (UploadView,),
@@ -277,7 +279,7 @@ def test_examples_of_the_api_are_what_the_api_takes_and_answers() -> None:
         assert len(examples) == len(models), heading
         for model, example in zip(models, examples, strict=True):
             read = model.model_validate(example)
-            if model not in (SearchBody, RerankBody, CollectionChanges, Problem):
+            if model not in (SearchBody, AskBody, RerankBody, CollectionChanges, Problem):
                 assert read.model_dump(mode="json") == example, f"{heading}: a field is missing"
     assert sum(map(len, example_of.values())) == len(_json_blocks(API)), "an example is not checked"
 

@@ -52,6 +52,7 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
         return
     for part, reason in models.reasons.items():
         yield ok(part, reason)
+    yield from _answers(models.settings)
     if live is None:
         return
     stored = (live.chunker_fingerprint, live.embedder_fingerprint)
@@ -64,6 +65,15 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
         )
     else:
         yield ok("generation", f"{live.id}, made by the configured embedder and chunker")
+
+
+def _answers(settings: Settings) -> Iterator[Finding]:
+    try:
+        chat = wire.open_chat(settings)
+    except LongleafError as error:
+        yield fail("answers", error.message, error.hint)
+    else:
+        yield ok("answers", wire.who_answers(chat))
 
 
 def _of_server(server: str) -> Iterator[Finding]:

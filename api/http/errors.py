@@ -32,6 +32,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.NoTextFound: (422, "The file holds no text"),
     errors.NotDrawn: (422, "The page cannot be drawn"),
     errors.Overloaded: (429, "More waits than can be done soon"),
+    errors.NoAnswers: (501, "No model answers here"),
     errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
     errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),
     errors.CatalogBusy: (503, "Another process keeps the catalog locked"),

@@ -99,6 +99,12 @@ class Metrics:
             ["stage"],
             registry=self._registry,
         )
+        self._written = Counter(
+            "longleaf_answers",
+            "Answers in words by how they ended.",
+            ["state"],
+            registry=self._registry,
+        )
         self._collections = self._gauge("longleaf_collections", "Collections in the catalog.")
         self._documents = self._gauge("longleaf_documents", "Documents in the catalog.")
         self._passages = self._gauge("longleaf_passages", "Passages in the catalog.")
@@ -131,6 +137,10 @@ class Metrics:
             self._stage_seconds.labels(stage).observe(elapsed_ms / 1000.0)
         for stage in {each.stage for each in answer.degraded}:
             self._degraded.labels(stage).inc()
+
+    def note_written(self, state: str) -> None:
+        """Count one answer in words by its state."""
+        self._written.labels(state).inc()
 
     def exposition(self, seen: Sighting) -> bytes:
         """The text that Prometheus scrapes."""

@@ -3,8 +3,8 @@
 Nothing here or in a route calls the catalog, the engine or the indexer on the event loop: searches,
 reads and writes each have a lane of their own, so a full search queue delays neither a document
 page nor `/readyz`, and a long upload delays no search. It knows no web framework beyond handing
-itself to routes. Bulk searches have a lane beside the others'. Trade-off: who is beyond the end of
-a lane waits, and only a line of hundreds is refused.
+itself to routes. Bulk searches and answers in words have lanes beside the others'. Trade-off: who
+is beyond the end of a lane waits, and only a line of hundreds is refused.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Service:
             # than `workers` at once.
             workers = _QUEUED_SEARCHES
         self._searches = CapacityLimiter(workers)
+        self._answers = CapacityLimiter(runtime.settings.answer.concurrent)
         self._bulk = CapacityLimiter(max(1, workers // 2))
         self._reads = CapacityLimiter(_READ_THREADS)
         self._writes = CapacityLimiter(1)
@@ -78,6 +79,10 @@ class Service:
         Overloaded when too many wait, HTTPException for a client that left while it did.
         """
         return await _in_lane(self._bulk if is_bulk else self._searches, request, call, "searches")
+
+    async def answer(self, request: Request, call: Callable[[GivenUp], T]) -> T:
+        """Run `call`, which waits for a chat model, beside the searches. Raises as `search`."""
+        return await _in_lane(self._answers, request, call, "answers")
 
     async def draw(self, request: Request, call: Callable[[GivenUp], T]) -> T:
         """Run `call`, which draws a page, when no other is being drawn. Raises as `search` does."""

@@ -9,7 +9,7 @@ event waits for: events are handed over, and a client that leaves ends it as in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 from fastapi import Request
@@ -51,9 +51,21 @@ async def stream(
     *,
     is_bulk: bool,
 ) -> Response:
-    """Events of `work`, which tells others on the way and returns the `answer`.
+    """Events of `work`, a search, which tells others on the way and returns the `answer`.
 
     Raises what `Service.search` and `work` raise before the first event.
+    """
+
+    async def run(tell: Tell) -> BaseModel:
+        return await service.search(request, lambda given_up: work(given_up, tell), is_bulk=is_bulk)
+
+    return await follow(run, "answer")
+
+
+async def follow(run: Callable[[Tell], Awaitable[BaseModel]], last: str) -> Response:
+    """Events that `run` tells on the way, from any thread, and what it returns as the `last`.
+
+    Raises what `run` raises before the first event.
     """
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -61,17 +73,14 @@ async def stream(
     def tell(name: str, data: BaseModel) -> None:
         loop.call_soon_threadsafe(events.put_nowait, event(name, data))
 
-    async def run() -> bytes:
+    async def work() -> bytes:
         try:
-            answer = await service.search(
-                request, lambda given_up: work(given_up, tell), is_bulk=is_bulk
-            )
-            return event("answer", answer)
+            return event(last, await run(tell))
         finally:
-            events.put_nowait(None)
+            loop.call_soon(events.put_nowait, None)  # behind what was told before
 
-    running = asyncio.create_task(run())
-    # A client that has left asks for no result: what ended the search is nobody's error then.
+    running = asyncio.create_task(work())
+    # A client that has left asks for no result: what ended the work is nobody's error then.
     running.add_done_callback(lambda done: done.cancelled() or done.exception())
     first = await events.get()
     if first is None:

@@ -1,0 +1,1 @@
+"""Answers in words: from passages that were found to a text whose citations have been checked."""

@@ -1,0 +1,218 @@
+"""POST /v1/answer: a search, and an answer in words from what it found, each citation checked.
+
+The search runs in the searches' lane and ends there; the model is waited for in a lane of its own,
+so that slow answers keep no search waiting. A client that leaves ends both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import Response
+
+from longleaf.api.answering.chat import ChatModel
+from longleaf.api.answering.reply import Reply, nothing_found, write
+from longleaf.api.answering.sources import Chosen, Source, choose
+from longleaf.api.answering.splitting import Part, Restart
+from longleaf.api.http.answer_schemas import AnswerView
+from longleaf.api.http.errors import PROBLEM_RESPONSES, problem_of
+from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.search import request_of
+from longleaf.api.http.search_view import document_url, view
+from longleaf.api.http.service import CLIENT_LEFT, GivenUp, Served, Service
+from longleaf.api.http.streaming import MEDIA_TYPE, Tell, follow, is_wanted
+from longleaf.api.http.written_schemas import (
+    AskBody,
+    LeftOutView,
+    QuoteView,
+    SourcesEvent,
+    SourceView,
+    SpanView,
+    UsageView,
+    WordsEvent,
+    WrittenAnswer,
+)
+from longleaf.api.search import SearchEngine
+from longleaf.core.distant_stream import NobodyWaits
+from longleaf.core.errors import NoAnswers
+
+router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
+
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "description": "The answer; with `stream` events `sources`, `token`, `done`, `error`.",
+    }
+}
+
+UrlOf = Callable[[Source], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gave to answer from; `search_ms`: from the request's arrival."""
+
+    chosen: Chosen
+    search: AnswerView
+    search_ms: float
+
+
+@router.post("/answer", response_model=WrittenAnswer, summary="Answer in words", responses=_EVENTS)
+async def post_answer(body: AskBody, request: Request, service: Served) -> Response:
+    """Search, send the deciding passages to the configured chat model, and check what it writes:
+    every citation is one of the passages that were sent. The documents not saying it is an answer.
+    A model that fails is told in the answer (`failure`), beside what was found.
+    """
+    chat = chat_of(service)
+    began = time.perf_counter()
+
+    def url_of(source: Source) -> str:
+        return document_url(source.document_id, source.start_char, source.end_char)
+
+    async def run(tell: Tell) -> WrittenAnswer:
+        found = await service.search(request, lambda given_up: find(service, body, began, given_up))
+        sources = [source_view(each, url_of) for each in found.chosen.sources]
+        left_out = _left_out(found.chosen)
+        tell("sources", SourcesEvent(sources=sources, left_out=left_out, search=found.search))
+        reply = await have_written(service, request, chat, body, found, began, words_to(tell))
+        return written_view(reply, found, began, url_of)
+
+    if body.stream or is_wanted(request):
+        return await follow(run, "done")
+    return PlainJSON(await run(lambda _name, _data: None))
+
+
+def chat_of(service: Service) -> ChatModel:
+    """Raises NoAnswers where nobody is set up."""
+    chat = service.runtime.chat
+    if chat is None:
+        raise NoAnswers(
+            "No chat model is set up here that could write answers.",
+            "Set answer.url and answer.model (docs/answers.md); POST /v1/search finds passages.",
+        )
+    return chat
+
+
+def find(service: Service, body: AskBody, began: float, given_up: GivenUp) -> Found:
+    """Search (blocking) and choose what is sent. Raises what a search raises."""
+    settings = service.runtime.settings.answer
+    with service.runtime.answering() as engine:
+        if body.highlight == "words":  # where a passage is cut, its best sentences are to stay
+            body = body.model_copy(update={"highlight": "sentences"})
+        answer = engine.search(request_of(body, service.scope, given_up))
+        chosen = choose(
+            answer.hits,
+            body.max_sources or settings.max_sources,
+            settings.max_tokens_context,
+            counter(engine),
+        )
+    service.metrics.note_answer(answer)
+    shown = view(answer, service.runtime.catalog.head_seq())
+    return Found(chosen, shown, _since(began))
+
+
+def counter(engine: SearchEngine) -> Callable[[str], int]:
+    """Tokens of a text, as passages are counted."""
+    tokenizer = engine.embedder.tokenizer  # type: ignore[attr-defined]
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+async def have_written(
+    service: Service,
+    request: Request,
+    chat: ChatModel,
+    body: AskBody,
+    found: Found,
+    began: float,
+    tell: Callable[[Part], None],
+) -> Reply:
+    """The reply to what was found; where that is nothing, nobody is asked."""
+    if not found.chosen.sources:
+        reply = nothing_found(found.chosen)
+        service.metrics.note_written(reply.state)
+        return reply
+    ends = began + service.runtime.settings.answer.timeout_seconds
+
+    def work(given_up: GivenUp) -> Reply:
+        try:
+            return write(
+                chat,
+                body.query,
+                found.chosen,
+                within_seconds=ends - time.perf_counter(),
+                tell=tell,
+                given_up=given_up,
+            )
+        except NobodyWaits:
+            raise HTTPException(CLIENT_LEFT, "The client has left.") from None
+
+    reply = await service.answer(request, work)
+    service.metrics.note_written(reply.state)
+    return reply
+
+
+def words_to(tell: Tell) -> Callable[[Part], None]:
+    """Parts of an answer as `token` events."""
+    return lambda part: tell("token", WordsEvent(text=part.text, restart=isinstance(part, Restart)))
+
+
+def source_view(source: Source, url_of: UrlOf) -> SourceView:
+    """A source as JSON says it."""
+    return SourceView(
+        number=source.number,
+        document_id=source.document_id,
+        revision=source.revision,
+        collection=source.collection,
+        key=source.key,
+        title=source.title,
+        rank=source.rank,
+        first_page=source.first_page,
+        last_page=source.last_page,
+        start_char=source.start_char,
+        end_char=source.end_char,
+        headings=list(source.headings),
+        text=source.text,
+        is_cut=source.is_cut,
+        tokens=source.tokens,
+        url=url_of(source),
+    )
+
+
+def written_view(reply: Reply, found: Found, began: float, url_of: UrlOf) -> WrittenAnswer:
+    """A reply as JSON says it."""
+    sources = {each.number: source_view(each, url_of) for each in reply.chosen.sources}
+    checked = reply.checked
+    timings = {"search": found.search_ms, "total": _since(began)}
+    if reply.first_ms is not None:
+        timings["first_word"] = reply.first_ms
+    return WrittenAnswer(
+        state=reply.state,
+        text=checked.text,
+        citations=[sources[each] for each in checked.cited],
+        unsupported_citations=list(checked.unsupported),
+        uncited_sentences=[SpanView(**asdict(each)) for each in checked.uncited],
+        sentence_count=checked.sentence_count,
+        quotes_not_found=[QuoteView(**asdict(each)) for each in checked.quotes_not_found],
+        is_cut=reply.is_cut,
+        sources=list(sources.values()),
+        left_out=_left_out(reply.chosen),
+        failure=problem_of(reply.failure) if reply.failure else None,
+        model=reply.model or None,
+        usage=UsageView(**asdict(reply.usage)),
+        degraded=found.search.degraded,
+        warnings=list(reply.warnings),
+        timings_ms={name: round(value, 3) for name, value in timings.items()},
+        search=found.search,
+    )
+
+
+def _left_out(chosen: Chosen) -> list[LeftOutView]:
+    return [LeftOutView(**asdict(each)) for each in chosen.left_out]
+
+
+def _since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000.0
