@@ -50,6 +50,7 @@ _SIGN = re.compile(
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK)\]",
     re.IGNORECASE,
 )
+_FENCE_LIKE = re.compile(r"\b(SOURCE[^\S\n]+\d+|END)[^\S\n]+[0-9a-f]{8,}", re.IGNORECASE)
 _OTHERS = str.maketrans("<>[]", "‹›()")
 _SPACES = re.compile(r"\s+")
 
@@ -85,6 +86,7 @@ def harmless(text: str) -> str:
     """
     text = "".join(each for each in text if not _is_hidden(each))
     text = _SIGN.sub(lambda found: found[0].translate(_OTHERS), text)
+    text = _FENCE_LIKE.sub(r"\1 (…)", text)
     # A document's own references: our citations look so, and the model is to use only those.
     return CITATION.sub(lambda found: f"({found[0][1:-1]})", text)
 

@@ -22,14 +22,14 @@ _MOST_CHARS = 64
 _MOST_RANGE = 20
 _OPENERS = "[【<"
 CITATION = re.compile(
-    r"[\[【]\s*(?:sources?\s*)?\^?(?P<first>\d{1,3})"
-    r"(?P<more>(?:\s*(?:,|;|&|and|-|–|—)\s*(?:source\s*)?\^?\d{1,3})*)"
-    r"\s*(?:†[^\[\]【】<\n]*)?[\]】]",
+    r"[\[【][^\S\n]*(?:sources?[^\S\n]*)?\^?(?P<first>\d{1,3})"
+    r"(?P<more>(?:[^\S\n]*(?:,|;|&|and|-|–|—)[^\S\n]*(?:source[^\S\n]*)?\^?\d{1,3})*)"
+    r"[^\S\n]*(?:†[^\[\]【】<\n]*)?[\]】]",
     re.IGNORECASE,
 )
 """[1], [1, 2], [2-4], [Source 1], [^1], 【1†p. 3】. Four digits are a year: [2019] UKSC 5."""
 _STEP = re.compile(
-    r"(?P<joint>,|;|&|and|-|–|—)\s*(?:source\s*)?\^?(?P<number>\d{1,3})", re.IGNORECASE
+    r"(?P<joint>,|;|&|and|-|–|—)[^\S\n]*(?:source[^\S\n]*)?\^?(?P<number>\d{1,3})", re.IGNORECASE
 )
 _OPEN_CITATION = re.compile(r"[\[【][^\[\]【】<\n]*")
 _BEGIN_TAGS = ("<think>", "<thinking>", "<reasoning>")
