@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal
 
-from longleaf.core.hits import Hit, HitPassage
+from longleaf.core.hits import Hit, HitPassage, HitSentence
 from longleaf.core.types import MetaValue
 from longleaf.indexer.sentences import sentence_spans
 
@@ -32,8 +32,8 @@ _WORD = re.compile(r"\w+")
 class Source:
     """A passage, or whole sentences of it: `text` is the document's from start_char to end_char.
 
-    `rank` is its document's among the hits. `sentences`: spans that carry the score, in the
-    document. `is_cut`: the passage goes on. `tokens` are the embedding model's.
+    `rank` is its document's among the hits. `sentences`: those that carry the score. `is_cut`: the
+    passage goes on. `tokens` are the embedding model's.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Source:
     headings: tuple[str, ...]
     text: str
     tokens: int
-    sentences: tuple[tuple[int, int], ...] = ()
+    sentences: tuple[HitSentence, ...] = ()
     is_cut: bool = False
 
 
@@ -147,7 +147,7 @@ def _source(number: int, hit: Hit, shown: HitPassage, start: int, end: int, toke
         text=passage.text[start - first : end - first],
         tokens=tokens,
         sentences=tuple(
-            (each.start_char, each.end_char)
+            each
             for each in shown.sentences or ()
             if start <= each.start_char and each.end_char <= end
         ),

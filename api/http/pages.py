@@ -19,13 +19,21 @@ from longleaf.api.http import (
     library_forms,
     library_page,
     search_page,
+    written_page,
 )
 from longleaf.api.http.errors import OTHER_PROBLEMS, STATUSES
 from longleaf.api.http.html import render
 from longleaf.api.http.service import Served
 
 router = APIRouter(include_in_schema=False)
-for _room in (search_page, document_page, library_page, library_forms, evaluate_page):
+for _room in (
+    search_page,
+    written_page,
+    document_page,
+    library_page,
+    library_forms,
+    evaluate_page,
+):
     router.include_router(_room.router)
 
 _JSON_TYPE = "application/json"

@@ -65,7 +65,7 @@ async def stream_results(
     """The results as they come: `first` and `answer` are rendered, `order` is the API's."""
 
     def work(given_up: GivenUp, tell: Tell) -> BaseModel:
-        around = _Around(service, link)
+        around = Around(service, link)
         is_first = True
 
         def watch(answer: SearchAnswer) -> None:
@@ -92,7 +92,7 @@ async def show_more(
 
     def work(given_up: GivenUp) -> Response:
         answer = view(*search(service, SearchBody(cursor=cursor), given_up))
-        return PlainJSON(_fragment(_Around(service, link), answer))
+        return PlainJSON(_fragment(Around(service, link), answer))
 
     return await service.search(request, work)
 
@@ -124,14 +124,14 @@ def _search_page(service: Service, link: PageLink, given_up: GivenUp) -> Respons
             answer = _answer(service, link, given_up)
         except LongleafError as error:
             failure, headers = problem_of(error), retry_headers(error)
-    values = _values(_Around(service, link), answer) | {"failure": failure}
+    values = values_of(Around(service, link), answer) | {"failure": failure}
     return HTMLResponse(
         render("search.html", **values), failure.status if failure else 200, headers
     )
 
 
 @dataclass
-class _Around:
+class Around:
     """What stands around a search's answers, read once however many of them are rendered."""
 
     service: Service
@@ -159,22 +159,22 @@ class _Around:
         return {each.document_id: each.grade for each in found if each.judge == LOCAL}
 
 
-def _fragment(around: _Around, answer: AnswerView, *, is_final: bool = True) -> Fragment:
-    values = _values(around, answer) | {"failure": None, "is_final": is_final}
+def _fragment(around: Around, answer: AnswerView, *, is_final: bool = True) -> Fragment:
+    values = values_of(around, answer) | {"failure": None, "is_final": is_final}
     return Fragment(html=render("fragment.html", **values))
 
 
-def _values(around: _Around, answer: AnswerView | None) -> dict[str, Any]:
-    """What the templates are given."""
+def values_of(around: Around, answer: AnswerView | None) -> dict[str, Any]:
+    """What the templates are given; `written`: an answer in words, None where none was asked."""
     link, collections = around.link, around.collections
     engine = around.service.runtime.engine
     reranker = engine.reranker
     tree = _tree(link)
 
-    here = _search_url(link, offset=link.offset).removeprefix("/?")
+    here = search_url(link, offset=link.offset).removeprefix("/?")
 
     def to(**changes: Any) -> str:
-        return _search_url(link, **changes)
+        return search_url(link, **changes)
 
     return {
         "link": link,
@@ -200,6 +200,8 @@ def _values(around: _Around, answer: AnswerView | None) -> dict[str, Any]:
         "to": to,
         "export_url": _export_url(link),
         "here": here,
+        "chat": around.service.runtime.chat,
+        "written": None,
         "stages": [(name, ms) for name, ms in answer.timings_ms.items() if name != "total"]
         if answer
         else [],
@@ -215,7 +217,7 @@ def _tree(link: PageLink) -> dict[str, Any] | None:
     return tree if isinstance(tree, dict) else None
 
 
-def _search_url(link: PageLink, **changes: Any) -> str:
+def search_url(link: PageLink, **changes: Any) -> str:
     """The search page's address for `link` with `changes`."""
     values = link.model_copy(update={"offset": 0} | changes)
     parts: list[tuple[str, str]] = [("q", values.q)]
@@ -237,7 +239,7 @@ def _export_url(link: PageLink) -> str:
     """The address of the whole list as a file, without its format; "" where there is none."""
     if link.similar:
         return ""
-    whole = _search_url(link, limit=MAX_HITS, collapse=link.collapse).removeprefix("/?")
+    whole = search_url(link, limit=MAX_HITS, collapse=link.collapse).removeprefix("/?")
     return f"/v1/search/export?{whole}{'&collapse=on' if link.collapse else ''}"
 
 

@@ -101,7 +101,7 @@ def document_url(
     start_char: int,
     end_char: int,
     query: str = "",
-    sentences: Iterable[SentenceView] = (),
+    sentences: Iterable[SentenceView | HitSentence] = (),
     back: str = "",
 ) -> str:
     """The page of a document with a passage marked, and the sentences that carry its score.

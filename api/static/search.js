@@ -1,6 +1,7 @@
 // The search page: results as one types, the address always says what is shown, and keys. Without
 // script the same form and links load the page anew.
 
+import { leave } from "./answer.js";
 import { bind, neighbour } from "./keys.js";
 import { more, parse, reorder, results, show } from "./results.js";
 import { events } from "./stream.js";
@@ -41,6 +42,7 @@ function follow(page) {
 }
 
 function keep() {
+  leave(); // what is gone back to offers the answer again
   if (document.body.classList.contains("waiting")) return;
   shown.delete(here());
   shown.set(here(), { results: results(), options: document.getElementById("options") });
@@ -71,6 +73,7 @@ async function load({ linked = false } = {}) {
   clearTimeout(pause);
   clearTimeout(again);
   running?.abort();
+  leave();
   const mine = (running = new AbortController());
   const slow = setTimeout(() => (status.textContent = "Still searching…"), SLOW_MS);
   const asked = asks(location.search);
@@ -163,6 +166,7 @@ form.addEventListener("change", (event) => {
 addEventListener("popstate", () => {
   const kept = shown.get(here());
   running?.abort();
+  leave();
   if (!kept) return load({ linked: true });
   trouble.replaceChildren();
   document.body.className = asks(location.search) ? "answered" : "home";
@@ -222,6 +226,7 @@ function ask() {
   query.select();
 }
 
+bind("a", "answer from these passages", () => document.querySelector(".ask-model")?.requestSubmit());
 bind("/", "to the query", ask);
 bind("j", "to the next result", () => walk(1));
 bind("k", "to the result before", () => walk(-1));

@@ -92,7 +92,8 @@ def test_a_passage_that_does_not_fit_is_cut_to_whole_sentences() -> None:
     assert source.text == " ".join(sentences[4:7]) and source.is_cut and source.tokens == 21
     at = 50 + text.index(sentences[4])
     assert source.start_char == at and source.end_char == at + len(source.text)
-    assert source.sentences == ((at, at + len(sentences[4])),)
+    (mark,) = source.sentences
+    assert (mark.start_char, mark.end_char) == (at, at + len(sentences[4]))
     (last,) = choose([hit(1, passage(text, 50, sentences[8]))], 5, 23, words).sources
     assert last.text == " ".join(sentences[6:])
     (plain,) = choose([hit(1, passage(text))], 5, 23, words).sources
