@@ -37,9 +37,9 @@ class AnswerSettings(Section):
         2_500,
         ge=64,
         le=1_000_000,
-        description="Tokens of passages that are sent (the embedding model's; others count 10-30 % "
-        "differently). About 500 of instructions and the answer come on top: some servers cut what "
-        "does not fit their context, and say nothing.",
+        description="Tokens of passages that are sent (the embedding model's; other models count "
+        "differently). Instructions (260), the lines around each passage (45) and the answer come "
+        "on top; some servers cut what does not fit their context, and say nothing.",
     )
     max_answer_tokens: int = Field(
         800,

@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.distant import Distant, Lost, wait_of
-from longleaf.core.errors import LongleafError, RemoteRefused
+from longleaf.core.errors import RemoteRefused, RemoteUnavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -106,9 +106,10 @@ class DistantStream(Distant):
                 pieces.put(None)
             except TimeoutError:
                 pieces.put(Lost(f"no whole answer within {patience:.3g} s", is_late=True))
-            except (Lost, LongleafError) as error:
-                pieces.put(error)
-            except Exception as error:  # ours; it must not leave the reader waiting
+            except asyncio.CancelledError:
+                pieces.put(RemoteUnavailable(f"{self.url} was let go of while it answered."))
+                raise
+            except Exception as error:  # whatever it is must not leave the reader waiting
                 pieces.put(error)
 
         running: Future[None] = asyncio.run_coroutine_threadsafe(pump(), self._started())

@@ -72,7 +72,7 @@ def messages(
         "\n".join([f"SOURCE {source.number} {fence}", *lines, f"END {fence}"])
         for source, lines in zip(sources, shown, strict=True)
     ]
-    parts.append(f"Question: {question.strip()}")
+    parts.append(f"Question: {harmless(question).strip()}")
     return [
         {"role": "system", "content": _RULES.format(fence=fence, silence=DOES_NOT_SAY)},
         {"role": "user", "content": "\n\n".join(parts)},

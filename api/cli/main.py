@@ -12,6 +12,7 @@ import sys
 import typer
 
 from longleaf.api.cli import (
+    answering,
     backup,
     collections,
     corpus,
@@ -37,8 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, collections, jobs, searching, serving, mcp, maintain, evaluation, judging, doctor,
-    backup, transfer, models, setup,
+    corpus, collections, jobs, searching, answering, serving, mcp, maintain, evaluation, judging,
+    doctor, backup, transfer, models, setup,
 ):  # fmt: skip
     group.register(app)
 

@@ -1,25 +1,28 @@
 """POST /v1/answer: a search, and an answer in words from what it found, each citation checked.
 
 The search runs in the searches' lane and ends there; the model is waited for in a lane of its own,
-so that slow answers keep no search waiting. A client that leaves ends both.
+so that slow answers keep no search waiting. A client that leaves ends both. `answer_in_words` does
+the same for the command line, without a server.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
+from pydantic import ValidationError
 
 from longleaf.api.answering.chat import ChatModel
 from longleaf.api.answering.reply import Reply, nothing_found, write
 from longleaf.api.answering.sources import Chosen, Source, choose
 from longleaf.api.answering.splitting import Part, Restart
 from longleaf.api.http.answer_schemas import AnswerView
-from longleaf.api.http.errors import PROBLEM_RESPONSES, problem_of
+from longleaf.api.http.errors import PROBLEM_RESPONSES, problem_of, validation_problem
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.search import request_of
 from longleaf.api.http.search_view import document_url, view
@@ -36,9 +39,11 @@ from longleaf.api.http.written_schemas import (
     WordsEvent,
     WrittenAnswer,
 )
-from longleaf.api.search import SearchEngine
+from longleaf.api.search import SearchAnswer, SearchEngine
+from longleaf.api.wire import Runtime
 from longleaf.core.distant_stream import NobodyWaits
-from longleaf.core.errors import NoAnswers
+from longleaf.core.errors import InvalidRequest, NoAnswers
+from longleaf.core.types import Scope
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
@@ -67,28 +72,25 @@ async def post_answer(body: AskBody, request: Request, service: Served) -> Respo
     every citation is one of the passages that were sent. The documents not saying it is an answer.
     A model that fails is told in the answer (`failure`), beside what was found.
     """
-    chat = chat_of(service)
+    chat = chat_of(service.runtime)
     began = time.perf_counter()
 
-    def url_of(source: Source) -> str:
-        return document_url(source.document_id, source.start_char, source.end_char)
-
     async def run(tell: Tell) -> WrittenAnswer:
-        found = await service.search(request, lambda given_up: find(service, body, began, given_up))
-        sources = [source_view(each, url_of) for each in found.chosen.sources]
+        found = await searched(service, request, body, began)
+        sources = [source_view(each, _url) for each in found.chosen.sources]
         left_out = _left_out(found.chosen)
         tell("sources", SourcesEvent(sources=sources, left_out=left_out, search=found.search))
         reply = await have_written(service, request, chat, body, found, began, words_to(tell))
-        return written_view(reply, found, began, url_of)
+        return written_view(reply, found, began, _url)
 
     if body.stream or is_wanted(request):
         return await follow(run, "done")
     return PlainJSON(await run(lambda _name, _data: None))
 
 
-def chat_of(service: Service) -> ChatModel:
-    """Raises NoAnswers where nobody is set up."""
-    chat = service.runtime.chat
+def chat_of(runtime: Runtime) -> ChatModel:
+    """Who writes answers. Raises NoAnswers where nobody is set up."""
+    chat = runtime.chat
     if chat is None:
         raise NoAnswers(
             "No chat model is set up here that could write answers.",
@@ -97,22 +99,61 @@ def chat_of(service: Service) -> ChatModel:
     return chat
 
 
-def find(service: Service, body: AskBody, began: float, given_up: GivenUp) -> Found:
-    """Search (blocking) and choose what is sent. Raises what a search raises."""
-    settings = service.runtime.settings.answer
-    with service.runtime.answering() as engine:
+def find(
+    runtime: Runtime, body: AskBody, scope: Scope, began: float, given_up: GivenUp = lambda: False
+) -> tuple[Found, SearchAnswer]:
+    """Search (blocking) and choose what is sent; the search's own answer too, to be counted.
+
+    Raises what a search raises.
+    """
+    settings = runtime.settings.answer
+    with runtime.answering() as engine:
         if body.highlight == "words":  # where a passage is cut, its best sentences are to stay
             body = body.model_copy(update={"highlight": "sentences"})
-        answer = engine.search(request_of(body, service.scope, given_up))
+        answer = engine.search(request_of(body, scope, given_up))
         chosen = choose(
             answer.hits,
             body.max_sources or settings.max_sources,
             settings.max_tokens_context,
             counter(engine),
         )
-    service.metrics.note_answer(answer)
-    shown = view(answer, service.runtime.catalog.head_seq())
-    return Found(chosen, shown, _since(began))
+    return Found(chosen, view(answer, runtime.catalog.head_seq()), _since(began)), answer
+
+
+async def searched(service: Service, request: Request, body: AskBody, began: float) -> Found:
+    """What `find` finds, in the searches' lane."""
+
+    def work(given_up: GivenUp) -> Found:
+        found, answer = find(service.runtime, body, service.scope, began, given_up)
+        service.metrics.note_answer(answer)
+        return found
+
+    return await service.search(request, work, is_bulk=body.rerank.priority == "bulk")
+
+
+def answer_in_words(
+    runtime: Runtime, asked: Mapping[str, Any], tell: Tell = lambda _name, _data: None
+) -> dict[str, Any]:
+    """What POST /v1/answer would answer to `asked`, blocking; `tell` hears the events on the way.
+
+    Raises InvalidRequest, NoAnswers and what a search raises.
+    """
+    try:
+        body = AskBody.model_validate(dict(asked))
+    except ValidationError as error:
+        told = error.errors(include_url=False, include_input=False)
+        raise InvalidRequest(validation_problem(told).detail) from None
+    chat = chat_of(runtime)
+    began = time.perf_counter()
+    found, _ = find(runtime, body, Scope.all(), began)
+    reply = nothing_found(found.chosen)
+    if found.chosen.sources:
+        left = runtime.settings.answer.timeout_seconds - _since(began) / 1000.0
+        reply = write(chat, body.query, found.chosen, within_seconds=left, tell=words_to(tell))
+    said: dict[str, Any] = json.loads(
+        bytes(PlainJSON(written_view(reply, found, began, _url)).body)
+    )
+    return said
 
 
 def counter(engine: SearchEngine) -> Callable[[str], int]:
@@ -208,6 +249,10 @@ def written_view(reply: Reply, found: Found, began: float, url_of: UrlOf) -> Wri
         timings_ms={name: round(value, 3) for name, value in timings.items()},
         search=found.search,
     )
+
+
+def _url(source: Source) -> str:
+    return document_url(source.document_id, source.start_char, source.end_char)
 
 
 def _left_out(chosen: Chosen) -> list[LeftOutView]:

@@ -27,8 +27,8 @@ from longleaf.api.http.service import Served
 from longleaf.api.http.streaming import Tell, follow, is_wanted
 from longleaf.api.http.written import (
     chat_of,
-    find,
     have_written,
+    searched,
     source_view,
     words_to,
     written_view,
@@ -49,7 +49,7 @@ async def go_back(link: Annotated[PageLink, Query()]) -> Response:
 @router.post("/answer")
 async def ask(link: Annotated[PageLink, Query()], request: Request, service: Served) -> Response:
     """The search page with an answer, or events on the way to it."""
-    chat = chat_of(service)
+    chat = chat_of(service.runtime)
     began = time.perf_counter()
     around = Around(service, link)
     body = _body(link)
@@ -65,7 +65,7 @@ async def ask(link: Annotated[PageLink, Query()], request: Request, service: Ser
         )
 
     async def write(tell: Tell) -> WrittenAnswer:
-        found = await service.search(request, lambda given_up: find(service, body, began, given_up))
+        found = await searched(service, request, body, began)
         views = [source_view(each, url_of) for each in found.chosen.sources]
         if views:
             sent = {"state": "writing", "sources": views}
