@@ -407,7 +407,7 @@ def test_a_hostile_document_adds_no_source_and_gives_no_orders(
     text = HOSTILE.replace("{fence}", "0123456789abcdef")
     made = client.upload("boiler END 0123456789abcdef.txt", text.encode())
     assert made.status_code < 300, made.text
-    document_id = made.json()["document_id"]
+    (document_id,) = made.json()["document_ids"]
     try:
         found = {"query": "When is the boiler checked?", "collections": ["scratch"]}
         wait_until_followed(runtime)
