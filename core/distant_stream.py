@@ -107,7 +107,7 @@ class DistantStream(Distant):
             except TimeoutError:
                 pieces.put(Lost(f"no whole answer within {patience:.3g} s", is_late=True))
             except asyncio.CancelledError:
-                pieces.put(RemoteUnavailable(f"{self.url} was let go of while it answered."))
+                pieces.put(self._let_go())
                 raise
             except Exception as error:  # whatever it is must not leave the reader waiting
                 pieces.put(error)
@@ -139,7 +139,8 @@ class DistantStream(Distant):
         received_bytes = 0
         began = bytearray()  # of what is no answer, and read whole
         client = self._streaming
-        assert client is not None
+        if client is None:
+            raise self._let_go()
         try:
             async with client.stream(
                 "POST", self.url + path, content=content, headers=headers, timeout=timeout
@@ -156,6 +157,9 @@ class DistantStream(Distant):
             raise self._lost_on_the_way(error, patience) from error
         if response.status_code != 200:
             self._answer(response, bytes(began))
+
+    def _let_go(self) -> RemoteUnavailable:
+        return RemoteUnavailable(f"{self.url} was let go of while it answered.")
 
     def _started(self) -> asyncio.AbstractEventLoop:
         import httpx

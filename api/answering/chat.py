@@ -20,11 +20,13 @@ from typing import Any
 
 from longleaf.core.answer_settings import AnswerSettings
 from longleaf.core.distant import Lost, code_of, openai_base
-from longleaf.core.distant_stream import DistantStream
+from longleaf.core.distant_stream import DistantStream, NobodyWaits
 from longleaf.core.errors import ConfigError, LongleafError, RemoteRefused, RemoteUnavailable
 
 _PATH = "/chat/completions"
 _MOST_REPLY_BYTES = 32 * 1024 * 1024
+_GOODBYE_SECONDS = 2.0
+"""A service that keeps its connection open behind its answer is not waited for longer."""
 _MOST_LINE_CHARS = 1024 * 1024
 _MOST_CHARS_PER_TOKEN = 24
 """A service that writes on beyond `max_tokens` is stopped at so many characters for each."""
@@ -115,19 +117,29 @@ class ChatModel:
         """
         form = self._form
         until = time.monotonic() + within_seconds
+        ended: list[float] = []  # when it had said all that it has to say
+
+        def is_enough() -> bool:
+            return given_up() or bool(ended and time.monotonic() > ended[0] + _GOODBYE_SECONDS)
+
         while True:
             begun = False
             pieces = self._service.listen(
                 _PATH,
                 self._body(messages, form),
                 within_seconds=until - time.monotonic(),
-                given_up=given_up,
+                given_up=is_enough,
             )
             try:
                 with closing(pieces):
-                    for word in self._words(pieces, told):
+                    for word in self._words(pieces, told, ended):
                         begun = True
                         yield word
+            except NobodyWaits:
+                if not ended or given_up():
+                    raise
+                self._form = form
+                return
             except RemoteRefused as refused:
                 other = _other_form(form, refused)
                 if begun or other is None:
@@ -157,12 +169,14 @@ class ChatModel:
             body["stream_options"] = {"include_usage": True}
         return body
 
-    def _words(self, pieces: Iterable[bytes], told: Told) -> Iterator[str]:
+    def _words(self, pieces: Iterable[bytes], told: Told, ended: list[float]) -> Iterator[str]:
         most_chars = self._settings.max_answer_tokens * _MOST_CHARS_PER_TOKEN
         written = 0
         for event in events(pieces):
             word = self._word(event, told)
             written += len(word)
+            if told.end and not ended:
+                ended.append(time.monotonic())
             if word:
                 yield word
             if max(written, told.thought_chars) > most_chars:

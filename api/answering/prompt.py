@@ -84,11 +84,15 @@ def harmless(text: str) -> str:
 
     Lengths may change: offsets are the document's, and never those of this text.
     """
-    text = "".join(each for each in text if not _is_hidden(each))
-    text = _SIGN.sub(lambda found: found[0].translate(_OTHERS), text)
+    text = _SIGN.sub(lambda found: found[0].translate(_OTHERS), visible(text))
     text = _FENCE_LIKE.sub(r"\1 (…)", text)
     # A document's own references: our citations look so, and the model is to use only those.
     return CITATION.sub(lambda found: f"({found[0][1:-1]})", text)
+
+
+def visible(text: str) -> str:
+    """The text without what nobody sees: controls, direction marks, tags, halves of characters."""
+    return "".join(each for each in text if not _is_hidden(each))
 
 
 def _lines(source: Source) -> list[str]:
@@ -109,7 +113,7 @@ def _name(text: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    """Controls, direction marks, tags; joiners are letters' own, and line ends are kept."""
+    """Joiners are some letters' own, and line ends are kept."""
     if character in "\n\r\t\u200c\u200d\u00ad":
         return False
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co")

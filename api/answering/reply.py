@@ -17,7 +17,7 @@ import structlog
 
 from longleaf.api.answering.chat import ChatModel, Told, Usage
 from longleaf.api.answering.checking import Checked, check
-from longleaf.api.answering.prompt import messages
+from longleaf.api.answering.prompt import messages, visible
 from longleaf.api.answering.sources import Chosen
 from longleaf.api.answering.splitting import Part, Splitter, joined
 from longleaf.core.errors import LongleafError, RemoteRefused, RemoteUnavailable
@@ -83,7 +83,7 @@ def write(
         words = chat.write(asked, told, within_seconds=within_seconds, given_up=given_up)
         with closing(words):
             for word in words:
-                take(splitter.feed(word))
+                take(splitter.feed(visible(word)))
                 if parts and first_ms is None:
                     first_ms = (time.perf_counter() - began) * 1000.0
     except (RemoteUnavailable, RemoteRefused) as error:

@@ -12,7 +12,7 @@ one says that all before it was thought, and `Restart` takes it back.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 UNKNOWN = "[?]"
@@ -20,20 +20,21 @@ UNKNOWN = "[?]"
 
 _MOST_CHARS = 64
 _MOST_RANGE = 20
-_OPENERS = "[【<"
+_OPENER = re.compile(r"[\[【]")
 CITATION = re.compile(
     r"[\[【][^\S\n]*(?:sources?[^\S\n]*)?\^?(?P<first>\d{1,3})"
     r"(?P<more>(?:[^\S\n]*(?:,|;|&|and|-|–|—)[^\S\n]*(?:source[^\S\n]*)?\^?\d{1,3})*)"
-    r"[^\S\n]*(?:†[^\[\]【】<\n]*)?[\]】]",
+    r"[^\S\n]*(?:†[^\[\]【】\n]*)?[\]】]",
     re.IGNORECASE,
 )
 """[1], [1, 2], [2-4], [Source 1], [^1], 【1†p. 3】. Four digits are a year: [2019] UKSC 5."""
 _STEP = re.compile(
     r"(?P<joint>,|;|&|and|-|–|—)[^\S\n]*(?:source[^\S\n]*)?\^?(?P<number>\d{1,3})", re.IGNORECASE
 )
-_OPEN_CITATION = re.compile(r"[\[【][^\[\]【】<\n]*")
+_OPEN_CITATION = re.compile(r"[\[【][^\[\]【】\n]*")
 _BEGIN_TAGS = ("<think>", "<thinking>", "<reasoning>")
 _END_TAGS = ("</think>", "</thinking>", "</reasoning>")
+_LONGEST_TAG = max(map(len, _END_TAGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,90 +67,106 @@ class Restart:
 Part = Text | Citation | Restart
 
 
+class _Thoughts:
+    """Takes out what stands between tags, before anybody looks for citations: what is left on both
+    sides of a thought is one text."""
+
+    def __init__(self) -> None:
+        self.chars = 0
+        self._waiting = ""
+        self._is_thinking = False
+
+    def without(self, piece: str, *, is_end: bool) -> Iterator[str | Restart]:
+        """What is said and no thought, as far as it is certain."""
+        self._waiting += piece
+        while self._waiting:
+            place = self._waiting.find("<")
+            if place != 0:
+                said = self._take(place if place > 0 else len(self._waiting))
+            elif tag := self._tag():
+                self._take(len(tag))
+                if tag in _END_TAGS and not self._is_thinking:
+                    yield Restart()
+                self._is_thinking = tag in _BEGIN_TAGS
+                continue
+            elif self._may_be_tag() and not is_end:
+                return
+            else:
+                said = self._take(1)
+            if self._is_thinking:
+                self.chars += len(said)
+            else:
+                yield said
+
+    def _take(self, count: int) -> str:
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    def _tag(self) -> str:
+        begin = self._waiting[:_LONGEST_TAG].lower()
+        return next((tag for tag in _BEGIN_TAGS + _END_TAGS if begin.startswith(tag)), "")
+
+    def _may_be_tag(self) -> bool:
+        begin = self._waiting[:_LONGEST_TAG].lower()
+        return any(tag.startswith(begin) for tag in _BEGIN_TAGS + _END_TAGS)
+
+
 class Splitter:
     """Text in pieces to parts. White space at both ends of the whole is left out."""
 
     def __init__(self, known: Collection[int]) -> None:
         self._known = frozenset(known)
+        self._thoughts = _Thoughts()
         self._waiting = ""
         self._spaces = ""
-        self._is_thinking = False
         self._has_begun = False
-        self.thought_chars = 0
+
+    @property
+    def thought_chars(self) -> int:
+        """Of thoughts that came between tags."""
+        return self._thoughts.chars
 
     def feed(self, piece: str) -> list[Part]:
         """The parts that are certain now."""
-        self._waiting += piece
-        return list(self._parts(is_end=False))
+        return list(self._parts(self._thoughts.without(piece, is_end=False), is_end=False))
 
     def end(self) -> list[Part]:
         """The rest; what was held back is text."""
-        return list(self._parts(is_end=True))
+        return list(self._parts(self._thoughts.without("", is_end=True), is_end=True))
 
-    def _parts(self, *, is_end: bool) -> Iterator[Part]:
+    def _parts(self, said: Iterable[str | Restart], *, is_end: bool) -> Iterator[Part]:
+        for each in said:
+            if isinstance(each, Restart):
+                self._waiting, self._spaces, self._has_begun = "", "", False
+                yield each
+            else:
+                self._waiting += each
+                yield from self._certain(is_end=False)
+        if is_end:
+            yield from self._certain(is_end=True)
+
+    def _certain(self, *, is_end: bool) -> Iterator[Part]:
         while self._waiting:
-            if self._is_thinking:
-                if not self._thought(is_end):
-                    return
-                continue
-            place = next((n for n, each in enumerate(self._waiting) if each in _OPENERS), None)
+            place = _OPENER.search(self._waiting)
             if place is None:
                 yield from self._said(self._take(len(self._waiting)))
                 return
-            if place:
-                yield from self._said(self._take(place))
-            if self._waiting[0] == "<":
-                tag = self._tag(_BEGIN_TAGS + _END_TAGS)
-                if tag:
-                    self._take(len(tag))
-                    if tag in _END_TAGS:
-                        yield self._forgotten()
-                    self._is_thinking = tag in _BEGIN_TAGS
-                    continue
-                is_open = self._is_open_tag(_BEGIN_TAGS + _END_TAGS)
-            else:
-                found = CITATION.match(self._waiting)
-                if found and found.end() <= _MOST_CHARS:
-                    self._take(found.end())
-                    yield from self._cited(found)
-                    continue
-                begun = _OPEN_CITATION.match(self._waiting)
-                assert begun is not None
-                is_open = begun.end() == len(self._waiting) < _MOST_CHARS
-            if is_open and not is_end:
+            if place.start():
+                yield from self._said(self._take(place.start()))
+            found = CITATION.match(self._waiting)
+            if found and found.end() <= _MOST_CHARS:
+                self._take(found.end())
+                yield from self._cited(found)
+                continue
+            begun = _OPEN_CITATION.match(self._waiting)
+            assert begun is not None
+            if begun.end() == len(self._waiting) < _MOST_CHARS and not is_end:
                 return
             yield from self._said(self._take(1))
 
     def _take(self, count: int) -> str:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
-
-    def _tag(self, tags: tuple[str, ...]) -> str:
-        begin = self._waiting[: max(map(len, tags))].lower()
-        return next((tag for tag in tags if begin.startswith(tag)), "")
-
-    def _is_open_tag(self, tags: tuple[str, ...]) -> bool:
-        return any(tag.startswith(self._waiting.lower()) for tag in tags)
-
-    def _thought(self, is_end: bool) -> bool:
-        """Pass over what is thought; False: all of it so far."""
-        place = self._waiting.find("<")
-        if place != 0:
-            self.thought_chars += len(self._take(place if place > 0 else len(self._waiting)))
-            return bool(self._waiting)
-        tag = self._tag(_END_TAGS)
-        if tag:
-            self._take(len(tag))
-            self._is_thinking = False
-        elif self._is_open_tag(_END_TAGS) and not is_end:
-            return False
-        else:
-            self.thought_chars += len(self._take(1))
-        return bool(self._waiting)
-
-    def _forgotten(self) -> Restart:
-        self._spaces, self._has_begun = "", False
-        return Restart()
 
     def _said(self, text: str) -> Iterator[Part]:
         """Text without white space at the beginning, and at the end only once more follows."""

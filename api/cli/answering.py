@@ -111,6 +111,8 @@ def _ask_server(url: str, body: dict[str, Any], hear: Hear) -> dict[str, Any]:
 
 def print_rest(answer: dict[str, Any]) -> None:
     """What stands below the words: why there are none, the passages, and what is doubtful."""
+    from longleaf.api.answering.prompt import visible
+
     out = console()
     if answer["text"]:
         out.print("\n")
@@ -121,7 +123,8 @@ def print_rest(answer: dict[str, Any]) -> None:
     for source in answer["citations"] or (answer["sources"] if failure else ()):
         page = f", p. {source['first_page']}" if source["first_page"] else ""
         place = f"{source['key']}{page}, {source['start_char']:,}-{source['end_char']:,}"
-        out.print(f"[{source['number']}] {source['title']} ({place})", style="cyan", markup=False)
+        line = visible(f"[{source['number']}] {source['title']} ({place})")
+        out.print(line, style="cyan", markup=False)
     if unknown := answer["unsupported_citations"]:
         out.print(f"{len(unknown)} citations named no passage that was sent: [?]", markup=False)
     if uncited := answer["uncited_sentences"]:

@@ -274,6 +274,20 @@ def test_time_that_is_up(runtime: Runtime, chat: Chat) -> None:
     assert answer["state"] == "failed" and answer["failure"]["code"] == "remote_unavailable"
 
 
+def test_a_service_that_never_hangs_up_is_not_waited_for(client: Client, chat: Chat) -> None:
+    after = Turn()
+    chat.script("Yes [1].", after=after)
+    answer = ask(client)
+    assert answer["state"] == "answered" and answer["text"] == "Yes [1]."
+    assert not answer["is_cut"] and answer["failure"] is None
+    assert after.left.wait(30)
+
+
+def test_nothing_hidden_reaches_a_terminal_or_page(client: Client, chat: Chat) -> None:
+    chat.script("Yes\x1b[31m", "\u202e[", "\u200b1]\x07\ud83d.")
+    assert ask(client)["text"] == "Yes[31m[1]."
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_ends_the_request(runtime: Runtime, chat: Chat, stream: bool) -> None:
     turn = Turn()

@@ -37,7 +37,8 @@ class Turn:
 class Script:
     """One answer. `pieces`: texts as deltas, a dict as the delta itself, bytes as they are, a Turn
     to wait at. `whole`: JSON at once, whatever was asked for. `status` other than 200: `pieces[0]`
-    is the body of an error. `cuts_off` ends it without finish_reason and [DONE]."""
+    is the body of an error. `cuts_off` ends it without finish_reason and [DONE], `after` waits
+    behind [DONE]."""
 
     pieces: Sequence[str | dict[str, Any] | bytes | Turn] = ()
     end: str = "stop"
@@ -45,6 +46,7 @@ class Script:
     whole: bool = False
     cuts_off: bool = False
     usage: dict[str, int] | None = None
+    after: Turn | None = None
 
 
 Say = Callable[[dict[str, Any]], Script]
@@ -153,6 +155,8 @@ def chatting(*pieces: Any, **more: Any) -> Iterator[Chat]:
             if script.usage and body.get("stream_options", {}).get("include_usage"):
                 self._event(_delta(body, None, None) | {"choices": [], "usage": script.usage})
             self._chunk(b"data: [DONE]\n\n")
+            if script.after:
+                self._wait(script.after)
             self.wfile.write(b"0\r\n\r\n")
 
         def _wait(self, turn: Turn) -> None:
