@@ -95,7 +95,7 @@ def _body(link: PageLink) -> AskBody:
 
 def _section(link: PageLink, chat: ChatModel, written: Any, **more: Any) -> str:
     here = search_url(link).removeprefix("/?")
-    return render("written.html", here=here, chat=chat, written=written, **more)
+    return render("written.html", here=here, chat=chat, written=written, is_final=True, **more)
 
 
 def _shown(written: WrittenAnswer) -> dict[str, Any]:

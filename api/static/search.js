@@ -226,7 +226,7 @@ function ask() {
   query.select();
 }
 
-bind("a", "answer from these passages", () => document.querySelector(".ask-model")?.requestSubmit());
+bind("a", "answer from these passages", () => document.querySelector(".ask-model button:enabled")?.click());
 bind("/", "to the query", ask);
 bind("j", "to the next result", () => walk(1));
 bind("k", "to the result before", () => walk(-1));

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.conftest import EVIL, TEXTS
 from tests.remote.chat import Chat, Script, Turn, chatting
 from tests.ui.site import Site, check_accessible, watched
+from tests.ui.test_search import HOLD
 
 ASKED = "/?q=When+does+a+patent+license+terminate%3F"
 BUTTON = "Answer from these passages"
@@ -84,6 +85,27 @@ def test_an_answer_is_asked_for_streams_and_leads_to_its_passages(asking: Page, 
     asking.keyboard.press("Enter")
     expect(asking).to_have_url(re.compile(r"/documents/[^/]+\?start=\d+&end=\d+"))
     expect(asking.locator("#hit").first).to_be_visible()
+
+
+def test_the_button_is_there_from_the_first_hits_on_and_moves_none(asking: Page) -> None:
+    asking.add_init_script(HOLD)
+    asking.goto("/")
+    asking.locator("#q").fill("patent license")
+    held = asking.locator("html")
+    expect(held).to_have_attribute("data-held", "1")
+    asking.evaluate("release()")
+    hit = asking.locator(".hit").first
+    expect(hit).to_be_visible()
+    button = asking.get_by_role("button", name=BUTTON)
+    expect(button).to_be_disabled()
+    check_accessible(asking)
+    before = asking.locator(".hits").bounding_box()
+    expect(held).to_have_attribute("data-held", "1")
+    while asking.locator("#results[aria-busy=true]").count():
+        asking.evaluate("release()")
+    expect(button).to_be_enabled()
+    after = asking.locator(".hits").bounding_box()
+    assert before and after and before["y"] == after["y"]
 
 
 def test_what_a_model_writes_is_text(asking: Page, chat: Chat) -> None:
