@@ -56,6 +56,11 @@ class DistantStream(Distant):
         middle (`Lost` as the cause says whether time was up), and NobodyWaits. A reader that stops
         early closes the iterator, and with it the request.
         """
+        if within_seconds <= 0:
+            raise RemoteUnavailable(
+                f"Time was up before {self.url} could be asked.",
+                f"Ask again, or raise {self._section}.timeout_seconds.",
+            )
         until = self._clock() + within_seconds
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         with self._let_in(False):
@@ -74,7 +79,7 @@ class DistantStream(Distant):
                     left = until - self._clock()
                     if has_begun or lost.is_late or number == _TRIES or wait_seconds >= left:
                         raise self._unavailable(lost, number) from lost
-                    self._sleep(wait_seconds)
+                    self._rest(wait_seconds, given_up)
                 except RemoteRefused as refused:
                     if refused.status is not None:
                         self._note_answer()
@@ -91,6 +96,13 @@ class DistantStream(Distant):
             self._loop = self._streaming = None
         if loop is not None:
             _stop(loop, client)
+
+    def _rest(self, seconds: float, given_up: Callable[[], bool]) -> None:
+        while seconds > 0:
+            if given_up():
+                raise NobodyWaits
+            self._sleep(min(seconds, _LOOK_SECONDS))
+            seconds -= _LOOK_SECONDS
 
     def _pieces(
         self, path: str, content: bytes, until: float, given_up: Callable[[], bool]

@@ -49,8 +49,11 @@ class Reply:
 
 
 def nothing_found(chosen: Chosen) -> Reply:
-    """The reply where no passage is good enough to answer from; no model was asked."""
-    return Reply("nothing_found", chosen, check((), ()))
+    """The reply where there is no passage to answer from; no model was asked."""
+    warnings = ["No passage that was found fits into answer.max_tokens_context: raise it."]
+    return Reply(
+        "nothing_found", chosen, check((), ()), warnings=tuple(warnings if chosen.left_out else ())
+    )
 
 
 def write(

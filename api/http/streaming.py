@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
@@ -94,6 +94,8 @@ async def follow(run: Callable[[Tell], Awaitable[BaseModel]], last: str) -> Resp
             yield await running
         except LongleafError as error:
             yield event("error", problem_of(error))
+        except HTTPException:  # the client has left: nobody is there to be told
+            return
         except Exception:
             _log.exception("http.stream_failed")
             yield event("error", our_fault())

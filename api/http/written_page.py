@@ -52,7 +52,8 @@ async def ask(link: Annotated[PageLink, Query()], request: Request, service: Ser
     chat = chat_of(service.runtime)
     began = time.perf_counter()
     around = Around(service, link)
-    body = _body(link)
+    streams = is_wanted(request)
+    body = _body(link, with_results=not streams)
 
     def url_of(source: Source) -> str:
         return document_url(
@@ -76,18 +77,19 @@ async def ask(link: Annotated[PageLink, Query()], request: Request, service: Ser
     async def run(tell: Tell) -> Fragment:
         return Fragment(html=_section(link, chat, **_shown(await write(tell))))
 
-    if is_wanted(request):
+    if streams:
         return await follow(run, "done")
     written = await write(lambda _name, _data: None)
     page = await service.read(lambda: values_of(around, written.search))
     return HTMLResponse(render("search.html", **page | _shown(written) | {"failure": None}))
 
 
-def _body(link: PageLink) -> AskBody:
+def _body(link: PageLink, *, with_results: bool) -> AskBody:
     """The link's search for its best documents. Raises InvalidRequest where it asks nothing."""
+    more = {"facets": [facets.ALL]} if with_results else {}
     searched = body_of(link).model_dump(exclude={"cursor", "offset"})
     try:
-        return AskBody.model_validate(searched | {"facets": [facets.ALL]})
+        return AskBody.model_validate(searched | more)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         raise InvalidRequest(validation_problem(found).detail) from None

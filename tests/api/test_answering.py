@@ -14,6 +14,7 @@ from tests.remote.chat import sources_of
 from longleaf.api.answering.chat import DONE, events
 from longleaf.api.answering.checking import Checked, check
 from longleaf.api.answering.prompt import DOES_NOT_SAY, harmless, messages
+from longleaf.api.answering.reply import nothing_found
 from longleaf.api.answering.sources import Chosen, Source, choose
 from longleaf.api.answering.splitting import Citation, Part, Restart, Splitter, Text, joined
 from longleaf.core.hits import FoundPassage, Hit, HitPassage, HitSentence
@@ -100,6 +101,8 @@ def test_a_passage_that_does_not_fit_is_cut_to_whole_sentences() -> None:
     assert plain.text == " ".join(sentences[:3])
     none = choose([hit(1, passage(text))], 5, 6, words)
     assert none.sources == () and [each.reason for each in none.left_out] == ["no room"]
+    assert "answer.max_tokens_context" in nothing_found(none).warnings[0]
+    assert nothing_found(choose([], 5, 6, words)).warnings == ()
 
 
 @given(

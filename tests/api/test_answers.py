@@ -131,11 +131,11 @@ def test_nobody_is_asked_where_nothing_good_was_found(client: Client, chat: Chat
         assert answer["state"] == "nothing_found" and answer["model"] is None
         assert answer["text"] == "" and answer["sources"] == answer["citations"] == []
         assert answer["search"]["hits"] == []
-    assert chat.asked == []
     events = events_of(
         client.post("/v1/answer", json={"query": "x", "min_score": 1e6, "stream": True})
     )
     assert [name for name, _ in events] == ["sources", "done"]
+    assert chat.asked == []
 
 
 def test_invented_numbers_never_stand_for_a_source(client: Client, chat: Chat) -> None:

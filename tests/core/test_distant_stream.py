@@ -108,6 +108,25 @@ def test_what_was_lost_before_the_first_piece_is_asked_again() -> None:
         assert len(chat.asked) == 1
 
 
+def test_nobody_waits_between_two_tries() -> None:
+    slept: list[float] = []
+    busy = Answer({"error": "busy"}, 429, {"retry-after": "30"})
+    with (
+        served(lambda *_: busy) as server,
+        asking(server.url, sleep=slept.append) as service,
+        pytest.raises(NobodyWaits),
+    ):
+        heard(service, given_up=lambda: len(slept) > 2)
+    assert len(server.asked) == 1 and sum(slept) < 1.0
+
+
+def test_no_time_at_all() -> None:
+    with asking("http://127.0.0.1:9") as service:
+        with pytest.raises(RemoteUnavailable, match="before"):
+            heard(service, within_seconds=-1.0)
+        assert service.trouble is None
+
+
 def test_a_dead_service_is_left_alone_and_tried_again() -> None:
     now = [0.0]
     with asking(f"http://127.0.0.1:{free_port()}", clock=lambda: now[0]) as service:
