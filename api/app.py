@@ -81,8 +81,8 @@ def create_app(
     app.state.service = service
     rooms = (
         search, written, export, suggest, rerank, documents, document_list, document_text,
-        viewing, page_images, cite, uploads, jobs, collections, judgements, evaluations, health, status,
-        index, mcp, pages,
+        viewing, page_images, cite, uploads, jobs, collections, judgements, evaluations, health,
+        status, index, mcp, pages,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router)

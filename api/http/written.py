@@ -22,11 +22,16 @@ from longleaf.api.answering.reply import Reply, nothing_found, write
 from longleaf.api.answering.sources import Chosen, Source, choose
 from longleaf.api.answering.splitting import Part, Restart
 from longleaf.api.http.answer_schemas import AnswerView
-from longleaf.api.http.errors import PROBLEM_RESPONSES, problem_of, validation_problem
+from longleaf.api.http.errors import (
+    CLIENT_LEFT,
+    PROBLEM_RESPONSES,
+    problem_of,
+    validation_problem,
+)
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.search import request_of
 from longleaf.api.http.search_view import document_url, view
-from longleaf.api.http.service import CLIENT_LEFT, GivenUp, Served, Service
+from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import MEDIA_TYPE, Tell, follow, is_wanted
 from longleaf.api.http.written_schemas import (
     AskBody,
