@@ -378,6 +378,14 @@ class Reranker(Protocol):
 
 
 @runtime_checkable
+class LogitScores(Protocol):
+    """What a `Reranker` says whose scores are logits of one label: a sigmoid makes them 0 to 1, as
+    its model was trained (binary cross-entropy), and keeps their order."""
+
+    scores_are_logits: bool
+
+
+@runtime_checkable
 class QueuedReranker(Reranker, Protocol):
     """A Reranker with a thread and a device of its own, which may die and must be closed.
 
