@@ -43,9 +43,7 @@ class RankingOptions(Lenient):
     """How results are ranked."""
 
     ranker: str = Field("auto", max_length=200, description="none: stop after the first stage.")
-    score_threshold: float | None = Field(
-        None, description="Leave out results that score lower."
-    )
+    score_threshold: float | None = Field(None, description="Leave out results that score lower.")
 
 
 class StoreSearchBody(BaseModel):
