@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from longleaf.api.reading import reader_of_texts
 from longleaf.core.budget import Budget
 from longleaf.core.errors import InvalidRequest
-from longleaf.core.protocols import Chunker, Embedder, ReaderQuery, Reranker
+from longleaf.core.protocols import Chunker, Embedder, LoneSpans, ReaderQuery, Reranker
 from longleaf.core.types import Depth, Document, PassageText, Reading, ReadingInput
 from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.late_texts import LateOfTexts
@@ -29,6 +29,10 @@ from longleaf.reranker.read import collect
 
 if TYPE_CHECKING:
     from longleaf.api.search import SearchEngine
+
+_TEXTS_AHEAD = 64
+"""Short texts that are tokenized together: 100 texts of 20 tokens take a third of what they take
+one by one (5 against 17 ms of CPU)."""
 
 MakeChunker = Callable[[Embedder], Chunker]
 
@@ -216,6 +220,7 @@ class _Layout:
         # Below zero, where no passage of the catalog is: a reranker that knows stored passages by
         # their ids must not take these for some of them.
         self._ids = itertools.count(-1, -1)
+        self._lone: dict[int, tuple[int, int, int] | None] = {}
         self._cut_tokens: dict[int, int] = {}
         self._places: dict[int, int] = {}
 
@@ -251,8 +256,21 @@ class _Layout:
             ),
         )
 
+    def _lone_span(self, place: int) -> tuple[int, int, int] | None:
+        """See core.protocols.LoneSpans; some texts ahead, for they are tokenized together."""
+        if place not in self._lone and isinstance(self._chunker, LoneSpans):
+            ahead = self._given.documents[place : place + _TEXTS_AHEAD]
+            spans = self._chunker.lone_spans([each.text for each in ahead])
+            self._lone = dict(enumerate(spans, start=place))
+        return self._lone.get(place)
+
     def _of_text(self, place: int, document: GivenDocument) -> Iterator[PassageText]:
         text = document.text
+        lone = self._lone_span(place)
+        if lone is not None and (self._most_tokens is None or lone[2] <= self._most_tokens):
+            start, end, tokens = (0, len(text), lone[2]) if self._reads_long_texts else lone
+            yield self._passage(text[start:end], (), start, tokens, 0)
+            return
         if self._most_tokens is not None:
             text, self._cut_tokens[place] = _cut(self._tokenizer, text, self._most_tokens)
         cut = self._chunker.chunk(Document(text, document.title))

@@ -145,6 +145,17 @@ class Chunker(Protocol):
     def chunk(self, document: Document) -> tuple[Passage, ...]: ...
 
 
+@runtime_checkable
+class LoneSpans(Protocol):
+    """What a `Chunker` may know of many short texts at once, without cutting each.
+
+    For each text whose `chunk` is exactly one passage and that is plain to see: (start_char,
+    end_char, token_count) of it; None for the others.
+    """
+
+    def lone_spans(self, texts: Sequence[str]) -> list[tuple[int, int, int] | None]: ...
+
+
 class Embedder(Protocol):
     """Passages and queries to vectors.
 

@@ -86,12 +86,11 @@ def results(found: GivenReadings, most: int | None = None, *, raw: bool = False)
     `raw`: the model's own number; else 0 to 1 where there is such a thing (`relevance`).
     """
     order = sorted(found.readings, key=lambda place: (-found.readings[place].score, place))
-    made = []
-    for place in order[:most]:
-        reading = found.readings[place]
-        score = reading.score if raw else relevance(found.reader, reading)
-        made.append(Result(place, score, reading))
-    return made
+    scored = _raw if raw else _relevance_of(found.reader)
+    return [
+        Result(place, scored(found.readings[place]), found.readings[place])
+        for place in order[:most]
+    ]
 
 
 def relevance(reader: Reranker, reading: Reading) -> float:
@@ -99,11 +98,23 @@ def relevance(reader: Reranker, reading: Reading) -> float:
 
     `late` has the last: a mean of cosines, which is no probability and is not dressed up as one.
     """
-    if reading.probability is not None:
-        return reading.probability
-    if isinstance(reader, LogitScores) and reader.scores_are_logits:
-        return sigmoid(reading.score)
+    return _relevance_of(reader)(reading)
+
+
+def _raw(reading: Reading) -> float:
     return reading.score
+
+
+def _relevance_of(reader: Reranker) -> Callable[[Reading], float]:
+    # Asked once for all readings: a protocol is looked up by its names each time.
+    are_logits = isinstance(reader, LogitScores) and reader.scores_are_logits
+
+    def of(reading: Reading) -> float:
+        if reading.probability is not None:
+            return reading.probability
+        return sigmoid(reading.score) if are_logits else reading.score
+
+    return of
 
 
 def score_kind(found: GivenReadings) -> str:

@@ -6,18 +6,11 @@ Passages, depth, budgets; how much was read of each text, and what was not. Its 
 
 from __future__ import annotations
 
+from typing import Any
+
 from longleaf.api.given import GivenReadings, GivenTexts
-from longleaf.api.http.dialects.forms import Dialect, results, tokens_read
-from longleaf.api.http.rerank_schemas import (
-    RerankBody,
-    RerankDocument,
-    RerankedText,
-    RerankResult,
-    RerankUsage,
-    RerankView,
-    UnreadDocument,
-)
-from longleaf.core.types import Reading
+from longleaf.api.http.dialects.forms import Dialect, Result, results, tokens_read
+from longleaf.api.http.rerank_schemas import RerankBody, RerankDocument
 
 
 def _given(body: RerankBody) -> list[GivenTexts]:
@@ -35,41 +28,38 @@ def _given(body: RerankBody) -> list[GivenTexts]:
     ]
 
 
-def _answer(body: RerankBody, found: GivenReadings, request_id: str) -> RerankView:
-    return RerankView(
-        id=request_id,
-        model=found.reader.name,
-        fingerprint=found.reader.fingerprint,
-        results=[_result(body, each.index, each.reading) for each in results(found, body.top_n)],
-        unread=[
-            UnreadDocument(index=place, reason=reason) for place, reason in found.unread.items()
-        ],
-        usage=RerankUsage(total_tokens=tokens_read(found)),
-        elapsed_ms=found.elapsed_ms,
-    )
+def _answer(body: RerankBody, found: GivenReadings, request_id: str) -> Any:
+    """What RerankView says, as plain values: models of 100 results take 4 ms to make."""
+    return {
+        "id": request_id,
+        "model": found.reader.name,
+        "fingerprint": found.reader.fingerprint,
+        "results": [_result(body, each) for each in results(found, body.top_n, raw=True)],
+        "unread": [{"index": place, "reason": why} for place, why in found.unread.items()],
+        "usage": {"total_tokens": tokens_read(found)},
+        "elapsed_ms": found.elapsed_ms,
+    }
 
 
-def _result(body: RerankBody, place: int, reading: Reading) -> RerankResult:
+def _result(body: RerankBody, result: Result) -> dict[str, Any]:
+    reading = result.reading
     document = None
     if body.return_documents:
-        given = body.documents[place]
-        document = RerankedText(
-            text=_text_of(given) if isinstance(given, RerankDocument) else given
-        )
-    has_probability = reading.probability is not None
-    return RerankResult(
-        index=place,
-        relevance_score=reading.probability if has_probability else reading.score,
-        score=reading.score,
-        probability=reading.probability,
-        depth=reading.depth,
-        tokens_read=reading.tokens_read,
-        tokens_total=reading.tokens_total,
-        truncated_tokens=reading.truncated_tokens,
-        windows=reading.windows,
-        passage_scores=list(reading.passage_scores),
-        document=document,
-    )
+        given = body.documents[result.index]
+        document = {"text": _text_of(given) if isinstance(given, RerankDocument) else given}
+    return {
+        "index": result.index,
+        "relevance_score": reading.score if reading.probability is None else reading.probability,
+        "score": reading.score,
+        "probability": reading.probability,
+        "depth": reading.depth,
+        "tokens_read": reading.tokens_read,
+        "tokens_total": reading.tokens_total,
+        "truncated_tokens": reading.truncated_tokens,
+        "windows": reading.windows,
+        "passage_scores": reading.passage_scores,
+        "document": document,
+    }
 
 
 def _text_of(document: RerankDocument) -> str:
