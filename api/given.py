@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from longleaf.api.reading import reader_of_texts
+from longleaf.api.searched import MAX_QUERY_CHARS
 from longleaf.core.budget import Budget
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.protocols import Chunker, Embedder, LoneSpans, ReaderQuery, Reranker
@@ -123,6 +124,11 @@ class TextReading:
         reader = reader_of_texts(engine.reranker, engine.embedder)
         if not given.query.strip():
             raise InvalidRequest("The query is empty.", "Ask with words.")
+        if len(given.query) > MAX_QUERY_CHARS:
+            raise InvalidRequest(
+                f"The query has {len(given.query):,} characters; {MAX_QUERY_CHARS:,} are taken.",
+                "Send what is asked for, and the rest as a document.",
+            )
         if given.reranker not in (None, reader.name):
             raise InvalidRequest(
                 f"The reranker here is {reader.name}, not {given.reranker}.",

@@ -196,6 +196,38 @@ def test_what_is_no_json_object_is_refused(client: Client, path: str, sent: byte
     response.json()
 
 
+HALF = json.loads('"roof \\ud800"')
+DEEP: Any = ["x"]
+for _ in range(800):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (V1, {"query": HALF, "documents": [{"text": HALF}], "model": "jina"}, 200),
+        (V1, {"query": HALF, "documents": [{"text": HALF, "n": 7}], "rank_fields": ["text"]}, 200),
+        (V1, {"query": "q", "documents": [{"text": 7, "x": None}], "max_chunks_per_doc": 1}, 200),
+        (V1, {"query": "q", "documents": [{"text": DEEP}], "rank_fields": ["text"]}, 400),
+        (V1, {"query": "q", "documents": [{"text": "x", "y": DEEP}], "rank_fields": ["y"]}, 400),
+        (V1, {"query": "q", "documents": [{"text": "x"}], "rank_fields": ["text", "y"]}, 200),
+        (PLAIN, {"query": {"content": [{"text": HALF}]}, "documents": [{"text": HALF}]}, 200),
+        (PLAIN, {"query": {"text": "q" * 20_001}, "documents": ["x"]}, 400),
+        (PLAIN, {**ASKED, "chat_template_kwargs": {"instruction": HALF * 400}}, 400),
+        (PLAIN, {**ASKED, "chat_template_kwargs": {"enable_thinking": True}}, 400),
+        ("/as/sglang/v1/rerank", {"query": [{"text": HALF}], "documents": [[{"text": HALF}]]}, 200),
+        ("/as/sglang/v1/rerank", {"query": [{"image_url": "x"}], "documents": ["x"]}, 400),
+    ],
+)
+def test_objects_are_read_as_carefully_as_texts(
+    client: Client, path: str, body: dict[str, Any], status: int
+) -> None:
+    sent = {**body, "return_documents": True} if path == V1 else body
+    response = client.post(path, content=json.dumps(sent))
+    assert response.status_code == status, response.text
+    response.json()
+
+
 def test_bodies_have_their_limits(client: Client) -> None:
     large = {"query": "q", "texts": ["x" * (MAX_BODY_BYTES + 1)]}
     assert client.post("/as/tei/rerank", json=large).status_code == 200

@@ -6,10 +6,9 @@ chunks; both tell what was cut in `meta.warnings`. Tokens are this server's embe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -17,7 +16,6 @@ from longleaf.api.given import GivenReadings, GivenTexts
 from longleaf.api.http.dialects.forms import (
     Dialect,
     Lenient,
-    MixedTexts,
     ModelName,
     QueryText,
     Texts,
@@ -28,7 +26,7 @@ from longleaf.api.http.dialects.forms import (
     truncated,
 )
 from longleaf.api.http.errors import Problem
-from longleaf.api.http.rerank_schemas import Text
+from longleaf.api.http.rerank_schemas import MAX_DOCUMENTS, Text
 from longleaf.core.errors import InvalidRequest
 
 _CHUNK_TOKENS = 4_096
@@ -56,11 +54,15 @@ class CohereBody(Lenient):
 
 
 class CohereV1Body(Lenient):
-    """A request to /v1/rerank. A document may be an object whose fields are read."""
+    """A request to /v1/rerank. A document may be an object whose fields are read; all of it comes
+    back with `return_documents`, so there is nothing inside a field."""
 
     model: ModelName | None = None
     query: QueryText
-    documents: MixedTexts
+    documents: Annotated[
+        list[Text | dict[Text, Text | int | float | bool | None]],
+        Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True),
+    ]
     top_n: int | None = Field(None, ge=1)
     rank_fields: list[Text] | None = Field(None, min_length=1, max_length=100)
     return_documents: bool = False
@@ -100,9 +102,7 @@ def _text_of(document: Mapping[str, Any], fields: list[str] | None, place: int) 
             f"documents[{place}] has none of the fields that are read.",
             'Give it a "text", or name its fields in rank_fields.',
         )
-    return "\n".join(
-        each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in found
-    )
+    return "\n".join(str(each) for each in found)
 
 
 def _answer(body: CohereBody, found: GivenReadings, request_id: str) -> Any:

@@ -24,6 +24,7 @@ from longleaf.core.errors import InvalidRequest, LongleafError, Overloaded, TooL
 from longleaf.core.protocols import LogitScores, Reranker
 from longleaf.core.scores import sigmoid
 from longleaf.core.types import Reading
+from longleaf.retriever.query import readable
 
 MODEL_HEADER = "X-Longleaf-Model"
 _LISTED = 200
@@ -212,4 +213,4 @@ def only_text(parts: Any, where: str) -> str:
                 'Send a string, or {"text": "..."}.',
             )
         texts.append(text)
-    return "\n".join(texts)
+    return readable("\n".join(texts))

@@ -22,6 +22,7 @@ from longleaf.api.http.dialects import places
 from longleaf.api.http.dialects.forms import notes, unread_error
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
+from longleaf.api.http.rerank_schemas import RerankView
 from longleaf.api.http.service import GivenUp, Served, Service
 
 router = APIRouter(tags=["rerank"], responses=PROBLEM_RESPONSES)
@@ -126,6 +127,8 @@ def _add_route(path: str) -> None:
         description="Texts, best first by the reranker that searches use, in the form in which "
         "they were asked for: the body decides which. No index is asked and nothing is stored.",
         openapi_extra=_body_schema(here),
+        # Longleaf's own; the others' forms are their makers' to describe.
+        responses={200: {"model": RerankView}} if here[0].dialect.name == "longleaf" else None,
     )
 
 

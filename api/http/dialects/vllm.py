@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from longleaf.api.given import GivenReadings, GivenTexts
 from longleaf.api.http.dialects.forms import (
@@ -36,6 +36,14 @@ from longleaf.core.errors import InvalidRequest
 _TYPES = {404: "NotFoundError", 429: "TooManyRequestsError"}
 
 
+class TemplateArguments(BaseModel):
+    """What this server's template takes: any other argument would change scores, and is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    instruction: Instruction | None = None
+
+
 class _Pooling(Lenient):
     """What all requests to vLLM's scoring may say."""
 
@@ -49,7 +57,7 @@ class _Pooling(Lenient):
     max_tokens_per_query: int = Field(0, ge=0, lt=1 << 40)
     max_tokens_per_doc: int = Field(0, ge=0, lt=1 << 40)
     instruction: Instruction | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateArguments | None = None
 
     @property
     def wants_raw(self) -> bool:
@@ -71,14 +79,8 @@ class _Pooling(Lenient):
 
     def _words(self) -> str | None:
         """The instruction, by either of its names."""
-        other = dict(self.chat_template_kwargs or {})
-        words = other.pop("instruction", None)
-        if other or not isinstance(words, str | None):
-            raise InvalidRequest(
-                "chat_template_kwargs: this server's template takes an instruction and no more.",
-                'Send {"instruction": "..."}, or leave it out.',
-            )
-        return self.instruction if words is None else words
+        arguments = self.chat_template_kwargs
+        return arguments.instruction if arguments and arguments.instruction else self.instruction
 
     def _check(self, found: GivenReadings) -> None:
         may_cut = self.max_tokens_per_doc or self.max_tokens_per_query

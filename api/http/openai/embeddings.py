@@ -8,7 +8,8 @@ the model's window is cut there and told in a header, because the reply has no r
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Path, Request
@@ -85,24 +86,29 @@ async def post_embeddings(request: Request, service: Served) -> Response:
     body = validated(EmbeddingsBody, await json_object(request))
     texts = body.texts()
 
-    def work(_given_up: GivenUp) -> Response:
+    def work(given_up: GivenUp) -> Response:
         with service.runtime.answering() as engine:
-            return _answer(body, engine.embedder, texts)
+            # Who has left gets vectors of as many as were made until then.
+            return _answer(body, engine.embedder, texts, given_up)
 
     return await service.search(request, work)
 
 
-def _answer(body: EmbeddingsBody, embedder: Embedder, texts: Sequence[str]) -> Response:
+def _answer(
+    body: EmbeddingsBody, embedder: Embedder, texts: Sequence[str], given_up: GivenUp
+) -> Response:
     if body.dimensions not in (None, embedder.dim):
         raise InvalidRequest(
             f"dimensions: {embedder.name} has {embedder.dim}, and cannot be shortened.",
             "Leave it out.",
         )
     if body.input_type == "query":
-        queries = [embedder.embed_query(each) for each in texts]
+        queries = [embedder.embed_query(each) for each in _wanted(texts, given_up)]
         made = [(each.dense, each.truncated_tokens) for each in queries]
     else:
-        passages = embedder.embed_passages(EmbedInput(prefix="", text=each) for each in texts)
+        passages = embedder.embed_passages(
+            EmbedInput(prefix="", text=each) for each in _wanted(texts, given_up)
+        )
         made = [(each.dense, each.truncated_tokens) for each in passages]
     tokenizing: Any = embedder
     counts = tokenizing.tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -128,6 +134,10 @@ def _answer(body: EmbeddingsBody, embedder: Embedder, texts: Sequence[str]) -> R
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
     return PlainJSON(answer, headers=headers)
+
+
+def _wanted(texts: Sequence[str], given_up: GivenUp) -> Iterator[str]:
+    return itertools.takewhile(lambda _: not given_up(), iter(texts))
 
 
 def _models(service: Any) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ class StoreSearchBody(BaseModel):
 async def search_store(request: Request, service: Served, vector_store_id: str = _ID) -> Response:
     """Documents of the collection with their deciding passages, by both stages."""
     body = validated(StoreSearchBody, await json_object(request))
+    check_plain(vector_store_id, "vector_store_id")
     options = body.ranking_options or RankingOptions()
     asked = SearchRequest(
         query=body.words(),
@@ -94,7 +95,6 @@ async def search_store(request: Request, service: Served, vector_store_id: str =
     )
 
     def work(given_up: GivenUp) -> Response:
-        collection_named(service, vector_store_id)
         with service.runtime.answering() as engine:
             answer = engine.search(replace(asked, given_up=given_up))
             reranker = uncached(engine.reranker) if engine.reranker else None
