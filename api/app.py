@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from anyio import to_thread
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 import longleaf
 from longleaf.api.http import (
@@ -39,9 +40,12 @@ from longleaf.api.http import (
 )
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
+from longleaf.api.http.dialects import places
+from longleaf.api.http.dialects import routes as dialect_routes
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.observe import Observe
+from longleaf.api.http.openai import embeddings, problems, vector_stores
 from longleaf.api.http.service import Service
 from longleaf.api.wire import Runtime
 from longleaf.api.working import WorkerProcess
@@ -79,17 +83,21 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.say_at = lambda path: places.say_at(path) or problems.say_at(path)
     rooms = (
-        search, written, export, suggest, rerank, documents, document_list, document_text,
-        viewing, page_images, cite, uploads, jobs, collections, judgements, evaluations, health,
-        status, index, mcp, pages,
+        search, written, export, suggest, dialect_routes, rerank, embeddings, vector_stores,
+        documents, document_list, document_text, viewing, page_images, cite, uploads, jobs,
+        collections, judgements, evaluations, health, status, index, mcp, pages,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router)
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")
     add_handlers(app)
-    _describe_problems(app)
+    _describe(
+        app, Problem, embeddings.EmbeddingsBody, vector_stores.StoreSearchBody,
+        *dialect_routes.body_models(),
+    )  # fmt: skip
     server = runtime.settings.server
     app.add_middleware(Compress)
     app.add_middleware(
@@ -97,22 +105,24 @@ def create_app(
         host=server.host,
         max_upload_bytes=server.max_upload_bytes,
         allowed_hosts=tuple(allowed_hosts),
+        takes_texts=lambda path: places.takes_texts(path) or path == embeddings.PATH,
     )
     app.add_middleware(Observe, metrics=service.metrics)
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Put the schema that every route's errors refer to into the OpenAPI document."""
+def _describe(app: FastAPI, *models: type[BaseModel]) -> None:
+    """Put the schemas that routes refer to by name into the OpenAPI document."""
     generate = app.openapi
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
             described = generate()
-            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = described.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(schema.pop("$defs", {}))
-            schemas["Problem"] = schema
+            for model in models:
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas.update(schema.pop("$defs", {}))
+                schemas[model.__name__] = schema
             app.openapi_schema = described
         return app.openapi_schema
 

@@ -145,6 +145,17 @@ class Chunker(Protocol):
     def chunk(self, document: Document) -> tuple[Passage, ...]: ...
 
 
+@runtime_checkable
+class LoneSpans(Protocol):
+    """What a `Chunker` may know of many short texts at once, without cutting each.
+
+    For each text whose `chunk` is exactly one passage and that is plain to see: (start_char,
+    end_char, token_count) of it; None for the others.
+    """
+
+    def lone_spans(self, texts: Sequence[str]) -> list[tuple[int, int, int] | None]: ...
+
+
 class Embedder(Protocol):
     """Passages and queries to vectors.
 
@@ -375,6 +386,14 @@ class Reranker(Protocol):
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]: ...
+
+
+@runtime_checkable
+class LogitScores(Protocol):
+    """What a `Reranker` says whose scores are logits of one label: a sigmoid makes them 0 to 1, as
+    its model was trained (binary cross-entropy), and keeps their order."""
+
+    scores_are_logits: bool
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""One z-score for every place that adds scores of different scales.
+"""One z-score for every place that adds scores of different scales, and one sigmoid.
 
 It knows neither who made the scores nor what they are added to. Z-scores are never compared across
 queries: they say where a value stands among the values it was given with, and nothing else.
@@ -31,3 +31,9 @@ def z_scores(values: Sequence[float]) -> list[float]:
     if spread == 0.0:  # values one rounding step apart
         return [0.0] * len(values)
     return [deviation / spread for deviation in deviations]
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), which never overflows."""
+    power = math.exp(-abs(logit))
+    return 1.0 / (1.0 + power) if logit >= 0 else power / (1.0 + power)

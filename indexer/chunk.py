@@ -127,6 +127,29 @@ class PassageChunker:
             )
         return tuple(_passages(document, spans, regions))
 
+    def lone_spans(self, texts: Sequence[str]) -> list[tuple[int, int, int] | None]:
+        """For each text whose only passage is plain to see (start_char, end_char, token_count).
+
+        That of `chunk`, but tokenized together and without looking for sentences: one line that
+        fits has nothing to be cut at. None: `chunk` must say.
+        """
+        longest = min(self._packer.max_chars, _BLOCK_CHARS // 2)
+        spans = [
+            trim(text, 0, len(text))
+            if len(text) <= longest and len(text.splitlines()) == 1
+            else None
+            for text in texts
+        ]
+        found: list[tuple[int, int, int] | None] = [None] * len(texts)
+        short = [place for place, span in enumerate(spans) if span and span[0] < span[1]]
+        slices = [_encodable(texts[place])[slice(*(spans[place] or ()))] for place in short]
+        encodings = self._tokenizer.encode_batch_fast(slices, add_special_tokens=False)
+        for place, encoding in zip(short, encodings, strict=True):
+            span = spans[place]
+            if span and len(encoding) <= self._packer.room_tokens:
+                found[place] = (*span, len(encoding))
+        return found
+
     def _units(self, document: Document, regions: Sequence[Region]) -> list[Piece]:
         """The document's sentences in order, none across a border of a section or a role."""
         text = document.text

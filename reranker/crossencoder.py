@@ -67,6 +67,7 @@ class CrossEncoderReranker:
     # CrossEncoders have no place for an instruction; generative rerankers are another class.
     takes_instruction = False
     reads_text = True
+    scores_are_logits = True
     # Its models take a passage, not a document: whole means every passage, and the best counts.
     document_limits = DocumentLimits(documents=None, tokens=None, beside=False)
     document_weight = 1.0

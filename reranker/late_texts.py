@@ -54,15 +54,20 @@ class LateOfTexts:
         self.document_weight = late.document_weight
         self.min_score = late.min_score
 
+    def with_vectors(self, query: ReaderQuery) -> ReaderQuery:
+        """The query embedded, where it is not yet: who embeds it sees how much of it was cut."""
+        if query.vectors is not None:
+            return query
+        words = instruction_text(query.instruction) if query.instruction else None
+        return replace(query, vectors=self._embedder.embed_query(query.text, words))
+
     def read(
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:
         """See core.protocols.Reranker."""
         if not inputs or budget.spent() is not None:
             return
-        if query.vectors is None:
-            words = instruction_text(query.instruction) if query.instruction else None
-            query = replace(query, vectors=self._embedder.embed_query(query.text, words))
+        query = self.with_vectors(query)
         position = 0
         while position < len(inputs) and budget.begin_unit() is None:
             unit = _next_unit(inputs[position:], budget)

@@ -31,6 +31,7 @@ from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.cite import CitationView
+from longleaf.api.http.dialects.places import PLACES, choose
 from longleaf.api.http.document_text import TextParts
 from longleaf.api.http.errors import STATUSES, Problem
 from longleaf.api.http.evaluations import EvaluationBody, EvaluationView
@@ -236,8 +237,8 @@ def test_every_parameter_of_a_route_is_named() -> None:
         for method, operation in methods.items():
             names = {each["name"] for each in operation.get("parameters", [])}
             for body in operation.get("requestBody", {}).get("content", {}).values():
-                schema = schemas[body["schema"]["$ref"].rpartition("/")[2]]
-                names |= set(schema["properties"])
+                for each in body["schema"].get("anyOf", [body["schema"]]):
+                    names |= set(schemas[each["$ref"].rpartition("/")[2]]["properties"])
             section = _sections(API)[f"{method.upper()} {path}"]
             missing = {name for name in names if not re.search(rf"`{name}\b", section)}
             assert not missing, (method, path)
@@ -316,9 +317,12 @@ def test_curl_lines_ask_for_what_is_there() -> None:
                     continue
                 words = shlex.split(line)
                 url = next(word for word in words if word.startswith("http"))
-                assert re.sub(r"^http://[^/]+|\?.*$", "", url) in paths, line
+                path = re.sub(r"^http://[^/]+|\?.*$", "", url)
+                assert path in paths, line
                 if "-d" in words:
-                    SearchBody.model_validate_json(words[words.index("-d") + 1])
+                    body = json.loads(words[words.index("-d") + 1])
+                    here = PLACES.get(path)
+                    (choose(here, body).body if here else SearchBody).model_validate(body)
                 asked.append(line)
     assert len(asked) >= 3
 

@@ -81,10 +81,15 @@ async def change_collection(
 
 
 async def _look_at(service: Service, name: str) -> CollectionView:
-    found = await service.read(lambda: service.runtime.catalog.collections(service.scope))
+    return CollectionView.of(await service.read(lambda: collection_named(service, name)))
+
+
+def collection_named(service: Service, name: str) -> Collection:
+    """One collection (blocking). Raises NotFound, which names those that are there."""
+    found = service.runtime.catalog.collections(service.scope)
     for each in found:
         if each.name == name:
-            return CollectionView.of(each)
+            return each
     known = ", ".join(each.name for each in found) or "none yet"
     raise NotFound(f"There is no collection {name[:100]!r}.", f"Collections: {known}.")
 

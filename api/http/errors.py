@@ -1,14 +1,15 @@
 """Every error leaves as an RFC 9457 problem: one table says which status each class has.
 
-A browser that asks for a page gets the same problem as a page; everything else gets
-application/problem+json. `type` points at the problem's entry on the `/api` page. What went wrong
-inside the server is logged with the request's id and never told outside.
+A browser that asks for a page gets the same problem as a page; a path where other APIs' clients ask
+has their form of it (`app.state.say_at`); everything else gets application/problem+json. `type`
+points at the problem's entry on the `/api` page. What went wrong inside the server is logged with
+the request's id and never told outside.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -179,9 +180,23 @@ def our_fault() -> Problem:
     )
 
 
+Say = Callable[[Problem], tuple[int, Any]]
+"""A problem to the status and body that some other API's clients know."""
+
+
+def _nobody(_path: str) -> Say | None:
+    return None
+
+
 def respond(request: Request, what: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The problem as JSON, or as a page for a browser that asks for one outside /v1."""
+    """The problem as JSON, in the form of whose client asks; or as a page for a browser that asks
+    for one outside /v1."""
     what = what.model_copy(update={"request_id": getattr(request.state, "request_id", "")})
+    say_at = getattr(getattr(request.scope.get("app"), "state", None), "say_at", _nobody)
+    say: Say | None = getattr(request.state, "say", None) or say_at(request.url.path)
+    if say is not None:
+        status, told = say(what)
+        return PlainJSON(told, status, headers)
     wants_page = "text/html" in request.headers.get("accept", "")
     if wants_page and not request.url.path.startswith("/v1/"):
         return HTMLResponse(render("error.html", problem=what), what.status, headers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -22,7 +22,6 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MAX_BODY_BYTES = 1024 * 1024
 MULTIPART_EXTRA_BYTES = 1024 * 1024
 UPLOAD_PATHS = frozenset({"/v1/documents", "/library/upload"})
-RERANK_PATH = "/v1/rerank"
 RERANK_BODY_BYTES = 4 * 1024 * 1024
 """Texts to read. Their JSON is parsed on the event loop: 13-17 ms of one core a MiB, and 0.2 s for
 the most passages that are taken (rerank_schemas)."""
@@ -36,16 +35,23 @@ class Guard:
 
     Bound to loopback, only loopback names are taken; bound wider, any IP address is as well (an
     address cannot be rebound, a name can). `allowed_hosts` are further names, without ports.
+    `takes_texts` tells the paths where a body holds texts and may have RERANK_BODY_BYTES.
     """
 
     def __init__(
-        self, app: ASGIApp, host: str, max_upload_bytes: int, allowed_hosts: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        host: str,
+        max_upload_bytes: int,
+        allowed_hosts: Collection[str] = (),
+        takes_texts: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._app = app
         bound = f"[{host}]" if ":" in host else host.lower()
         self._names = LOOPBACK_HOSTS | {name.lower() for name in allowed_hosts} | {bound}
         self._takes_addresses = bound not in LOOPBACK_HOSTS
         self._max_upload_bytes = max_upload_bytes
+        self._takes_texts = takes_texts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,7 +62,7 @@ class Guard:
         refused = (
             self._wrong_host(headers)
             or _foreign_origin(scope, headers)
-            or _declared_too_large(scope, headers, limit_bytes)
+            or self._declared_too_large(scope, headers, limit_bytes)
         )
         if refused is not None:
             await respond(Request(scope), refused, {"Connection": "close"})(scope, receive, send)
@@ -76,9 +82,20 @@ class Guard:
     def _limit_bytes(self, scope: Scope) -> int:
         if scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS:
             return self._max_upload_bytes + MULTIPART_EXTRA_BYTES
-        if scope["method"] == "POST" and scope["path"] == RERANK_PATH:
+        if scope["method"] == "POST" and self._takes_texts(scope["path"]):
             return RERANK_BODY_BYTES
         return MAX_BODY_BYTES
+
+    def _declared_too_large(
+        self, scope: Scope, headers: Headers, limit_bytes: int
+    ) -> Problem | None:
+        declared = headers.get("content-length", "")
+        if not declared.isdecimal() or int(declared[:20]) <= limit_bytes:
+            return None
+        hint = TEXTS_HINT if self._takes_texts(scope["path"]) else UPLOAD_HINT
+        return http_problem(
+            413, f"The body is larger than the {limit_bytes:,} bytes that are taken.", hint
+        )
 
     def _wrong_host(self, headers: Headers) -> Problem | None:
         hosts = headers.getlist("host")
@@ -114,15 +131,5 @@ def _foreign_origin(scope: Scope, headers: Headers) -> Problem | None:
     )
 
 
-def _declared_too_large(scope: Scope, headers: Headers, limit_bytes: int) -> Problem | None:
-    declared = headers.get("content-length", "")
-    if not declared.isdecimal() or int(declared[:20]) <= limit_bytes:
-        return None
-    hint = RERANK_HINT if scope["path"] == RERANK_PATH else UPLOAD_HINT
-    return http_problem(
-        413, f"The body is larger than the {limit_bytes:,} bytes that are taken.", hint
-    )
-
-
-RERANK_HINT = "Give fewer documents in one request; scores do not depend on what stands beside."
+TEXTS_HINT = "Give fewer documents in one request; scores do not depend on what stands beside."
 UPLOAD_HINT = "Uploads: the setting server.max_upload_bytes. From disk: longleaf index."

@@ -74,10 +74,12 @@ def _routes(openapi: Mapping[str, Any]) -> list[dict[str, Any]]:
             content = operation.get("requestBody", {}).get("content", {})
             for media_type, body in content.items():
                 place = "body" if media_type == _JSON_TYPE else "form"
-                schema = schemas.get(body["schema"].get("$ref", "").rpartition("/")[2], {})
+                fields: dict[str, Any] = {}
+                for one in body["schema"].get("anyOf", [body["schema"]]):
+                    schema = schemas.get(one.get("$ref", "").rpartition("/")[2], {})
+                    fields = {**schema.get("properties", {}), **fields}
                 parameters += [
-                    (name, place, each.get("description", ""))
-                    for name, each in schema.get("properties", {}).items()
+                    (name, place, each.get("description", "")) for name, each in fields.items()
                 ]
             found.append(
                 {

@@ -63,8 +63,15 @@ class PlainJSON(JSONResponse):
             try:
                 return content.model_dump_json().encode()
             except PydanticSerializationError:
-                # Numbers that are none become null here as well, as on the fast way.
-                dumped = json.dumps(content.model_dump(mode="json"))
-                content = json.loads(dumped, parse_constant=lambda _: None)
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                content = content.model_dump(mode="json")
+        try:
+            text = _compact(content)
+        except ValueError:
+            # Numbers that are none become null here as well, as on the fast way.
+            text = _compact(json.loads(json.dumps(content), parse_constant=lambda _: None))
         return readable(text).encode()
+
+
+def _compact(content: Any) -> str:
+    """Raises ValueError for a number that is none."""
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

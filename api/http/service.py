@@ -143,7 +143,8 @@ async def _watch(request: Request, has_left: threading.Event) -> None:
         has_left.set()
 
 
-def _service_of(request: Request) -> Service:
+async def _service_of(request: Request) -> Service:
+    # Not a plain function: the framework would send it to a thread and wait for that.
     service = request.app.state.service
     assert isinstance(service, Service)
     return service

@@ -11,7 +11,6 @@ their mean where that is set.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from longleaf.core.budget import GIVEN_UP
+from longleaf.core.scores import sigmoid
 from longleaf.core.types import DocumentLimits, ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
@@ -59,8 +59,7 @@ class StoredIds(Protocol):
 
 def probability(logit: float) -> float:
     """sigmoid(logit(yes) - logit(no)): what the model card calls the score."""
-    power = math.exp(-abs(logit))
-    return 1.0 / (1.0 + power) if logit >= 0 else power / (1.0 + power)
+    return sigmoid(logit)
 
 
 @dataclass(frozen=True, slots=True)

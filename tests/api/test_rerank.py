@@ -13,7 +13,7 @@ from tests.reranker.tiny import build_cross_encoder, one_torch_thread
 
 from longleaf.api.app import create_app
 from longleaf.api.http.guard import RERANK_BODY_BYTES
-from longleaf.api.http.rerank_schemas import MAX_DOCUMENTS
+from longleaf.api.http.rerank_schemas import MAX_DOCUMENTS, RerankView
 from longleaf.api.wire import Runtime
 from longleaf.core.protocols import Reranker
 from longleaf.reranker.cache import cached
@@ -66,6 +66,7 @@ def test_texts_come_back_best_first_with_what_was_read(client: Client) -> None:
         assert (each["depth"], each["windows"], each["probability"]) == ("passage", 1, None)
     assert answer["usage"]["total_tokens"] == sum(r["tokens_read"] for r in answer["results"])
     assert answer["elapsed_ms"] > 0 and answer["id"]
+    assert RerankView.model_validate(answer).model_dump(mode="json") == answer
 
 
 def test_top_n_and_objects_with_text(client: Client) -> None:

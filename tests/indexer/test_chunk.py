@@ -169,6 +169,28 @@ def test_any_text_is_covered_by_exact_bounded_slices(
     check_promises(document, passages, overlap_tokens=overlap_tokens, max_chars=max_chars, bpe=bpe)
 
 
+LINE = st.one_of(ANY_TEXT, WRITING, st.lists(st.sampled_from(AWKWARD), max_size=8).map("".join))
+
+
+@pytest.mark.parametrize("bpe", [False, True])
+@pytest.mark.parametrize("overlap_tokens", [0, 16])
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(st.one_of(LINE, LINE.map(lambda text: "".join(text.splitlines())))))
+def test_a_lone_span_is_the_passage_that_cutting_gives(
+    texts: list[str], overlap_tokens: int, bpe: bool
+) -> None:
+    cutter = chunker(48, overlap_tokens, None, bpe)
+    for text, lone in zip(texts, cutter.lone_spans(texts), strict=True):
+        passages = cutter.chunk(Document(text, ""))
+        if lone is not None:
+            (one,) = passages
+            assert lone == (one.start_char, one.end_char, one.token_count)
+            assert one.overlap_chars == 0
+        elif len(passages) == 1:
+            # Seldom left to the slow way: only where it has lines, or is long.
+            assert len(text.splitlines()) > 1 or len(text) > 700 or passages[0].token_count > 20
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     text=st.lists(
