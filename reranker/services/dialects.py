@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from longleaf.core.reranker_settings import DIALECTS
+from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.qwen3.template import TAIL, question_part
 from longleaf.reranker.services.service import About, Limits, Question, Service
 
@@ -75,7 +75,8 @@ def _vllm_score(question: Question, texts: Sequence[str]) -> dict[str, Any]:
 def _vllm_qwen3(question: Question, texts: Sequence[str]) -> dict[str, Any]:
     """Query and text in the model's own form: joined, as vLLM joins them where it was given no
     template, they are `template.whole_prompt`."""
-    asked = question_part(_letters(question.instruction or ""), _letters(question.text))
+    words = question.instruction or instruction_text(None)
+    asked = question_part(_letters(words), _letters(question.text))
     return _with(
         {"text_1": asked, "text_2": [f" {_letters(text)}{TAIL}" for text in texts]},
         model=question.model,
@@ -276,5 +277,3 @@ SERVICES: Mapping[str, Service] = {
     )
 }
 """By the name of the dialect; all of `core.reranker_settings.DIALECTS` but longleaf."""
-
-assert set(SERVICES) == set(DIALECTS) - {"longleaf"}

@@ -2,9 +2,9 @@
 
 Title and passage, as every reranker here reads them. Lengths are estimates, because the service's
 tokenizer is not here: the embedder's count, or a token for every four bytes where that is more, and
-a fifth of every limit is left free. Against Qwen's tokenizer, over seven collections of English
-texts, 99 of 100 texts have at most 1.23 times the estimate, which the fifth covers; a collection in
-capital letters (CACM) has up to 2.7 times, and there a service's refusal has the last word.
+a fifth of every limit is left free. Against Qwen's tokenizer, in each of six collections 99 of 100
+texts have at most 1.23 times the estimate, which the fifth covers; one in capital letters (CACM)
+has up to 2.7 times, and there a service's refusal has the last word.
 
 What does not fit is cut at the end, whole passages first, and counted.
 """

@@ -107,8 +107,7 @@ def test_a_server_that_ignores_instructions_is_found_out(open_service: Open, dia
     assert opened.reranker.default_instruction is None
     assert "reranker.instruction is not used" in opened.reranker.where
     opened.read(INPUTS[:1], query=replace(QUERY, instruction="find leases"))
-    if dialect != "vllm-qwen3":  # whose form has a place that must hold something
-        assert [asked.instruction for asked in opened.there.asked] == [DEFAULT]
+    assert [asked.instruction for asked in opened.there.asked] == [DEFAULT]
 
 
 @pytest.mark.parametrize("dialect", ["cohere", "jina", "voyage", "tei", "infinity"])
