@@ -154,6 +154,19 @@ def _open_service(settings: RerankerSettings) -> ServiceReranker:
     )
 
 
+def check_remote(settings: RerankerSettings) -> str:
+    """Who reads elsewhere by these settings, after it was asked what a start asks. Raises as
+    `open_reranker` does, ConfigError where they name nobody."""
+    if settings.kind != "remote":
+        raise ConfigError(
+            f"No model is given to check, and reranker.kind is {settings.kind}.",
+            "Give a Qwen3-Reranker's folder or hub id, or set reranker.kind to remote.",
+        )
+    reasons: dict[str, str] = {}
+    close_reranker(_open_remote(settings, reasons))
+    return reasons["reranker"]
+
+
 def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:
     """What was chosen for a model here, and its probes. Raises ModelUnavailable when one is wrong.
 

@@ -5,6 +5,7 @@ It is told how to ask, and knows neither HTTP nor a dialect.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from longleaf.core.budget import Budget
     from longleaf.core.types import Reading, ReadingInput
     from longleaf.reranker.services.service import Limits, Meaning, Question
+
+_log = logging.getLogger(__name__)
 
 _SHRINKING = 0.7
 
@@ -50,10 +53,10 @@ class Search:
             self._room_tokens -= self._query_tokens
             if question.instruction:
                 self._room_tokens -= estimated_tokens(question.instruction)
-        takes = limits.query_tokens or limits.item_tokens
+        takes = usable(limits.query_tokens or limits.item_tokens)
         if self._room_tokens < FEWEST_TOKENS or self._query_tokens > takes:
             raise RemoteRefused(
-                f"A query of about {self._query_tokens:,} tokens is too long: {takes:,} are taken.",
+                f"A query of about {self._query_tokens:,} tokens is too long: about {takes:,} fit.",
                 "Ask with fewer words.",
             )
         self._items = [
@@ -77,15 +80,25 @@ class Search:
             half = len(batch) // 2
             parts = [batch[:half], batch[half:]] if half else [batch]
             if not half:
-                self._room_tokens = int(_SHRINKING * batch[0].tokens)
-                if self._room_tokens < FEWEST_TOKENS:
-                    raise
+                self._shorten(batch[0], error)
         else:
             yield from self._noted(batch, scores)
             return
         for part in parts:
             if self._budget.spent() is None:
                 yield from self._read(part)
+
+    def _shorten(self, item: Item, refusal: RemoteRefused) -> None:
+        """For this search only: one text of rare characters shall not shorten everybody's."""
+        self._room_tokens = int(_SHRINKING * item.tokens)
+        if self._room_tokens < FEWEST_TOKENS:
+            raise refusal
+        _log.warning(
+            "reranker: a text of about %d tokens was refused as too long; it is tried with %d. "
+            "A lower reranker.item_tokens spares such tries.",
+            item.tokens,
+            self._room_tokens,
+        )
 
     def _noted(self, batch: Sequence[Item], scores: Mapping[int, float]) -> Iterator[Reading]:
         for place, item in enumerate(batch):

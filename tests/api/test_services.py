@@ -128,11 +128,11 @@ def test_the_doctor_says_who_reads_and_no_key(home: Path) -> None:
             "LONGLEAF_RERANKER__URL": server.url,
             "LONGLEAF_RERANKER__API_KEY": KEY,
         }
-        for command in (["doctor", "--json"], ["config", "--json"]):
+        for command in (["doctor", "--json"], ["config", "--json"], ["models", "check", "--json"]):
             result = CliRunner().invoke(cli, [*command, "--home", str(home)], env=environment)
             assert "remote" in result.output and "cohere" in result.output
             assert KEY not in result.output
-            if command[0] == "doctor":
+            if command[0] != "config":
                 assert "texts and queries are sent there" in result.output
                 assert "4,096 tokens a text" in result.output
         assert {each["authorization"] for each in server.headers} == {f"Bearer {KEY}"}
@@ -151,6 +151,10 @@ def test_the_doctor_says_what_the_service_does_wrong(home: Path) -> None:
         result = CliRunner().invoke(cli, ["doctor", "--home", str(home)], env=environment)
         assert result.exit_code != 0
         assert "without its template" in " ".join(result.output.split())
+        checked = CliRunner().invoke(cli, ["models", "check", "--home", str(home)], env=environment)
+        assert isinstance(checked.exception, ModelUnavailable)
+        nothing = CliRunner().invoke(cli, ["models", "check", "--home", str(home)])
+        assert isinstance(nothing.exception, ConfigError)
         with pytest.raises(ModelUnavailable, match="nonsense above sense"):
             opened(
                 home,
