@@ -1,4 +1,4 @@
-"""What a service is asked before the first search: does it rank sense first, take an instruction,
+"""What a service is asked before the first search: does it take an instruction, rank sense first,
 and read a text to its end?
 
 A wrong model, or a right one without its template, answers as quickly as a right one (see
@@ -25,10 +25,25 @@ _FOR_QUERY_TOKENS = 64
 _FILLING = "of the and to in is it on by at "
 
 
+def uses_instruction(ask: Ask, ask_contrary: Ask) -> bool:
+    """Whether the instruction changes a score; one that arrives nowhere changes none at all.
+
+    A server may also refuse one that its model does not take (a Longleaf does).
+    """
+    probe = PROBES[0]
+    texts = [probe.relevant, probe.irrelevant]
+    try:
+        return ask(probe.query, texts) != ask_contrary(probe.query, texts)
+    except RemoteRefused as error:
+        if error.status in (400, 422):  # or it refuses everything, which shows next
+            return False
+        raise
+
+
 def require_sense(ask: Ask, url: str) -> None:
     """Raises ModelUnavailable where a question's own text is not the best of all probes' texts.
 
-    By chance that happens once in 256 times. The right text stands at another place each time, so
+    Scores by chance pass once in 256 times. The right text stands at another place each time, so
     that places are no scores.
     """
     texts = [probe.relevant for probe in PROBES]
@@ -54,13 +69,6 @@ def require_sense(ask: Ask, url: str) -> None:
                 f"({right:.4g}).",
                 "Qwen3-Reranker does so without its template. docs/remote.md says how to serve it.",
             )
-
-
-def uses_instruction(ask: Ask, ask_contrary: Ask) -> bool:
-    """Whether the instruction changes a score; one that arrives nowhere changes none at all."""
-    probe = PROBES[0]
-    texts = [probe.relevant, probe.irrelevant]
-    return ask(probe.query, texts) != ask_contrary(probe.query, texts)
 
 
 def readable_tokens(ask: Ask, most_tokens: int, url: str) -> int:

@@ -48,8 +48,8 @@ _FOR_QUERY_TOKENS = 128
 class ServiceReranker:
     """`core.protocols.DistantReranker`. Thread-safe.
 
-    Asked at the start, in this order: what the server says of its limits, whether it ranks sense
-    above nonsense, whether an instruction changes anything, and whether it reads long texts to
+    Asked at the start, in this order: what the server says of its limits, whether an instruction
+    changes anything, whether it ranks sense above nonsense, and whether it reads long texts to
     their end. Raises RemoteUnavailable where nobody answers, RemoteRefused where something else
     does, ModelUnavailable where it reads nonsense, ConfigError for a dialect that needs a model's
     name. `request_documents`, `item_tokens`, `request_tokens`: 0 takes the server's word or the
@@ -207,11 +207,11 @@ class ServiceReranker:
 
             return ask
 
-        probing.require_sense(asking(None), self._distant.url)
         if self.takes_instruction:
             self.takes_instruction = probing.uses_instruction(
                 asking(None), asking(probing.CONTRARY)
             )
+        probing.require_sense(asking(None), self._distant.url)
         if self._service.cuts_silently:
             tokens = probing.readable_tokens(
                 asking(None), self._limits.item_tokens, self._distant.url

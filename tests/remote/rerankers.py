@@ -7,6 +7,7 @@ table: a field that they do not know is refused, so that a typing mistake of our
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -81,12 +82,14 @@ class RerankServer:
         most_documents: int = 1_000,
         has_template: bool = True,
         takes_instruction: bool = True,
+        refuses_instruction: bool = False,
     ) -> None:
         self.dialect = dialect
         self.most_tokens = most_tokens
         self.most_documents = most_documents
         self.has_template = has_template
         self.takes_instruction = takes_instruction
+        self.refuses_instruction = refuses_instruction
         self.change: Callable[[Scored], Scored] = lambda scored: scored
         self.spoil: Callable[[Any], Any] = lambda answer: answer
         self.says: Answer | None = None
@@ -100,6 +103,8 @@ class RerankServer:
             return self._about(path)
         try:
             asked = _DIALECTS[self.dialect].read(self, path, body)
+            if self.refuses_instruction and re.search(r'"instruct(ion)?"', json.dumps(body)):
+                raise Refusal(400, {"message": "this model takes no instruction"})
             is_probe = asked.query in _PROBES
             if not is_probe:
                 self.asked.append(asked)

@@ -110,6 +110,13 @@ def test_a_server_that_ignores_instructions_is_found_out(open_service: Open, dia
     assert [asked.instruction for asked in opened.there.asked] == [DEFAULT]
 
 
+@pytest.mark.parametrize("dialect", ["vllm", "sglang", "dashscope"])
+def test_a_server_that_refuses_instructions_gets_none(open_service: Open, dialect: str) -> None:
+    opened = open_service(dialect, RerankServer(dialect, refuses_instruction=True))
+    assert not opened.reranker.takes_instruction
+    assert opened.read(query=replace(QUERY, instruction="leases")).keys() == set(range(1, 41))
+
+
 @pytest.mark.parametrize("dialect", ["cohere", "jina", "voyage", "tei", "infinity"])
 def test_where_there_is_no_place_for_an_instruction_it_is_said(
     open_service: Open, dialect: str
