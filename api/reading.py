@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from longleaf.core.catalog import Catalog, Generation
-from longleaf.core.config import RerankerSettings
 from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable, NotFound
 from longleaf.core.protocols import DistantReranker, Embedder, QueuedReranker, Reranker
+from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.core.types import DepthChoice
 from longleaf.reranker.cache import CachedReranker, cached
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from longleaf.core.types import Int8Array
     from longleaf.reranker.qwen3.check import Verdict
     from longleaf.reranker.qwen3.stored import PassageTokenizer
+    from longleaf.reranker.remote import RemoteReranker
+    from longleaf.reranker.services.reader import ServiceReranker
 
 _log = structlog.get_logger(__name__)
 
@@ -79,6 +81,11 @@ def _open(
             f"reranker.url is set, but reranker.kind is {kind}: nobody would be asked.",
             'Set reranker.kind to "remote", or leave reranker.url empty.',
         )
+    if settings.dialect != "longleaf" and kind != "remote":
+        raise ConfigError(
+            f"reranker.dialect is {settings.dialect}, but reranker.kind is {kind}.",
+            'Set reranker.kind to "remote" and reranker.url, or leave reranker.dialect out.',
+        )
     if kind == "auto":
         return _open_best(settings, catalog, generation, reasons, bundled=bundled)
     reasons["reranker"] = f"{kind}: set by reranker.kind"
@@ -105,22 +112,59 @@ def _open(
 
 
 def _open_remote(settings: RerankerSettings, reasons: dict[str, str]) -> Reranker:
-    from longleaf.reranker.remote import RemoteReranker
-
     if not settings.url:
         raise ConfigError(
             "reranker.kind is remote, but reranker.url is not set.",
-            "Set it to the address of the Longleaf that reads: http://HOST:PORT.",
+            "Set it to the address of the Longleaf or service that reads: http://HOST:PORT.",
         )
-    reranker = RemoteReranker(
+    reranker = (
+        _open_longleaf(settings) if settings.dialect == "longleaf" else _open_service(settings)
+    )
+    reasons["reranker"] = f"{reranker.where}; set by reranker.kind"
+    return reranker
+
+
+def _open_longleaf(settings: RerankerSettings) -> RemoteReranker:
+    from longleaf.reranker.remote import RemoteReranker
+
+    return RemoteReranker(
         settings.url,
         api_key=settings.api_key,
         timeout_seconds=settings.timeout_seconds,
         first_stage_weight=settings.first_stage_weight,
         instruction=settings.instruction or None,
     )
-    reasons["reranker"] = f"{reranker.where}; set by reranker.kind"
-    return reranker
+
+
+def _open_service(settings: RerankerSettings) -> ServiceReranker:
+    from longleaf.reranker.services.dialects import SERVICES
+    from longleaf.reranker.services.reader import ServiceReranker
+
+    return ServiceReranker(
+        settings.url,
+        SERVICES[settings.dialect],
+        model=settings.model,
+        api_key=settings.api_key,
+        timeout_seconds=settings.timeout_seconds,
+        request_documents=settings.request_documents,
+        item_tokens=settings.item_tokens,
+        request_tokens=settings.request_tokens,
+        first_stage_weight=settings.first_stage_weight,
+        instruction=settings.instruction or None,
+    )
+
+
+def check_remote(settings: RerankerSettings) -> str:
+    """Who reads elsewhere by these settings, after it was asked what a start asks. Raises as
+    `open_reranker` does, ConfigError where they name nobody."""
+    if settings.kind != "remote":
+        raise ConfigError(
+            f"No model is given to check, and reranker.kind is {settings.kind}.",
+            "Give a Qwen3-Reranker's folder or hub id, or set reranker.kind to remote.",
+        )
+    reasons: dict[str, str] = {}
+    close_reranker(_open_remote(settings, reasons))
+    return reasons["reranker"]
 
 
 def check_model(model: str) -> tuple[str, tuple[Verdict, ...]]:

@@ -23,8 +23,9 @@ import structlog
 from longleaf.api import reading, wire
 from longleaf.core.catalog.generations import process_name
 from longleaf.core.catalog.jobs import JobState
-from longleaf.core.config import RerankerSettings, Settings
+from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
+from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.indexer.work import do_job
 
 if TYPE_CHECKING:

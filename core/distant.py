@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from longleaf.core.errors import ConfigError, RemoteRefused, RemoteUnavailable
+from longleaf.core.lengths import says_too_long
 
 if TYPE_CHECKING:
     import httpx
@@ -245,17 +246,20 @@ class Distant:
 
     def _answer(self, response: httpx.Response, received: bytes) -> Any:
         status = response.status_code
-        if status in _AGAIN:
-            wait_seconds = _retry_after(response.headers.get("retry-after", ""))
-            raise Lost(f"status {status}", wait_seconds, is_overloaded=status == 429)
         try:
             answer = json.loads(received)
         except (ValueError, RecursionError):
             answer = None
+        said = _said(answer)
+        # Before the statuses that are worth another try: some say with a 500 that a text is long.
+        if status in _AGAIN and not (status == 500 and says_too_long(status, said)):
+            wait_seconds = _retry_after(response.headers.get("retry-after", ""))
+            raise Lost(f"status {status}", wait_seconds, is_overloaded=status == 429)
         if status != 200:
             code = code_of(answer)
-            told = f"status {status}{f' ({code})' if code else ''}"
-            raise self._refused(status, told, _said(answer))
+            if self._api_key and self._api_key in code:  # a service that quotes its client
+                code = ""
+            raise self._refused(status, f"status {status}{f' ({code})' if code else ''}", said)
         if answer is None:
             raise self._refused(status, "its answer is not JSON")
         return answer

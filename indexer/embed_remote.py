@@ -18,7 +18,6 @@ import base64
 import binascii
 import itertools
 import logging
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 
 from longleaf.core.distant import Distant, openai_base
 from longleaf.core.errors import ConfigError, ModelUnavailable, RemoteRefused
+from longleaf.core.lengths import first_part, says_too_long
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, sequence
 from longleaf.indexer.embed import fingerprint
@@ -56,11 +56,6 @@ _ENOUGH = 0.9
 """Of a query's time: waited for so long in vain, the service has failed."""
 _FEWEST_CHARS = 64
 """A text is not halved below this: what refuses so little refuses something else."""
-_TOO_LONG = re.compile(
-    r"context.?length|too (?:long|large|many (?:input )?tokens)|longer than|exceed|"
-    r"max(?:imum)?[ _.-](?:\w+[ _.-]){0,3}(?:tokens?|length|context)",
-    re.IGNORECASE,
-)
 _SUSPICIOUS_SHARE = 0.6
 """Of our tokens that a service says it read, where the tokenizer is not its model's: two tokenizers
 rarely differ by so much."""
@@ -227,7 +222,7 @@ class RemoteEmbedder:
         try:
             rows = self._asked([text.whole for text in texts], tries, patient, within_seconds)
         except RemoteRefused as error:
-            if not _is_too_long(error):
+            if not says_too_long(error.status, error.said):
                 raise
             if len(texts) > 1:
                 half = len(texts) // 2
@@ -248,11 +243,11 @@ class RemoteEmbedder:
     ) -> _Embedded:
         body = text.body
         while len(body) > _FEWEST_CHARS:
-            body = _first_half(body)
+            body = first_part(body, len(body) // 2)
             try:
                 (row,) = self._asked([text.head + body], tries, patient, within_seconds)
             except RemoteRefused as error:
-                if not _is_too_long(error):
+                if not says_too_long(error.status, error.said):
                     raise
                 refusal = error
             else:
@@ -361,17 +356,6 @@ class RemoteEmbedder:
         )
 
 
-def _is_too_long(error: RemoteRefused) -> bool:
-    return error.status == 413 or (
-        error.status in (400, 422) and _TOO_LONG.search(error.said) is not None
-    )
-
-
-def _first_half(text: str) -> str:
-    """At most the first half, ended at white space where there is some in its second half."""
-    half = text[: len(text) // 2]
-    end = max(half.rfind(" "), half.rfind("\n"))
-    return half[:end] if end > len(half) // 2 else half
 
 
 def _tokenizer(file: Path | None) -> tuple[Tokenizer, str, Path]:

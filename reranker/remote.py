@@ -19,9 +19,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.distant import Distant
-from longleaf.core.errors import LongleafError, ModelUnavailable, RemoteRefused, RemoteUnavailable
+from longleaf.core.errors import ModelUnavailable, RemoteRefused, RemoteUnavailable
 from longleaf.core.types import DocumentLimits, Reading
 from longleaf.reranker.qwen3.check import PROBES
+from longleaf.reranker.requests import (
+    EndOfReading,
+    by_place,
+    exactly,
+    number,
+    read_in_requests,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from longleaf.core.budget import Budget
@@ -70,20 +78,20 @@ class About:
         return cls(
             model=_word(told["model"]),
             fingerprint=_word(told["fingerprint"]),
-            takes_instruction=_is(bool, told["takes_instruction"]),
+            takes_instruction=exactly(bool, told["takes_instruction"]),
             default_instruction=_or_none(str, told["default_instruction"]),
-            first_stage_weight=_number(told["first_stage_weight"]),
+            first_stage_weight=number(told["first_stage_weight"]),
             document_limits=DocumentLimits(
                 documents=_or_none(int, limits["documents"]),
                 tokens=_or_none(int, limits["tokens"]),
-                beside=_is(bool, limits["beside"]),
+                beside=exactly(bool, limits["beside"]),
             ),
-            document_weight=_number(told["document_weight"]),
-            min_score=None if told["min_score"] is None else _number(told["min_score"]),
-            max_documents=max(1, _is(int, told["max_documents"])),
-            max_passages=max(1, _is(int, told.get("max_passages", _MOST_PASSAGES))),
-            max_body_bytes=max(2 * _BODY_EXTRA_BYTES, _is(int, told["max_body_bytes"])),
-            chosen=_is(str, told["chosen"]),
+            document_weight=number(told["document_weight"]),
+            min_score=None if told["min_score"] is None else number(told["min_score"]),
+            max_documents=max(1, exactly(int, told["max_documents"])),
+            max_passages=max(1, exactly(int, told.get("max_passages", _MOST_PASSAGES))),
+            max_body_bytes=max(2 * _BODY_EXTRA_BYTES, exactly(int, told["max_body_bytes"])),
+            chosen=exactly(str, told["chosen"]),
         )
 
 
@@ -150,24 +158,11 @@ class RemoteReranker:
         self, query: ReaderQuery, inputs: Sequence[ReadingInput], budget: Budget
     ) -> Iterator[Reading]:
         """See core.protocols.Reranker. The budget is asked before each request."""
-        has_read = False
-        for batch in self._batches(inputs, budget):
-            if budget.begin_unit() is not None:
-                return
-            try:
-                readings, was_late = self._read(query, batch, budget)
-            except LongleafError as error:
-                if not has_read:
-                    raise
-                budget.stop(str(error))
-                return
-            for reading in readings:
-                has_read = True
-                budget.use(reading.tokens_read)
-                yield reading
-            if was_late:
-                budget.stop(_LATE_THERE if budget.deadline_ms is not None else self._too_slow)
-                return
+        yield from read_in_requests(
+            self._batches(inputs, budget),
+            lambda batch: self._read(query, batch, budget),
+            budget,
+        )
 
     def _batches(
         self, inputs: Sequence[ReadingInput], budget: Budget
@@ -204,8 +199,8 @@ class RemoteReranker:
 
     def _read(
         self, query: ReaderQuery, batch: Sequence[tuple[ReadingInput, Any]], budget: Budget
-    ) -> tuple[list[Reading], bool]:
-        """Readings, and whether the other server ended because of the deadline."""
+    ) -> Iterator[Reading]:
+        """Readings of a batch; raises EndOfReading where the other server ended for the time."""
         body: dict[str, Any] = {
             "query": query.text,
             "documents": [document for _, document in batch],
@@ -225,12 +220,14 @@ class RemoteReranker:
         try:
             readings = [
                 _reading(batch[place][0], result)
-                for place, result in _by_place(answer["results"], len(batch)).items()
+                for place, result in by_place(answer["results"], len(batch)).items()
             ]
-            reasons = {_is(str, each["reason"]) for each in answer["unread"]}
+            reasons = {exactly(str, each["reason"]) for each in answer["unread"]}
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise self._nonsense() from error
-        return readings, any("deadline" in reason for reason in reasons)
+        yield from readings
+        if any("deadline" in reason for reason in reasons):
+            raise EndOfReading(_LATE_THERE if budget.deadline_ms is not None else self._too_slow)
 
     def _ask(self, body: Any, within_seconds: float | None, tries: int) -> Mapping[str, Any]:
         """An answer of the reranker that was there at the start, and note what the way took."""
@@ -275,8 +272,8 @@ class RemoteReranker:
             answer = self._ask(body, None, _START_TRIES)
             self._require_read(answer)
             try:
-                results = _by_place(answer["results"], 2)
-                irrelevant, relevant = (_number(results[place]["score"]) for place in (0, 1))
+                results = by_place(answer["results"], 2)
+                irrelevant, relevant = (number(results[place]["score"]) for place in (0, 1))
             except (KeyError, TypeError, ValueError) as error:
                 raise self._nonsense() from error
             if relevant <= irrelevant:
@@ -322,62 +319,31 @@ def _document(item: ReadingInput) -> dict[str, Any]:
     }
 
 
-def _by_place(results: Any, count: int) -> dict[int, Any]:
-    """Results by the place of their document. Raises ValueError for one twice or of nobody."""
-    by_place: dict[int, Any] = {}
-    for each in results:
-        place = _is(int, each["index"])
-        if not 0 <= place < count or place in by_place:
-            raise ValueError("a result of nobody, or twice")
-        by_place[place] = each
-    return by_place
-
-
 def _reading(item: ReadingInput, told: Any) -> Reading:
-    by_place = {_is(int, place): _number(score) for place, score in told["passage_scores"]}
-    if not by_place.keys() <= set(range(len(item.passages))):
+    scores = {exactly(int, place): number(score) for place, score in told["passage_scores"]}
+    if not scores.keys() <= set(range(len(item.passages))):
         raise ValueError("a score of no passage")
     probability = told["probability"]
     return Reading(
         rank=item.rank,
-        score=_number(told["score"]),
+        score=number(told["score"]),
         depth=item.depth,
-        tokens_read=min(_count(told["tokens_read"]), item.document_tokens),
+        tokens_read=min(whole_number(told["tokens_read"]), item.document_tokens),
         tokens_total=item.document_tokens,
         passage_scores=tuple(
-            (item.passages[place].point_id, score) for place, score in by_place.items()
+            (item.passages[place].point_id, score) for place, score in scores.items()
         ),
-        truncated_tokens=_count(told["truncated_tokens"]),
-        probability=None if probability is None else _number(probability),
-        windows=_count(told["windows"]),
+        truncated_tokens=whole_number(told["truncated_tokens"]),
+        probability=None if probability is None else number(probability),
+        windows=whole_number(told["windows"]),
     )
 
 
-def _is(kind: type[Any], value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"not {kind.__name__}")
-    return value
-
-
 def _or_none(kind: type[Any], value: Any) -> Any:
-    return None if value is None else _is(kind, value)
+    return None if value is None else exactly(kind, value)
 
 
 def _word(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 1000:
         raise ValueError("not a name")
     return value
-
-
-def _number(value: Any) -> float:
-    # Compared first: an integer of JSON may be larger than any float.
-    if type(value) not in (int, float) or not abs(value) < 1e300:
-        raise ValueError("not a finite number")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    count: int = _is(int, value)
-    if count < 0:
-        raise ValueError("below zero")
-    return count

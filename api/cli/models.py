@@ -49,7 +49,16 @@ def list_models(as_json: _Json = False) -> None:
 
 
 def check(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of a Qwen3-Reranker.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder or hub id of a Qwen3-Reranker. Without it: the service or Longleaf that "
+            "reranker.url names."
+        ),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="The data folder (default: LONGLEAF_HOME).")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Score a few pairs of which one is obviously relevant; fail if any is the wrong way round.
@@ -57,8 +66,16 @@ def check(
     Runs on the CPU where there is no GPU (seconds to a minute). It measures no quality.
     """
     quiet_logs()
-    from longleaf.api.reading import check_model
+    from longleaf.api.reading import check_model, check_remote
+    from longleaf.core.config import load_settings
 
+    if model is None:
+        reason = check_remote(load_settings({"home": home}).settings.reranker)
+        if as_json:
+            print_json({"model": None, "reason": reason})
+        else:
+            console().print(f"OK {reason}")
+        return
     reason, verdicts = check_model(model)
     if as_json:
         print_json(

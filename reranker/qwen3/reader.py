@@ -14,8 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -25,6 +24,7 @@ from longleaf.core.budget import GIVEN_UP
 from longleaf.core.scores import sigmoid
 from longleaf.core.types import DocumentLimits, ReaderLoad, Reading
 from longleaf.reranker.instructions import instruction_text
+from longleaf.reranker.pieces import affordable, passage_tokens, pieces_of
 from longleaf.reranker.qwen3.template import Prefix, Template, document_parts, windows
 from longleaf.reranker.qwen3.tickets import DEADLINE, OUT_OF_MEMORY, Priority
 
@@ -221,15 +221,15 @@ class Qwen3Reranker:
         instruction = instruction_text(query.instruction or self.default_instruction)
         started = time.perf_counter()
         prefix = self._scorer.template.prefix(instruction, query.text)
-        inputs = _affordable(inputs, budget)
+        inputs = affordable(inputs, budget)
         if not inputs:
             return
-        pieces_of = [_pieces(item) for item in inputs]
-        flat = [(item, piece) for item, own in zip(inputs, pieces_of, strict=True) for piece in own]
+        owned = [pieces_of(item) for item in inputs]
+        flat = [(item, piece) for item, own in zip(inputs, owned, strict=True) for piece in own]
         texts = self._ids(flat)
         with self._counting:
             self._tokenize_seconds += time.perf_counter() - started
-        owner = [n for n, own in enumerate(pieces_of) for _ in own]
+        owner = [n for n, own in enumerate(owned) for _ in own]
         found: list[dict[int, float]] = [{} for _ in inputs]
         pieces = [1] * len(inputs)
         left_ms = budget.left_ms()
@@ -249,7 +249,7 @@ class Qwen3Reranker:
             _, passage = flat[scored.place]
             found[number][passage.point_id] = scored.logit
             pieces[number] = max(pieces[number], scored.windows)
-            if len(found[number]) == len(pieces_of[number]):
+            if len(found[number]) == len(owned[number]):
                 reading = _reading(inputs[number], found[number], pieces[number])
                 budget.use(reading.tokens_read)
                 yield reading
@@ -293,48 +293,13 @@ class Qwen3Reranker:
         ]
 
 
-def _pieces(item: ReadingInput) -> tuple[PassageText, ...]:
-    """What gets a score: each passage, or the document as one text.
-
-    What two passages both hold is there once. The white space between them is not exactly the
-    document's: one character becomes a space, more of it, or text that is left out, an empty line.
-    """
-    if item.depth == "passage" or not item.passages:
-        return item.passages
-    text = item.passages[0].text
-    for before, passage in pairwise(item.passages):
-        gap = passage.start_char - before.end_char
-        text += ("" if gap <= 0 else " " if gap == 1 else "\n\n") + passage.text[max(0, -gap) :]
-    return (replace(item.passages[0], text=text),)
-
-
-def _affordable(inputs: Sequence[ReadingInput], budget: Budget) -> Sequence[ReadingInput]:
-    """The first inputs that the token budget pays for; at least one while there is any left."""
-    readable = [item for item in inputs if item.passages]
-    if budget.spent() is not None:
-        return []
-    if budget.max_tokens is None:
-        return readable
-    left = budget.max_tokens - budget.tokens_used
-    for count, item in enumerate(readable, start=1):
-        left -= _passage_tokens(item)
-        if left <= 0:
-            return readable[:count]
-    return readable
-
-
-def _passage_tokens(item: ReadingInput) -> int:
-    """As the embedder counts; overlaps of its passages once, so far as that can be known."""
-    return min(sum(passage.token_count for passage in item.passages), item.document_tokens)
-
-
 def _reading(item: ReadingInput, scores: dict[int, float], pieces: int) -> Reading:
     best = max(scores.values())
     return Reading(
         rank=item.rank,
         score=best,
         depth=item.depth,
-        tokens_read=_passage_tokens(item),
+        tokens_read=passage_tokens(item),
         tokens_total=item.document_tokens,
         passage_scores=tuple((p.point_id, scores[p.point_id]) for p in item.passages)
         if item.depth == "passage"

@@ -45,7 +45,12 @@ MIN_DOCUMENT_TOKENS = 64
 
 def whole_prompt(instruction: str, query: str, document: str) -> str:
     """The pair as one string: the oracle of everything here."""
-    return f"{HEAD}{_question(instruction, query)} {document}{TAIL}"
+    return f"{question_part(instruction, query)} {document}{TAIL}"
+
+
+def question_part(instruction: str, query: str) -> str:
+    """What of the pair's string stands before a document; a space leads the document."""
+    return f"{HEAD}{_question(instruction, query)}"
 
 
 def _question(instruction: str, query: str) -> str:

@@ -27,8 +27,9 @@ from longleaf.api.reading import (
 )
 from longleaf.api.wire import Runtime, open_runtime, open_write_side
 from longleaf.api.working import work
-from longleaf.core.config import RerankerSettings, load_settings
+from longleaf.core.config import load_settings
 from longleaf.core.errors import ModelUnavailable, Overloaded
+from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.core.types import Scope
 from longleaf.indexer.prepare import Labels
 from longleaf.indexer.specs import UploadSpec

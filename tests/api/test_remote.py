@@ -17,14 +17,14 @@ import httpx
 import numpy as np
 import pytest
 from tests.api.conftest import TEXTS, Client
-from tests.remote.longleaf import reading_for_others, sensible_cross_encoder
+from tests.remote.longleaf import fill, opened, reading_for_others, sensible_cross_encoder
 from tests.remote.openai import Embeddings
 from tests.remote.servers import Answer, Server, served
 from tests.reranker.tiny import one_torch_thread
 
 from longleaf.api import reindexing, wire
 from longleaf.api.app import create_app
-from longleaf.api.wire import Runtime, open_runtime
+from longleaf.api.wire import Runtime
 from longleaf.core.config import load_settings
 from longleaf.core.errors import ConfigError, GenerationMismatch, RemoteUnavailable
 from longleaf.core.types import Outcome
@@ -36,22 +36,6 @@ if TYPE_CHECKING:
 LONGLEAF = [sys.executable, "-P", "-m", "longleaf.api.cli"]
 QUESTIONS = ("who pays the rent?", "patent litigation", "vaccine in older adults")
 KEY = "sk-very-secret"
-
-
-def opened(home: Path, **flags: Any) -> Runtime:
-    named = {name.replace("__", "."): value for name, value in flags.items()}
-    defaults = {"chunker.target_tokens": 48, "reranker.cached_readings": 0}
-    return open_runtime(
-        load_settings({"home": home, **defaults, **named}, {}).settings, follow=False
-    )
-
-
-def fill(runtime: Runtime) -> None:
-    runtime.catalog.create_collection("law")
-    for name, text in TEXTS.items():
-        data = text.encode()
-        runtime.indexer.index_bytes("law", "english", data, name, key=name, labels=Labels())
-    runtime.follower.catch_up()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from tests.remote.longleaf import reading_for_others, sensible_cross_encoder
+from tests.remote.rerankers import RerankServer
+from tests.remote.servers import served
 from tests.reranker.qwen3.models import frozen_reranker
 from tests.reranker.tiny import (
     StoredTokens,
@@ -29,6 +31,8 @@ from longleaf.reranker.crossencoder import CrossEncoderReranker
 from longleaf.reranker.late import LateInteraction
 from longleaf.reranker.maxsim import Arithmetic
 from longleaf.reranker.remote import RemoteReranker
+from longleaf.reranker.services.dialects import SERVICES
+from longleaf.reranker.services.reader import ServiceReranker
 
 QUERY = query_of("patent licence court")
 STORE = StoredTokens()
@@ -62,7 +66,16 @@ def _remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranker]:
         yield RemoteReranker(url, least_ms=60_000.0)
 
 
-@pytest.fixture(scope="module", params=[_late, _late_float, _cross_encoder, _qwen3, _remote])
+@contextmanager
+def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reranker]:
+    with served(RerankServer("vllm-qwen3")) as server:
+        service = SERVICES["vllm-qwen3"]
+        yield ServiceReranker(server.url, service, request_documents=16, least_ms=60_000.0)
+
+
+@pytest.fixture(
+    scope="module", params=[_late, _late_float, _cross_encoder, _qwen3, _remote, _service]
+)
 def reranker(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Reranker]:

@@ -328,3 +328,24 @@ def test_connections_end_with_their_owner() -> None:
         client = distant._opened()
         del distant
         assert client.is_closed
+
+
+def test_a_500_that_says_too_long_is_a_refusal_and_other_ones_are_asked_again() -> None:
+    said = {"error": {"code": 500, "message": "input (518 tokens) is too large to process."}}
+    answers = [Answer(said, 500), Answer({"error": "deadline exceeded"}, 500), Answer({"ok": 1})]
+    with served(lambda path, body: answers.pop(0)) as server:
+        distant = Distant(server.url, "reranker", sleep=lambda _: None)
+        with pytest.raises(RemoteRefused) as raised:
+            distant.ask("POST", "/x", {})
+        assert raised.value.status == 500 and "518" not in str(raised.value)
+        assert distant.ask("POST", "/x", {}) == {"ok": 1}
+        distant.close()
+
+
+def test_a_service_that_quotes_its_key_as_a_code_word_is_not_quoted() -> None:
+    with served(lambda path, body: Answer({"code": "sk-1234"}, 400)) as server:
+        distant = Distant(server.url, "reranker", "sk-1234")
+        with pytest.raises(RemoteRefused) as raised:
+            distant.ask("POST", "/x", {})
+        assert "sk-1234" not in str(raised.value)
+        distant.close()

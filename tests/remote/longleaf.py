@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.api.conftest import TEXTS
 from tests.reranker.tiny import build_cross_encoder
 
 from longleaf.api.app import create_app
-from longleaf.api.wire import open_runtime
+from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.config import load_settings
 from longleaf.core.protocols import Reranker
+from longleaf.indexer.prepare import Labels
 from longleaf.reranker.qwen3.check import PROBES
 
 
@@ -35,6 +37,24 @@ def served_app(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def opened(home: Path, **flags: Any) -> Runtime:
+    """`home` with short passages and no kept readings; a flag's "__" is a dot."""
+    named = {name.replace("__", "."): value for name, value in flags.items()}
+    defaults = {"chunker.target_tokens": 48, "reranker.cached_readings": 0}
+    return open_runtime(
+        load_settings({"home": home, **defaults, **named}, {}).settings, follow=False
+    )
+
+
+def fill(runtime: Runtime) -> None:
+    """The tests' texts, in a collection "law"."""
+    runtime.catalog.create_collection("law")
+    for name, text in TEXTS.items():
+        data = text.encode()
+        runtime.indexer.index_bytes("law", "english", data, name, key=name, labels=Labels())
+    runtime.follower.catch_up()
 
 
 @contextmanager

@@ -349,21 +349,3 @@ def test_a_tokenizer_of_another_model_is_refused(folder: Path, tmp_path: Path) -
     tokenizer.save(str(other / "tokenizer.json"))
     with pytest.raises(ModelUnavailable, match="do not belong together"):
         open_qwen3(Qwen3Options(str(other), allow_cpu=True))
-
-
-def test_a_whole_document_is_its_text_and_what_passages_share_is_there_once() -> None:
-    from longleaf.reranker.qwen3.reader import _pieces
-
-    text = "alpha beta gamma. delta epsilon.\n\nzeta eta theta. iota kappa"
-
-    def passage(number: int, start: int, end: int) -> PassageText:
-        words = text[start:end]
-        return PassageText(number, number, start, end, None, None, (), len(words.split()), words)
-
-    spans = [(0, 17), (10, 32), (34, 49), (49, 54), (55, 60)]
-    passages = tuple(passage(n, *span) for n, span in enumerate(spans))
-    [whole] = _pieces(ReadingInput(1, "t", 9, 0, passages, "document"))
-    assert whole.text == text
-    [part] = _pieces(ReadingInput(1, "t", 9, 0, (passages[0], passages[-1]), "document"))
-    assert part.text == "alpha beta gamma.\n\nkappa"
-    assert _pieces(ReadingInput(1, "t", 9, 0, passages)) == passages
