@@ -26,6 +26,7 @@ from tests.indexer.colberts import (
 from longleaf.core.errors import ConfigError
 from longleaf.core.protocols import DistantEmbedder, TokenPlaces, TwoModels
 from longleaf.core.types import EmbedInput
+from longleaf.indexer.colbert.layout import Layout
 from longleaf.indexer.embed_late import LateTokens, pair, stated_late_files
 from longleaf.indexer.models import quiet_loading
 from longleaf.reranker.maxsim import maxsim
@@ -237,11 +238,22 @@ def test_variants_of_128_and_8192_tokens(tmp_path: Path, length: int) -> None:
     st.integers(21, 64),
 )
 def test_every_token_is_read_once_in_order_whatever_the_title(
-    short: LateTokens, words: list[str], overlap_chars: int, title: str, length: int
+    layouts: list[Layout], words: list[str], overlap_chars: int, title: str, length: int
 ) -> None:
-    layout = copy.copy(short._layout)
-    layout.document_tokens, layout._room = length, length - 3
-    text = " ".join(words)
+    for layout in layouts:
+        layout.document_tokens, layout._room = length, length - 3
+        _check_layout(layout, " ".join(words).strip(), overlap_chars, title)
+
+
+@pytest.fixture(scope="module")
+def layouts(short: LateTokens, tmp_path_factory: pytest.TempPathFactory) -> list[Layout]:
+    """Of WordPiece and of byte-level BPE."""
+    folder = build_pylate(tmp_path_factory.mktemp("bytes"), backbone="modernbert")
+    return [copy.copy(short._layout), LateTokens(str(folder), device="cpu")._layout]
+
+
+def _check_layout(layout: Layout, text: str, overlap_chars: int, title: str) -> None:
+    length = layout.document_tokens
     item = EmbedInput(title, text, min(overlap_chars, len(text)), keep_prefix=True)
     [laid] = layout.passages([item])
     whole = layout._tokenizer.encode(text, add_special_tokens=False)
