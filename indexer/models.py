@@ -99,7 +99,9 @@ def resolve_model(
     their code. Raises `ModelUnavailable` when it cannot be had, when the folder is not there, and
     when it holds anything else that would have to be unpickled or executed.
     """
-    hint = _FOLDER_HINT.replace(SETTING, setting)
+    hint = _FOLDER_HINT
+    if setting != SETTING:
+        hint = f"Set {setting} to a local folder that holds the model."
     if name_or_path == BUNDLED:
         path = bundled_minilm()
     elif name_or_path and Path(name_or_path).expanduser().is_dir():
