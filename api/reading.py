@@ -15,7 +15,13 @@ import structlog
 
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable, NotFound
-from longleaf.core.protocols import DistantReranker, Embedder, QueuedReranker, Reranker
+from longleaf.core.protocols import (
+    DistantReranker,
+    Embedder,
+    QueuedReranker,
+    Reranker,
+    TwoModels,
+)
 from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.core.types import DepthChoice
 from longleaf.reranker.cache import CachedReranker, cached
@@ -45,6 +51,15 @@ _DEPTHS: Mapping[str, DepthChoice] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class LateCalibration:
+    """What is known of `late` with the model that made the token vectors: the weight of the first
+    stage where reranker.first_stage_weight is not set, and the least score of a match."""
+
+    first_stage_weight: float = 2.0
+    min_score: float | None = None
+
+
 def depth_of(reranker: Reranker | None) -> DepthChoice:
     """What a reranker reads of a candidate where neither search nor settings say."""
     name = "" if reranker is None else reranker.name.removeprefix("remote:")
@@ -57,13 +72,13 @@ def open_reranker(
     generation: Generation,
     reasons: dict[str, str],
     *,
-    bundled: bool = False,
+    calibration: LateCalibration = LateCalibration(),
 ) -> Reranker | None:
     """The configured second stage; None for "none". `reasons["reranker"]` says why it is that.
 
-    `bundled`: the bundled model made the vectors, for which `late` is calibrated.
+    `calibration`: of `late` with the model that made the vectors.
     """
-    chosen = _open(settings, catalog, generation, reasons, bundled=bundled)
+    chosen = _open(settings, catalog, generation, reasons, calibration=calibration)
     return None if chosen is None else cached(chosen, settings.cached_readings)
 
 
@@ -73,7 +88,7 @@ def _open(
     generation: Generation,
     reasons: dict[str, str],
     *,
-    bundled: bool,
+    calibration: LateCalibration,
 ) -> Reranker | None:
     kind = settings.kind
     if settings.url and kind != "remote":
@@ -87,12 +102,12 @@ def _open(
             'Set reranker.kind to "remote" and reranker.url, or leave reranker.dialect out.',
         )
     if kind == "auto":
-        return _open_best(settings, catalog, generation, reasons, bundled=bundled)
+        return _open_best(settings, catalog, generation, reasons, calibration=calibration)
     reasons["reranker"] = f"{kind}: set by reranker.kind"
     if kind == "none":
         return None
     if kind == "late":
-        return _open_late(settings, catalog, generation, bundled=bundled)
+        return _open_late(settings, catalog, generation, calibration=calibration)
     if kind == "qwen3":
         reranker, reason = _open_qwen3(settings, catalog)
         reasons["reranker"] = f"{reason}; set by reranker.kind"
@@ -205,7 +220,8 @@ def reader_of_texts(reranker: Reranker | None, embedder: Embedder) -> Reranker:
             "Ask the server that reranker.url names there.",
         )
     if isinstance(reranker, LateInteraction):
-        return LateOfTexts(reranker, embedder)
+        of_tokens = embedder.of_tokens if isinstance(embedder, TwoModels) else embedder
+        return LateOfTexts(reranker, of_tokens)
     return reranker
 
 
@@ -221,7 +237,7 @@ def _open_best(
     generation: Generation,
     reasons: dict[str, str],
     *,
-    bundled: bool,
+    calibration: LateCalibration,
 ) -> Reranker | None:
     from longleaf.reranker.qwen3.load import sees_gpu, why_not_here
 
@@ -241,23 +257,25 @@ def _open_best(
     if generation.token_dim:
         why = "the embedder stores token vectors and no GPU is needed"
         reasons["reranker"] = f"late: {why}{instead}"
-        return _open_late(settings, catalog, generation, bundled=bundled)
+        return _open_late(settings, catalog, generation, calibration=calibration)
     why = "this embedder stores no token vectors; set reranker.kind to cross-encoder or remote"
     reasons["reranker"] = f"none: {why}{instead}"
     return None
 
 
 def _open_late(
-    settings: RerankerSettings, catalog: Catalog, generation: Generation, *, bundled: bool
+    settings: RerankerSettings,
+    catalog: Catalog,
+    generation: Generation,
+    *,
+    calibration: LateCalibration,
 ) -> Reranker:
-    from longleaf.reranker.late import MINILM_MIN_SCORE, LateInteraction
+    from longleaf.reranker.late import LateInteraction
 
     reader = _TokenVectors(catalog, generation)
-    least = MINILM_MIN_SCORE if bundled else None
-    if settings.first_stage_weight is None:
-        return LateInteraction(reader, min_score=least)
     weight = settings.first_stage_weight
-    return LateInteraction(reader, first_stage_weight=weight, min_score=least)
+    weight = calibration.first_stage_weight if weight is None else weight
+    return LateInteraction(reader, first_stage_weight=weight, min_score=calibration.min_score)
 
 
 def open_passage_tokenizer(settings: RerankerSettings, catalog: Catalog) -> PassageTokenizer | None:

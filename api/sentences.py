@@ -91,7 +91,13 @@ class SentenceMarker:
         ):
             own = codes[starts[row] + prefix_tokens[row] : starts[row + 1]]
             # Another number of tokens: the text is joined to its title otherwise than by itself.
-            if len(own) and len(own) == len(places):
+            if len(own) != len(places):
+                continue
+            # A model's own marks stand in no sentence.
+            inside = [n for n, (start, end) in enumerate(places) if start < end]
+            if len(inside) < len(places):
+                own, places = own[inside], [places[n] for n in inside]
+            if len(own):
                 similar = own.astype(np.float32) @ self._tokens.T  # (tokens, query tokens)
                 yield passage.passage_id, _carrying(passage, places, similar)
 

@@ -281,10 +281,16 @@ def _refuse_without_loading(models: Models, opened: Sequence[OpenGeneration]) ->
         raise _mismatch(
             differences(settings, opened[0].settings)
             or [
-                f"the files of embedder.model {settings.embedder.model} (weights, tokenizer, "
-                "configuration or prompts) have changed since"
+                f"the files of {_models_of(settings)} (weights, tokenizer, configuration or "
+                "prompts) have changed since"
             ]
         )
+
+
+def _models_of(settings: Settings) -> str:
+    chosen = settings.embedder
+    late = f" or embedder.late_model {chosen.late_model}" if chosen.late_model else ""
+    return f"embedder.model {chosen.model}{late}"
 
 
 def _cut_otherwise(settings: Settings, stored: Mapping[str, Any]) -> bool:

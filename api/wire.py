@@ -18,14 +18,15 @@ import structlog
 from longleaf.api import indexes, targets
 from longleaf.api.answering.chat import ChatModel
 from longleaf.api.indexes import Followed
-from longleaf.api.reading import close_reranker, depth_of, open_reranker
+from longleaf.api.late_model import OF_LATE_MODELS, check_late_settings, with_late_model
+from longleaf.api.reading import LateCalibration, close_reranker, depth_of, open_reranker
 from longleaf.api.rendering import Pages
 from longleaf.api.search import SearchEngine
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
 from longleaf.core.errors import ConfigError, GenerationMismatch, LongleafError
-from longleaf.core.protocols import Chunker, Embedder
+from longleaf.core.protocols import Chunker, Embedder, TwoModels
 from longleaf.indexer.build import Indexer, Target
 from longleaf.retriever.follow import Following
 from longleaf.retriever.retrieve import RetrievalSettings
@@ -177,6 +178,7 @@ def make_models(
             "embedder.url is set, but embedder.kind is local: nobody would be asked.",
             'Set embedder.kind to "openai", or leave embedder.url empty.',
         )
+    check_late_settings(wanted.embedder)
     said = {} if reasons is None else reasons
     return Models(wanted, lambda chosen: open_models(chosen, said), open_chunker, _stated_files)
 
@@ -184,9 +186,15 @@ def make_models(
 def _stated_files(settings: Settings) -> str | None:
     from longleaf.indexer.models import stated_files
 
-    if settings.embedder.kind == "openai":
-        return None  # it has no files here: `targets.check_probe` compares what it gives
-    return stated_files(settings.embedder.model)
+    chosen, stated = settings.embedder, []
+    if chosen.kind == "local":  # a service has no files here: `targets.check_probe` compares
+        stated.append(stated_files(chosen.model))
+    if chosen.late_model:
+        from longleaf.indexer.embed_late import stated_late_files
+
+        stated.append(stated_late_files(chosen.late_model))
+    known = [each for each in stated if each is not None]
+    return " ".join(known) if known and len(known) == len(stated) else None
 
 
 def open_targets(settings: Settings, catalog: Catalog) -> tuple[Target, ...]:
@@ -272,7 +280,7 @@ def open_side(
                 catalog,
                 generation,
                 reasons,
-                bundled=_is_bundled(target.embedder),
+                calibration=_calibration(target.embedder),
             )
         engine = SearchEngine(
             catalog,
@@ -292,15 +300,26 @@ def open_side(
     return Side(generation, target.embedder, engine, followed)
 
 
-def _is_bundled(embedder: Embedder) -> bool:
+def _calibration(embedder: Embedder) -> LateCalibration:
     """Asked of the model and not of the settings: a running server may have changed to another."""
     from longleaf.indexer.embed import MiniLMEmbedder
+    from longleaf.reranker.late import MINILM_MIN_SCORE
 
-    return isinstance(embedder, MiniLMEmbedder)
+    if isinstance(embedder, MiniLMEmbedder):
+        return LateCalibration(min_score=MINILM_MIN_SCORE)
+    return OF_LATE_MODELS if isinstance(embedder, TwoModels) else LateCalibration()
 
 
 def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
     """The configured embedder and the chunker that counts in its tokens."""
+    chosen = settings.embedder
+    dense = _open_dense(settings, reasons)
+    embedder = with_late_model(chosen, dense, reasons) if chosen.late_model else dense
+    return embedder, open_chunker(settings, embedder)
+
+
+def _open_dense(settings: Settings, reasons: dict[str, str]) -> Embedder:
+    """What makes dense vectors, and token vectors too where no other model is set for them."""
     chosen = settings.embedder
     if chosen.kind == "openai":
         return _open_remote_embedder(settings, reasons)
@@ -328,10 +347,10 @@ def open_models(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, 
     reasons["embedder"] = f"{embedder.name} in {embedder.dtype}: {embedder.dtype_reason}"
     if embedder.without_tokens_because:
         reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
-    return embedder, open_chunker(settings, embedder)
+    return embedder
 
 
-def _open_remote_embedder(settings: Settings, reasons: dict[str, str]) -> tuple[Embedder, Chunker]:
+def _open_remote_embedder(settings: Settings, reasons: dict[str, str]) -> Embedder:
     from longleaf.indexer.embed_remote import RemoteEmbedder
 
     chosen = settings.embedder
@@ -355,7 +374,7 @@ def _open_remote_embedder(settings: Settings, reasons: dict[str, str]) -> tuple[
     )
     reasons["embedder"] = embedder.where
     reasons["token vectors"] = f"none: {embedder.without_tokens_because}"
-    return embedder, open_chunker(settings, embedder)
+    return embedder
 
 
 def open_chunker(settings: Settings, embedder: Embedder) -> Chunker:

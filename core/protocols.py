@@ -188,11 +188,20 @@ class DistantEmbedder(Protocol):
 
 
 @runtime_checkable
+class TwoModels(Protocol):
+    """An `Embedder` whose token vectors are another model's: `of_tokens` makes those alone."""
+
+    @property
+    def of_tokens(self) -> Embedder: ...
+
+
+@runtime_checkable
 class TokenPlaces(Protocol):
     """What an `Embedder` with token vectors may know beside them: where their tokens stand.
 
     For each input, (start_char, end_char) in its `text` of every token that `embed_passages` keeps
-    a vector of, in the same order, the prefix's left out. Runs no model.
+    a vector of, in the same order, the prefix's left out; start and end are the same for a token
+    of the model's own, which stands nowhere. Runs no model.
     """
 
     def token_places(self, inputs: Sequence[EmbedInput]) -> list[list[tuple[int, int]]]: ...

@@ -28,7 +28,7 @@ from longleaf.indexer.projection import Projection, identity, load_projection, u
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
     from longleaf.core.types import FloatArray
 
@@ -156,7 +156,7 @@ class SentenceTransformerEmbedder:
         if self._projection is None:
             return QueryVectors(dense, np.zeros((0, 0), np.float32), truncated_tokens)
         encoding = self._cut_tokenizer.encode(prompt + text)
-        kept = _covering(encoding, len(prompt), len(prompt) + len(text))
+        kept = sequence.covering(encoding, len(prompt), len(prompt) + len(text))
         tokens = self._projection.apply(_token_rows(output, encoding.ids)[kept])
         codes = quantize.scale_query(tokens, self._projection.scale)
         return QueryVectors(dense, codes, truncated_tokens)
@@ -177,8 +177,10 @@ class SentenceTransformerEmbedder:
         total_tokens = len(self.tokenizer.encode(whole).ids)
         encoding = self._cut_tokenizer.encode(whole)
         text_start = prompt_chars + len(prefix)
-        kept_prefix = _covering(encoding, prompt_chars, text_start) if item.keep_prefix else []
-        kept = _covering(encoding, text_start + overlap_chars, len(whole))
+        kept_prefix = (
+            sequence.covering(encoding, prompt_chars, text_start) if item.keep_prefix else []
+        )
+        kept = sequence.covering(encoding, text_start + overlap_chars, len(whole))
         return _Laid(
             places=[
                 (max(start - text_start, 0) + before, end - text_start + before)
@@ -271,17 +273,6 @@ def _prompt(model: Any, prompts: Mapping[str, str], names: Sequence[str]) -> str
         if name in model.prompts:
             return prompts.get(name, "")
     return ""
-
-
-def _covering(encoding: Encoding, start_char: int, end_char: int) -> list[int]:
-    """Positions of the tokens that end in (start_char, end_char]; special tokens never."""
-    return [
-        position
-        for position, ((_, end), special) in enumerate(
-            zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-        )
-        if not special and start_char < end <= end_char
-    ]
 
 
 def _token_rows(output: Mapping[str, Any], ids: Sequence[int]) -> FloatArray:

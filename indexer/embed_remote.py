@@ -356,8 +356,6 @@ class RemoteEmbedder:
         )
 
 
-
-
 def _tokenizer(file: Path | None) -> tuple[Tokenizer, str, Path]:
     from tokenizers import Tokenizer
 

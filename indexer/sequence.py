@@ -152,6 +152,17 @@ def whole_words(encoding: Encoding, max_tokens: int) -> list[int]:
     return list(encoding.ids[:end])
 
 
+def covering(encoding: Encoding, start_char: int, end_char: int) -> list[int]:
+    """Positions of the tokens that end in (start_char, end_char]; special tokens never."""
+    return [
+        position
+        for position, ((_, end), special) in enumerate(
+            zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+        )
+        if not special and start_char < end <= end_char
+    ]
+
+
 def plan_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
     """Group positions of `lengths` into batches of similar length, longest first.
 

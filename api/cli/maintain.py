@@ -30,6 +30,10 @@ def reindex(
     projection: Annotated[
         str | None, typer.Option(help="Projection file for the model's token vectors.")
     ] = None,
+    late_model: Annotated[
+        str | None,
+        typer.Option(help="A late-interaction checkpoint (ColBERT) for the token vectors."),
+    ] = None,
     target_tokens: Annotated[int | None, typer.Option(help="Most tokens of a passage.")] = None,
     overlap_tokens: Annotated[
         int | None, typer.Option(help="Tokens that a passage repeats of the one before.")
@@ -53,6 +57,7 @@ def reindex(
         "home": home,
         "embedder.model": model,
         "embedder.projection": projection,
+        "embedder.late_model": late_model,
         "chunker.target_tokens": target_tokens,
         "chunker.overlap_tokens": overlap_tokens,
     }

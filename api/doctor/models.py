@@ -5,12 +5,13 @@ A running server is asked, because it has them loaded; without one they are load
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longleaf.api import targets, wire
 from longleaf.api.doctor.report import Finding, fail, ok, warn
+from longleaf.api.late_model import DOUBT
 from longleaf.api.reading import close_reranker, open_reranker
 from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings
@@ -50,8 +51,7 @@ def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iter
     except LongleafError as error:
         yield fail("models", error.message, error.hint)
         return
-    for part, reason in models.reasons.items():
-        yield ok(part, reason)
+    yield from _chosen(models.reasons)
     yield from _answers(models.settings)
     if live is None:
         return
@@ -76,6 +76,15 @@ def _answers(settings: Settings) -> Iterator[Finding]:
         yield ok("answers", wire.who_answers(chat))
 
 
+def _chosen(reasons: Mapping[str, str]) -> Iterator[Finding]:
+    for part, reason in reasons.items():
+        if part == DOUBT:
+            remedy = "Try it with questions of yours (longleaf eval), or fetch the model again."
+            yield warn(part, reason, remedy)
+        else:
+            yield ok(part, reason)
+
+
 def _of_server(server: str) -> Iterator[Finding]:
     import httpx
 
@@ -86,8 +95,7 @@ def _of_server(server: str) -> Iterator[Finding]:
     except (httpx.HTTPError, ValueError) as error:
         yield fail("server", f"It does not say whether it is ready: {error}.", "Start it again.")
         return
-    for part, reason in told.get("chosen", {}).items():
-        yield ok(str(part), str(reason))
+    yield from _chosen({str(part): str(why) for part, why in told.get("chosen", {}).items()})
     if answer.status_code != 200:
         reasons = tuple(map(str, told.get("reasons", ())))
         fact = f"It is not ready: {told.get('detail', answer.status_code)}"
