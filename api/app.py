@@ -27,6 +27,7 @@ from longleaf.api.http import (
     index,
     jobs,
     judgements,
+    login,
     mcp,
     page_images,
     pages,
@@ -38,6 +39,7 @@ from longleaf.api.http import (
     viewing,
     written,
 )
+from longleaf.api.http.access import Access
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
 from longleaf.api.http.dialects import places
@@ -61,12 +63,14 @@ def create_app(
     *,
     allowed_hosts: Collection[str] = (),
     worker: WorkerProcess | None = None,
+    local_token: str = "",
 ) -> FastAPI:
     """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on.
 
-    `worker`: who does the jobs, if it is this server's own; /readyz tells how it is.
+    `worker`: who does the jobs, if it is this server's own; /readyz tells how it is. `local_token`:
+    who brings it is the local user, even where there are keys.
     """
-    service = Service(runtime, worker)
+    service = Service(runtime, worker, local_token)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +91,8 @@ def create_app(
     rooms = (
         search, written, export, suggest, dialect_routes, rerank, embeddings, vector_stores,
         documents, document_list, document_text, viewing, page_images, cite, uploads, jobs,
-        collections, judgements, evaluations, health, status, index, mcp, pages,
+        collections, judgements, evaluations, health, status, index, login, mcp,
+        pages,
     )  # fmt: skip
     for each in rooms:
         app.include_router(each.router)
@@ -100,6 +105,7 @@ def create_app(
     )  # fmt: skip
     server = runtime.settings.server
     app.add_middleware(Compress)
+    app.add_middleware(Access, gate=service.gate, audit=runtime.catalog.audit)
     app.add_middleware(
         Guard,
         host=server.host,

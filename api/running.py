@@ -1,7 +1,8 @@
 """Finding the server that runs on a data folder, so that the command line can ask it.
 
-A server leaves `server.json` (URL and pid) in the data folder. The file is only a hint: whether a
-server is there is decided by asking it for its data folder's name.
+A server leaves `server.json` (URL, pid and a token) in the data folder. The file is only a hint:
+whether a server is there is decided by asking it for its data folder's name. Only its owner may
+read it: who has the token is the local user to that server, who may read the folder anyway.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @contextmanager
-def announced(home: Path, url: str) -> Iterator[None]:
+def announced(home: Path, url: str, token: str = "") -> Iterator[None]:
     """Say in the data folder that a server answers at `url` while the block runs."""
     file = home / FILE_NAME
     temporary = home / f"{FILE_NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}), "utf-8")
+    temporary.unlink(missing_ok=True)
+    said = json.dumps({"url": url, "pid": os.getpid(), "token": token})
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+        made.write(said)
     temporary.replace(file)
     try:
         yield
@@ -33,6 +37,15 @@ def announced(home: Path, url: str) -> Iterator[None]:
                 file.unlink()
         except (OSError, ValueError):
             pass
+
+
+def local_headers(home: Path) -> dict[str, str]:
+    """What a program of this machine sends to the server of this data folder."""
+    try:
+        token = str(json.loads((home / FILE_NAME).read_text("utf-8")).get("token", ""))
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {"Authorization": f"Bearer {token}"} if token.isascii() and token else {}
 
 
 def find_server(home: Path) -> str | None:

@@ -37,9 +37,13 @@ CONFIG_FILE_NAME = "longleaf.toml"
 class ServerSettings(Section):
     """Where API and page listen."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. Only loopback for now.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; beyond loopback only once there is a key."
+    )
     allow_remote: bool = Field(
-        False, description="Listen beyond loopback although there are no access keys yet."
+        False,
+        description="Listen beyond loopback although there is no key: only where something else "
+        "keeps strangers from the port, such as a container's port published on loopback.",
     )
     allowed_hosts: str = Field(
         "", description="Host names to answer to beside the address itself, comma-separated."
@@ -50,6 +54,9 @@ class ServerSettings(Section):
     )
     workers: int = Field(
         4, ge=1, le=64, description="Searches that run at once; others wait in line."
+    )
+    requests_per_minute: int = Field(
+        0, ge=0, description="Of one key, where it has no limit of its own; 0: any number."
     )
     page_image_bytes: int = Field(
         256 * 1024 * 1024,

@@ -20,6 +20,7 @@ from longleaf.api.cli import (
     evaluation,
     jobs,
     judging,
+    keys,
     maintain,
     mcp,
     models,
@@ -38,8 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (
-    corpus, collections, jobs, searching, answering, serving, mcp, maintain, evaluation, judging,
-    doctor, backup, transfer, models, setup,
+    corpus, collections, jobs, searching, answering, serving, keys, mcp, maintain, evaluation,
+    judging, doctor, backup, transfer, models, setup,
 ):  # fmt: skip
     group.register(app)
 

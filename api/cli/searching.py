@@ -102,13 +102,13 @@ def search(
 
 def ask(settings: Settings, body: dict[str, Any]) -> dict[str, Any]:
     """The API's answer to `body`: from the running server, else from an engine opened here."""
-    from longleaf.api.running import find_server
+    from longleaf.api.running import find_server, local_headers
 
     url = find_server(settings.home)
     if url is not None:
         from longleaf.api.asking import Longleaf
 
-        with Longleaf(url) as server:
+        with Longleaf(url, local_headers(settings.home)) as server:
             return server.search(body)
     from longleaf.api import wire
     from longleaf.api.http.search import answer_search

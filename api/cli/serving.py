@@ -26,6 +26,7 @@ def serve(
     """Serve the API and the search page until stopped (ctrl-C)."""
     quiet_logs(verbose=verbose)
     import ipaddress
+    import secrets
     import socket
 
     import uvicorn
@@ -45,13 +46,15 @@ def serve(
         loopback = address == "localhost" or ipaddress.ip_address(address).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not settings.server.allow_remote:
-        raise ConfigError(
-            f"{address} is not a loopback address, and there are no access keys yet.",
-            "Anybody who reaches the port could read every document. Keep 127.0.0.1; only inside a "
-            "container whose port is published on loopback set LONGLEAF_SERVER__ALLOW_REMOTE=true.",
-        )
     runtime = wire.open_runtime(settings, follow=True)
+    if not loopback and not settings.server.allow_remote and not runtime.catalog.keys.exist():
+        runtime.close()
+        raise ConfigError(
+            f"{address} is not a loopback address, and there is no key.",
+            "Anybody who reaches the port could read every document. Make a key first: longleaf "
+            "keys create NAME. Only inside a container whose port is published on loopback set "
+            "LONGLEAF_SERVER__ALLOW_REMOTE=true.",
+        )
     worker = working.WorkerProcess(settings) if settings.server.worker else None
     upkeep = Upkeep(runtime)
     try:
@@ -78,15 +81,16 @@ def serve(
             programs = f"MCP: {url}{mcp.PATH}" if mcp.is_installed() else f"MCP: {mcp.INSTALL}"
             console().print(programs, markup=False)
         allowed = [name for name in settings.server.allowed_hosts.split(",") if name.strip()]
+        local_token = secrets.token_urlsafe(32)
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(runtime, allowed_hosts=allowed, worker=worker),
+                create_app(runtime, allowed_hosts=allowed, worker=worker, local_token=local_token),
                 log_level="info" if verbose else "warning",
                 timeout_graceful_shutdown=10,
                 server_header=False,
             )
         )
-        with announced(settings.home, url):
+        with announced(settings.home, url, local_token):
             server.run(sockets=[listener])
     finally:
         if worker is not None:

@@ -62,6 +62,7 @@ CLIENT_LEFT = 499
 # The titles are ours: Python's phrases for statuses change between its versions.
 _OTHERS = {
     400: ("bad_request", "Bad request"),
+    401: ("unauthorized", "A key is needed"),
     403: ("forbidden", "Forbidden"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),

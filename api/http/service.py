@@ -10,6 +10,7 @@ is beyond the end of a lane waits, and only a line of hundreds is refused.
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
@@ -18,12 +19,14 @@ from anyio import CapacityLimiter, create_task_group, to_thread
 from fastapi import Depends, HTTPException, Request
 
 from longleaf.api.evaluate.background import Evaluations
+from longleaf.api.gate import Gate
 from longleaf.api.given import TextReading
 from longleaf.api.http.errors import CLIENT_LEFT
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.rendering import Pages
 from longleaf.api.wire import Runtime, open_chunker
 from longleaf.api.working import WorkerProcess
+from longleaf.core.access import LOCAL, Caller
 from longleaf.core.errors import Overloaded
 from longleaf.core.protocols import DistantReranker, QueuedReranker
 from longleaf.core.types import Scope
@@ -42,10 +45,22 @@ _UPLOAD_THREADS = 2
 
 
 class Service:
-    """One per app. `scope` is who asks: until there are keys, the local user, who sees all."""
+    """One per app, of which each request gets a view: `caller` asks, and may see `scope`.
 
-    def __init__(self, runtime: Runtime, worker: WorkerProcess | None = None) -> None:
+    `local_token`: see `gate.Gate`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, worker: WorkerProcess | None = None, local_token: str = ""
+    ) -> None:
         self.runtime = runtime
+        server = runtime.settings.server
+        self.gate = Gate(
+            runtime.catalog.keys,
+            local_token=local_token,
+            requests_per_minute=server.requests_per_minute,
+        )
+        self.caller = LOCAL
         self.worker = worker
         self.metrics = Metrics()
         self.scope = Scope.all()
@@ -64,6 +79,14 @@ class Service:
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
         self._drawing = CapacityLimiter(1)
+
+    def asked_by(self, caller: Caller) -> Service:
+        """This service as `caller` sees it; lanes and everything else are the same."""
+        if caller is LOCAL:
+            return self
+        view = copy.copy(self)
+        view.caller, view.scope = caller, caller.scope
+        return view
 
     @property
     def pages(self) -> Pages:
@@ -147,7 +170,7 @@ async def _service_of(request: Request) -> Service:
     # Not a plain function: the framework would send it to a thread and wait for that.
     service = request.app.state.service
     assert isinstance(service, Service)
-    return service
+    return service.asked_by(request.state.caller)
 
 
 Served = Annotated[Service, Depends(_service_of)]

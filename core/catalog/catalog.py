@@ -31,8 +31,10 @@ from longleaf.core.catalog import (
     signing,
     writes,
 )
+from longleaf.core.catalog.audit import Audit
 from longleaf.core.catalog.jobs import Jobs
 from longleaf.core.catalog.judgements import Judgements
+from longleaf.core.catalog.keys import Keys
 from longleaf.core.catalog.leases import Leases
 from longleaf.core.catalog.ownership import claim_folder
 from longleaf.core.catalog.page_images import PageImages
@@ -69,6 +71,8 @@ class Catalog(CatalogReader):
         self.jobs = Jobs(self._database)
         self.judgements = Judgements(self._database)
         self.leases = Leases(self._database)
+        self.keys = Keys(self._database)
+        self.audit = Audit(self._database)
         self.page_images = PageImages(folder)
         self.erasure = erasure.Erasure(
             self._database, self.blobs, folder, self.segment_folder, self.page_images

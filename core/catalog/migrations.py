@@ -177,6 +177,10 @@ def _from_6(connection: Connection, operations: Operations) -> None:
     operations.create_index("documents_by_update", "documents", by_update)
 
 
+def _from_7(_connection: Connection, _operations: Operations) -> None:
+    """Version 8 has three tables more: `api_keys`, `sessions` and `audit`."""
+
+
 _STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     1: _from_1,
     2: _from_2,
@@ -184,4 +188,5 @@ _STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     4: _from_4,
     5: _from_5,
     6: _from_6,
+    7: _from_7,
 }

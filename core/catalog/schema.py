@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy import String as _String
 from sqlalchemy import Text as _Text
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -389,4 +389,53 @@ leases = Table(
     Column("holder", String, nullable=False),
     Column("fence", _Id, nullable=False),
     Column("expires_at", Float, nullable=False),  # seconds since the epoch, the database's clock
+)
+
+# Who may come in: random keys, of which only the SHA-256 is kept.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("name", String, nullable=False),
+    Column("role", String, nullable=False),  # read | write | admin
+    Column("collections", JSON(none_as_null=True), nullable=True),  # null: all
+    Column("groups", JSON(none_as_null=True), nullable=True),  # null: all
+    Column("requests_per_minute", Integer, nullable=True),  # null: as configured
+    Column("max_body_bytes", Integer, nullable=True),  # null: as configured
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=True),
+    Column("revoked_at", Float, nullable=True),
+    Column("last_used_at", Float, nullable=True),
+)
+
+# Who has come in through the page; opened with a key, or (key_id null) by an identity provider.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("key_id", String, ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=True),
+    Column("name", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("collections", JSON(none_as_null=True), nullable=True),
+    Column("groups", JSON(none_as_null=True), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("sessions_by_expiry", "expires_at"),
+)
+
+# Who changed what.
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    Column("at", Float, nullable=False),
+    Column("caller", String, nullable=False),
+    Column("key_id", String, nullable=True),
+    Column("act", String, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("request_id", String, nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -1,0 +1,114 @@
+"""Who may come in: from a key, a session or nothing to a caller, and how often they may come.
+
+As long as there is no key, whoever reaches the server is the local user; the server then listens on
+loopback only (`cli/serving.py`). From the first key on everybody needs one, for good: a key that
+ends does not open the door. Programs of this machine that may read the data folder bring the local
+token, which the server makes at its start (`running.py`).
+
+It knows no web framework. The count of requests is this process's own: with two servers a key may
+come twice as often.
+"""
+
+from __future__ import annotations
+
+import hmac
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from longleaf.core.access import LOCAL, Caller
+from longleaf.core.catalog.keys import Keys
+from longleaf.core.errors import Overloaded
+
+_MOST_BUCKETS = 10_000
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """A token bucket: so many requests are left, as of a time."""
+
+    left: float
+    at: float
+
+
+class Gate:
+    """Thread-safe. `local_token`: who has it is the local user, "" for nobody.
+
+    `requests_per_minute`: of each caller who has no narrower limit, 0 for any number; a minute's
+    worth may come at once.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        local_token: str = "",
+        requests_per_minute: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._local_token = local_token
+        self._per_minute = requests_per_minute
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._buckets: dict[str, _Bucket] = {}
+        self._has_keys = False
+
+    def is_shut(self) -> bool:
+        """Whether callers must show who they are: there has been a key."""
+        if not self._has_keys:
+            self._has_keys = self._keys.exist()
+        return self._has_keys
+
+    def caller(self, key: str = "", session: str = "") -> Caller | None:
+        """Who comes with this key, or this session of the page; None where that is nobody.
+
+        A key that opens nothing is not made good by a session beside it.
+        """
+        if not self.is_shut():
+            return LOCAL
+        if key:
+            if self._local_token and hmac.compare_digest(
+                key.encode("utf-8", "replace"), self._local_token.encode()
+            ):
+                return LOCAL
+            caller = self._keys.caller(key) if key.startswith("ll_") else None
+        else:
+            caller = self._keys.caller(session) if session.startswith("lls_") else None
+        if caller is not None and caller.key_id is not None:
+            self._keys.note_use(caller.key_id)
+        return caller
+
+    def admit(self, caller: Caller) -> None:
+        """Count a request. Raises Overloaded, with the time to wait, for one too many."""
+        per_minute = self._per_minute
+        if caller.requests_per_minute is not None:
+            per_minute = min(per_minute or caller.requests_per_minute, caller.requests_per_minute)
+        if not per_minute or caller is LOCAL:
+            return
+        name = caller.key_id or f"name:{caller.name}"
+        now = self._clock()
+        with self._lock:
+            bucket = self._buckets.get(name)
+            if bucket is None:
+                self._forget_full(now)
+                bucket = self._buckets[name] = _Bucket(float(per_minute), now)
+            grown = (now - bucket.at) * per_minute / 60.0
+            bucket.left, bucket.at = min(float(per_minute), bucket.left + grown), now
+            if bucket.left >= 1.0:
+                bucket.left -= 1.0
+                return
+            wait_seconds = (1.0 - bucket.left) * 60.0 / per_minute
+        raise Overloaded(
+            f"{caller.name} may ask {per_minute:,} times a minute, and has.",
+            "Wait a little, or ask whoever keeps the keys for more.",
+            retry_after_seconds=wait_seconds,
+        )
+
+    def _forget_full(self, now: float) -> None:
+        """Callers who have not come for a minute are as new."""
+        if len(self._buckets) >= _MOST_BUCKETS:
+            self._buckets = {
+                name: bucket for name, bucket in self._buckets.items() if now - bucket.at < 60.0
+            }

@@ -1,0 +1,221 @@
+"""Who asks, and may they: decided before a route, or a body, is looked at.
+
+Pure ASGI around all routes, pages and mounts. A caller is found by key (`Authorization: Bearer`, or
+`X-API-Key`) or by the page's session cookie and handed on as `request.state.caller`, whose scope
+every read takes. What a request needs stands in one table; a change that is not in it needs an
+admin, so that a forgotten route is shut and not open. What changed something is in the audit log
+before its answer begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+import structlog
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longleaf.api.gate import Gate
+from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
+from longleaf.core import types
+from longleaf.core.access import Caller, Role
+from longleaf.core.catalog.audit import Audit, AuditWrite
+from longleaf.core.errors import LongleafError, Overloaded
+
+_log = structlog.get_logger(__name__)
+
+PUBLIC: Final = frozenset({"/healthz", "/readyz", "/login", "/logout"})
+"""Paths for everybody, beside the page's own files."""
+_FILES = "/static/"
+ANONYMOUS = Caller("anonymous", Role.READ, types.Scope(frozenset(), frozenset()))
+"""Who asks for a public path without a key: sees nothing."""
+
+COOKIE = "longleaf_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""Beyond this machine, where the browser sends it by TLS only."""
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOOK_THREADS = 4
+
+NEEDS: Final[Mapping[str, Role]] = {
+    # Questions that are asked with a body.
+    "POST /v1/search": Role.READ,
+    "POST /results": Role.READ,
+    "POST /v1/rerank": Role.READ,
+    # An opinion is its reader's own.
+    "POST /v1/judgements": Role.READ,
+    "DELETE /v1/judgements": Role.READ,
+    "POST /judge": Role.READ,
+    # Documents and the work on them.
+    "POST /v1/documents": Role.WRITE,
+    "DELETE /v1/documents/{document_id}": Role.WRITE,
+    "POST /v1/documents/{document_id}/reindex": Role.WRITE,
+    "POST /v1/jobs/{job_id}/cancel": Role.WRITE,
+    "POST /v1/jobs/{job_id}/retry": Role.WRITE,
+    "POST /v1/judgements/table": Role.WRITE,
+    "POST /v1/evaluations": Role.WRITE,
+    "POST /v1/evaluations/{evaluation_id}/cancel": Role.WRITE,
+    "POST /library/upload": Role.WRITE,
+    "GET /library/documents/{document_id}/delete": Role.WRITE,
+    "POST /library/documents/{document_id}/delete": Role.WRITE,
+    "POST /library/documents/{document_id}/reindex": Role.WRITE,
+    "POST /library/uploads/{job_id}/{what}": Role.WRITE,
+    "POST /evaluate": Role.WRITE,
+    "POST /evaluate/cancel": Role.WRITE,
+    "POST /evaluate/take-back": Role.READ,
+    "POST /evaluate/import": Role.WRITE,
+    # What all have in common.
+    "POST /v1/collections": Role.ADMIN,
+    "PATCH /v1/collections/{name}": Role.ADMIN,
+    "DELETE /v1/collections/{name}": Role.ADMIN,
+    "POST /library/collections": Role.ADMIN,
+    "POST /library/collections/{name}": Role.ADMIN,
+    "GET /library/collections/{name}/delete": Role.ADMIN,
+    "POST /library/collections/{name}/delete": Role.ADMIN,
+    "POST /v1/index/compare": Role.ADMIN,
+}
+"""Method and route -> what a caller must be. Else: looking needs `read`, anything more `admin`."""
+_QUESTIONS = frozenset({"POST /v1/search", "POST /results", "POST /v1/rerank"})
+"""They change nothing, so the audit log says nothing of them."""
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route)))
+
+
+_PATTERNS = [(_pattern(route), route, role) for route, role in NEEDS.items()]
+
+
+def needed(method: str, path: str) -> tuple[str, Role]:
+    """The route of a request, as far as it is known here, and what its caller must be."""
+    asked = f"{'GET' if method == 'HEAD' else method} {path}"
+    for pattern, route, role in _PATTERNS:
+        if pattern.fullmatch(asked):
+            return route, role
+    return asked, Role.READ if method in _SAFE else Role.ADMIN
+
+
+def is_public(path: str) -> bool:
+    """Whether everybody may ask for it."""
+    return path in PUBLIC or path.startswith(_FILES)
+
+
+class Access:
+    """See the module."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, audit: Audit) -> None:
+        self._app = app
+        self._gate = gate
+        self._audit = audit
+        self._looking = CapacityLimiter(_LOOK_THREADS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_FILES):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        path, method = scope["path"], scope["method"]
+        caller = await self._caller(request)
+        if caller is None and is_public(path):
+            caller = ANONYMOUS
+        route, role = needed(method, path)
+        refused = self._refused(request, caller, role)
+        if refused is not None:
+            if caller is not None and method not in _SAFE:
+                await self._note(request, caller, route, refused.status_code)
+            await refused(scope, receive, send)
+            return
+        assert caller is not None
+        request.state.caller = caller
+        if method in _SAFE or is_public(path) or route in _QUESTIONS:
+            await self._app(scope, _limited(caller, receive), send)
+            return
+        caller_now = caller
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await self._note(request, caller_now, route, message["status"])
+            await send(message)
+
+        await self._app(scope, _limited(caller, receive), noted)
+
+    async def _caller(self, request: Request) -> Caller | None:
+        key, session = credentials(request.headers, request.cookies)
+        return await to_thread.run_sync(self._gate.caller, key, session, limiter=self._looking)
+
+    def _refused(self, request: Request, caller: Caller | None, role: Role) -> Response | None:
+        if caller is None:
+            return _who_is_it(request)
+        if caller is ANONYMOUS:
+            return None
+        if not caller.role.includes(role):
+            what = http_problem(
+                403,
+                f"{caller.name} has the role {caller.role}; this needs {role}.",
+                "Ask whoever keeps the keys: longleaf keys create --role.",
+            )
+            return respond(request, what)
+        most = caller.max_body_bytes
+        declared = request.headers.get("content-length", "")
+        if most is not None and declared.isdecimal() and int(declared[:20]) > most:
+            hint = "Ask whoever keeps the keys for more."
+            return respond(request, http_problem(413, str(BodyTooLarge(most).detail), hint))
+        try:
+            self._gate.admit(caller)
+        except Overloaded as error:
+            return respond(request, problem_of(error), retry_headers(error))
+        return None
+
+    async def _note(self, request: Request, caller: Caller, route: str, status: int) -> None:
+        request_id = str(getattr(request.state, "request_id", ""))
+        act = AuditWrite(caller.name, caller.key_id, route, request.url.path, status, request_id)
+        try:
+            await to_thread.run_sync(self._audit.put, act, limiter=self._looking)
+        except LongleafError as error:
+            # What was done is done; an answer that says otherwise would be asked again.
+            _log.error("audit.not_kept", act=route, status=status, reason=error.code)
+
+
+def credentials(headers: Headers, cookies: Mapping[str, str]) -> tuple[str, str]:
+    """The key that a request brings, and its session ("" for none)."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    key = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    return key, cookies.get(SECURE_COOKIE) or cookies.get(COOKIE) or ""
+
+
+def _who_is_it(request: Request) -> Response:
+    """401; a browser that asks for a page is shown where it can say so."""
+    path = request.url.path
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if wants_page and request.method in _SAFE and not path.startswith(("/v1/", "/mcp")):
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/login?next={quote(path + query, safe='')}", 303)
+    what = http_problem(
+        401,
+        "This server asks for a key, and none that is good was given.",
+        "Send Authorization: Bearer KEY; longleaf keys create makes one.",
+    )
+    return respond(request, what, {"WWW-Authenticate": 'Bearer realm="longleaf"'})
+
+
+def _limited(caller: Caller, receive: Receive) -> Receive:
+    most = caller.max_body_bytes
+    if most is None:
+        return receive
+    received_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > most:
+            raise BodyTooLarge(most)
+        return message
+
+    return counted
