@@ -56,19 +56,31 @@ NEEDS: Final[Mapping[str, Role]] = {
     "POST /v1/documents": Role.WRITE,
     "DELETE /v1/documents/{document_id}": Role.WRITE,
     "POST /v1/documents/{document_id}/reindex": Role.WRITE,
+    "GET /v1/jobs": Role.WRITE,
+    "GET /v1/jobs/{job_id}": Role.WRITE,
+    "GET /v1/jobs/{job_id}/files": Role.WRITE,
+    "GET /v1/uploads": Role.WRITE,
+    "GET /library/uploads/{job_id}": Role.WRITE,
     "POST /v1/jobs/{job_id}/cancel": Role.WRITE,
     "POST /v1/jobs/{job_id}/retry": Role.WRITE,
+    # What others asked and thought.
+    "GET /v1/judgements": Role.WRITE,
+    "GET /v1/judgements/standing": Role.WRITE,
+    "GET /v1/judgements/table": Role.WRITE,
     "POST /v1/judgements/table": Role.WRITE,
+    "GET /v1/evaluations": Role.WRITE,
     "POST /v1/evaluations": Role.WRITE,
+    "GET /v1/evaluations/{evaluation_id}": Role.WRITE,
     "POST /v1/evaluations/{evaluation_id}/cancel": Role.WRITE,
     "POST /library/upload": Role.WRITE,
     "GET /library/documents/{document_id}/delete": Role.WRITE,
     "POST /library/documents/{document_id}/delete": Role.WRITE,
     "POST /library/documents/{document_id}/reindex": Role.WRITE,
     "POST /library/uploads/{job_id}/{what}": Role.WRITE,
+    "GET /evaluate": Role.WRITE,
     "POST /evaluate": Role.WRITE,
     "POST /evaluate/cancel": Role.WRITE,
-    "POST /evaluate/take-back": Role.READ,
+    "POST /evaluate/take-back": Role.WRITE,
     "POST /evaluate/import": Role.WRITE,
     # What all have in common.
     "POST /v1/collections": Role.ADMIN,
@@ -79,6 +91,9 @@ NEEDS: Final[Mapping[str, Role]] = {
     "GET /library/collections/{name}/delete": Role.ADMIN,
     "POST /library/collections/{name}/delete": Role.ADMIN,
     "POST /v1/index/compare": Role.ADMIN,
+    # The machine, and all collections together.
+    "GET /v1/status": Role.ADMIN,
+    "GET /library/health": Role.ADMIN,
 }
 """Method and route -> what a caller must be. Else: looking needs `read`, anything more `admin`."""
 _QUESTIONS = frozenset({"POST /v1/search", "POST /results", "POST /v1/rerank"})
@@ -98,7 +113,7 @@ def needed(method: str, path: str) -> tuple[str, Role]:
     for pattern, route, role in _PATTERNS:
         if pattern.fullmatch(asked):
             return route, role
-    return asked, Role.READ if method in _SAFE else Role.ADMIN
+    return asked, Role.READ if method in _SAFE or is_public(path) else Role.ADMIN
 
 
 def is_public(path: str) -> bool:

@@ -20,6 +20,7 @@ from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.schemas import time_of
 from longleaf.api.http.service import Served, Service
+from longleaf.core.access import Role
 from longleaf.core.catalog.judgements import (
     GRADES,
     LOCAL,
@@ -28,6 +29,7 @@ from longleaf.core.catalog.judgements import (
     Judgement,
     JudgementWrite,
 )
+from longleaf.core.errors import InvalidRequest
 from longleaf.retriever.query import readable
 
 router = APIRouter(
@@ -169,11 +171,12 @@ class JudgementKept(BaseModel):
 @router.post("/judgements", summary="Judge a document for a query")
 async def put_judgement(body: JudgementBody, service: Served) -> JudgementKept:
     """Keep a judgement; a later one of the same judge replaces it. It goes with its document."""
-    write = JudgementWrite(**body.model_dump())
+    judge = judge_of(service, body.judge)
+    write = JudgementWrite(**(body.model_dump() | {"judge": judge}))
     judgements = service.runtime.catalog.judgements
     await service.write(lambda: judgements.put([write], service.scope))
     return JudgementKept(
-        query=body.query, document_id=body.document_id, judge=body.judge, grade=body.grade
+        query=body.query, document_id=body.document_id, judge=judge, grade=body.grade
     )
 
 
@@ -185,6 +188,7 @@ async def delete_judgement(
     judge: Annotated[_Judge, Query()] = LOCAL,
 ) -> JudgementKept:
     """Forget what one judge said of a document for a query."""
+    judge = judge_of(service, judge)
     judgements = service.runtime.catalog.judgements
     await service.write(lambda: judgements.remove(query, document_id, service.scope, judge))
     return JudgementKept(query=query, document_id=document_id, judge=judge, grade=None)
@@ -272,6 +276,17 @@ async def import_table(
     )
 
 
+def judge_of(service: Service, given: str) -> str:
+    """Whose opinion it is: the caller's own, where nobody else is named. Raises InvalidRequest for
+    a reader who names another."""
+    caller = service.caller
+    if given in (LOCAL, caller.name):
+        return caller.name
+    if not caller.role.includes(Role.WRITE):
+        raise InvalidRequest(f"You judge as {caller.name!r}, for nobody else.", "Leave judge out.")
+    return given
+
+
 def standing_of(service: Service) -> StandingList:
     """What `get_standing` answers."""
     judgements, scope = service.runtime.catalog.judgements, service.scope
@@ -295,9 +310,10 @@ async def judge_by_form(
     """A thumb of the search page; without a grade it is taken back. Goes back to that search."""
     judgements = service.runtime.catalog.judgements
     if grade is None:
-        await service.write(lambda: judgements.remove(q, document_id, service.scope))
+        judge = service.caller.name
+        await service.write(lambda: judgements.remove(q, document_id, service.scope, judge))
     else:
-        write = JudgementWrite(q, document_id, grade, LOCAL, start, end)
+        write = JudgementWrite(q, document_id, grade, service.caller.name, start, end)
         await service.write(lambda: judgements.put([write], service.scope))
     # Only ever to the search page: `back` is read as its link's query and written anew.
     link = urlencode(parse_qsl(back, keep_blank_values=True))

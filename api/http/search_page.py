@@ -32,7 +32,6 @@ from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import Tell, stream
 from longleaf.api.search import SearchAnswer, Watch
 from longleaf.core.catalog import Collection, DocumentHead
-from longleaf.core.catalog.judgements import LOCAL
 from longleaf.core.errors import LongleafError
 from longleaf.reranker.instructions import PRESETS
 
@@ -154,9 +153,9 @@ class Around:
         """Document id -> what was said of it for this query."""
         if not self.link.q.strip():
             return {}
-        judgements = self.service.runtime.catalog.judgements
+        judgements, judge = self.service.runtime.catalog.judgements, self.service.caller.name
         found = judgements.found(self.service.scope, query=self.link.q)
-        return {each.document_id: each.grade for each in found if each.judge == LOCAL}
+        return {each.document_id: each.grade for each in found if each.judge == judge}
 
 
 def _fragment(around: Around, answer: AnswerView, *, is_final: bool = True) -> Fragment:

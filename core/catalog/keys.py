@@ -44,7 +44,7 @@ _USED_SECONDS = 600.0
 @dataclass(frozen=True, slots=True)
 class KeyWrite:
     """A key to make. `collections` and `groups`: None for all; `expires_at`: seconds since the
-    epoch, None for never; the limits: None for the server's."""
+    epoch, None for never; the limits: None for the server's. With groups the role is `read`."""
 
     name: str
     role: Role
@@ -219,6 +219,12 @@ def _check(wanted: KeyWrite, now: float) -> None:
     for text in (wanted.name, *(wanted.collections or ()), *(wanted.groups or ())):
         if not bounds.is_storable(text) or not text.isprintable():
             raise InvalidRequest(f"{text!r} has characters that no name may have.")
+    if wanted.groups is not None and wanted.role is not Role.READ:
+        raise InvalidRequest(
+            f"A key that is limited to access groups can only read, not {wanted.role}: what it put "
+            "could take the place of a document that it may not see.",
+            "Give it the role read, or no groups.",
+        )
     for limit in (wanted.requests_per_minute, wanted.max_body_bytes):
         if limit is not None and not 1 <= limit <= bounds.MAX_INTEGER:
             raise InvalidRequest(f"A key's limit: 1 to {bounds.MAX_INTEGER:,}, not {limit}.")

@@ -119,13 +119,16 @@ def _log_of_its_own() -> Iterator[None]:
 class Client:
     """A blocking client of an app in this process; every call has an event loop of its own."""
 
-    def __init__(self, app: FastAPI, base_url: str = BASE) -> None:
+    def __init__(
+        self, app: FastAPI, base_url: str = BASE, headers: dict[str, str] | None = None
+    ) -> None:
         self.app = app
         self.base_url = base_url
+        self.headers = headers or {}
 
     def open(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(app=self.app)
-        return httpx.AsyncClient(transport=transport, base_url=self.base_url)
+        return httpx.AsyncClient(transport=transport, base_url=self.base_url, headers=self.headers)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         async def ask() -> httpx.Response:

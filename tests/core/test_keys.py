@@ -17,7 +17,7 @@ from longleaf.core.catalog.schema import api_keys, sessions
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
-ANNE = KeyWrite("Anne", Role.WRITE, ("law", "leases"), ("partners",))
+ANNE = KeyWrite("Anne", Role.READ, ("law", "leases"), ("partners",))
 
 
 class Clock:
@@ -42,7 +42,7 @@ def test_a_key_brings_its_role_and_scope(keys: Keys) -> None:
     key, token = keys.create(replace(ANNE, requests_per_minute=30, max_body_bytes=1000))
     assert token.startswith(f"ll_{key.id}_")
     scope = Scope(frozenset({"law", "leases"}), frozenset({"partners"}))
-    assert keys.caller(token) == Caller("Anne", Role.WRITE, scope, key.id, 30, 1000)
+    assert keys.caller(token) == Caller("Anne", Role.READ, scope, key.id, 30, 1000)
     assert keys.all() == [key]
 
 
@@ -172,6 +172,8 @@ def test_use_is_kept_to_ten_minutes(keys: Keys, clock: Clock) -> None:
         KeyWrite("a", Role.READ, None, tuple(map(str, range(1_001)))),
         KeyWrite("a", Role.READ, expires_at=1.0),
         KeyWrite("a", Role.READ, expires_at=float("nan")),
+        KeyWrite("a", Role.WRITE, groups=("clerks",)),
+        KeyWrite("a", Role.ADMIN, groups=()),
         KeyWrite("a", Role.READ, requests_per_minute=0),
         KeyWrite("a", Role.READ, max_body_bytes=1 << 31),
     ],
