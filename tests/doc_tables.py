@@ -51,7 +51,8 @@ QUERIES = (
 PROBLEMS_IN_WORDS = {
     "bad_request": "The body is not what its content type says.",
     "error": "Something else went wrong; `detail` says what.",
-    "forbidden": "A change that another site's page asks for.",
+    "forbidden": "The key's role does not go so far, or another site's page asks for a change.",
+    "unauthorized": "The server wants a key, and none that is good came ([access](access.md)).",
     "internal": "A mistake of ours; the log names the cause under the `request_id`.",
     "method_not_allowed": "The route does not take this method.",
     "not_installed": "The route needs a package that is not installed; `hint` names it.",

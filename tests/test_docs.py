@@ -97,10 +97,15 @@ _OPENAPI: dict[str, Any] = {}
 
 
 def openapi() -> dict[str, Any]:
-    """The app's own description; it needs of the runtime nothing but the settings."""
+    """The app's own description; it needs of the runtime hardly more than the settings."""
     if not _OPENAPI:
         runtime = cast(
-            Runtime, SimpleNamespace(settings=Settings(), engine=SimpleNamespace(reranker=None))
+            Runtime,
+            SimpleNamespace(
+                settings=Settings(),
+                engine=SimpleNamespace(reranker=None),
+                catalog=SimpleNamespace(keys=None, audit=None),
+            ),
         )
         _OPENAPI.update(create_app(runtime).openapi())
     return _OPENAPI

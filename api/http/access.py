@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longleaf.api.gate import Gate
 from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
+from longleaf.api.http.html import ASKING
 from longleaf.core import types
 from longleaf.core.access import Caller, Role
 from longleaf.core.catalog.audit import Audit, AuditWrite
@@ -148,6 +149,7 @@ class Access:
             return
         assert caller is not None
         request.state.caller = caller
+        ASKING.set(caller)
         if method in _SAFE or is_public(path) or route in _QUESTIONS:
             await self._app(scope, _limited(caller, receive), send)
             return

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import longleaf
+from longleaf.api.http.access import ANONYMOUS
 from longleaf.api.http.errors import PROBLEM_RESPONSES, http_problem, respond
 from longleaf.api.http.metrics import Sighting
 from longleaf.api.http.schemas import Alive, Ready
@@ -36,6 +37,11 @@ async def getreadiness(service: Served, request: Request) -> Response:
     if ready is not None and worker is not None and worker.failure is not None:
         # Searches are answered all the same; what is uploaded waits in the catalog.
         ready.chosen["worker"] = worker.failure
+    if service.caller is ANONYMOUS:
+        # Names of machines, folders and models are not for everybody; the status is.
+        reasons = reasons and ["Not ready; the reasons are for who brings a key."]
+        if ready is not None:
+            ready.chosen.clear()
     if ready is None or reasons:
         detail = " ".join(reasons)
         return respond(request, http_problem(503, detail, reasons=reasons), {"Retry-After": "5"})

@@ -6,6 +6,7 @@ static/localise.js says in the reader's language.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from markupsafe import Markup
 
 import longleaf
 from longleaf.api.http import assets
+from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.retriever.query import readable
 
+ASKING: ContextVar[Caller] = ContextVar("ASKING", default=LOCAL)
+"""Who a page is for: what they may not do is not offered to them."""
 FOLDER = Path(__file__).resolve().parents[1]
 
 
@@ -63,4 +67,10 @@ _ENVIRONMENT.globals["assets"] = assets.URL
 
 def render(template: str, **values: Any) -> str:
     """A template of api/templates as a page. Values are text, never markup."""
+    caller = ASKING.get()
+    values |= {
+        "signed_in": caller.name if caller.key_id else "",
+        "may_write": caller.role.includes(Role.WRITE),
+        "may_manage": caller.role.includes(Role.ADMIN),
+    }
     return readable(_ENVIRONMENT.get_template(template).render(**values))

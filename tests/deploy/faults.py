@@ -59,9 +59,14 @@ _SECRET = re.compile(r"PASSWORD|API_KEY|SECRET|TOKEN(?!_VECTORS)")
 
 @cache
 def app_paths() -> set[str]:
-    """Routes of the app; it needs of the runtime nothing but the settings."""
+    """Routes of the app; it needs of the runtime hardly more than the settings."""
     runtime = cast(
-        Runtime, SimpleNamespace(settings=Settings(), engine=SimpleNamespace(reranker=None))
+        Runtime,
+        SimpleNamespace(
+            settings=Settings(),
+            engine=SimpleNamespace(reranker=None),
+            catalog=SimpleNamespace(keys=None, audit=None),
+        ),
     )
     return set(create_app(runtime).openapi()["paths"])
 

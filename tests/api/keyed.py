@@ -1,0 +1,94 @@
+"""A server with keys of every kind, and documents that not all of them may see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.api.conftest import Client, a_worker, wait_until_followed
+
+from longleaf.api.app import create_app
+from longleaf.api.wire import Runtime, open_runtime
+from longleaf.core.access import Role
+from longleaf.core.catalog.keys import KeyWrite
+from longleaf.core.config import load_settings
+
+LOCAL_TOKEN = "the token of this machine"
+SECRETS = {"sealed": "zyzzogeton", "elsewhere": "quixotrix"}
+"""A word for each document that a limited key may not see: in its text, title, name and query."""
+QUERY = "tenant rent month"
+"""Finds all of them for whoever may see them."""
+OPEN_TEXT = "Open lease\n\nThe tenant pays the rent on the first day of the month."
+SEALED_TEXT = "Sealed {0} lease\n\nThe tenant {0} pays the rent of the month."
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server with keys: a document in each collection, one sealed for a group."""
+
+    runtime: Runtime
+    keys: Mapping[str, str]
+    documents: Mapping[str, str]
+    jobs: Mapping[str, str]
+
+    def client(self, who: str = "", **headers: str) -> Client:
+        app = create_app(self.runtime, local_token=LOCAL_TOKEN)
+        if who:
+            headers["Authorization"] = f"Bearer {self.keys[who]}"
+        return Client(app, headers=headers)
+
+
+@contextmanager
+def keyed_site(home: Path) -> Iterator[Site]:
+    """Such a server on an empty data folder."""
+    settings = load_settings({"home": home}, {}).settings
+    runtime = open_runtime(settings, follow=True)
+    try:
+        for name in ("law", "other"):
+            runtime.catalog.create_collection(name)
+        local = Client(create_app(runtime))
+        documents, jobs = {}, {}
+        with a_worker(runtime):
+            for name, collection, groups, text in (
+                ("open", "law", [], OPEN_TEXT),
+                ("sealed", "law", ["judges"], SEALED_TEXT),
+                ("elsewhere", "other", [], SEALED_TEXT),
+            ):
+                secret = SECRETS.get(name, "open")
+                fields = {"collection": collection, "groups": groups, "key": f"{name}.txt"}
+                made = local.upload(f"{secret}.txt", text.format(secret).encode(), **fields)
+                assert made.status_code == 201, made.text
+                [documents[name]] = made.json()["document_ids"]
+                jobs[name] = made.json()["job"]
+            for name, secret in SECRETS.items():
+                body = {"query": f"{secret} asked", "document_id": documents[name], "grade": 1}
+                assert local.post("/v1/judgements", json=body).status_code == 200
+            wait_until_followed(runtime)
+            keys = runtime.catalog.keys
+            limited = KeyWrite("limited", Role.READ, ("law",), ("clerks",))
+            made_keys = {
+                "admin": keys.create(KeyWrite("admin", Role.ADMIN)),
+                "writer": keys.create(KeyWrite("writer", Role.WRITE)),
+                "reader": keys.create(KeyWrite("reader", Role.READ)),
+                "judge": keys.create(KeyWrite("judge", Role.READ, ("law",), ("judges",))),
+                "limited": keys.create(limited),
+                "open only": keys.create(replace(limited, groups=())),
+                "writer of law": keys.create(KeyWrite("wol", Role.WRITE, ("law",))),
+                "admin of law": keys.create(KeyWrite("aol", Role.ADMIN, ("law",))),
+                "nowhere": keys.create(KeyWrite("nowhere", Role.READ, (), ())),
+                "revoked": keys.create(KeyWrite("revoked", Role.ADMIN)),
+                "expired": keys.create(
+                    KeyWrite("expired", Role.ADMIN, expires_at=time.time() + 0.01)
+                ),
+            }
+            keys.revoke(made_keys["revoked"][0].id)
+            tokens = {name: token for name, (_, token) in made_keys.items()}
+            good = tokens["admin"]
+            tokens["guessed"] = good[:12] + "A" * (len(good) - 12)
+            tokens["nonsense"] = "sk-1234"
+            yield Site(runtime, tokens, documents, jobs)
+    finally:
+        runtime.close()

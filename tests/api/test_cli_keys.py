@@ -1,0 +1,110 @@
+"""`longleaf keys` and `longleaf audit`: a key is shown once, and what was done to keys is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from longleaf.api.cli.main import app
+from longleaf.core.access import Role
+from longleaf.core.catalog import Catalog
+from longleaf.core.config import load_settings
+from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    catalog = Catalog(tmp_path)
+    catalog.create_collection("leases")
+    catalog.close()
+    return tmp_path
+
+
+def ran(home: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, [*words, "--home", str(home)])
+
+
+def told(home: Path, *words: str) -> Any:
+    result = ran(home, *words, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_key_from_its_making_to_its_end(home: Path) -> None:
+    assert "may do everything" in ran(home, "keys", "list").stdout
+    limits = ("--collection", "leases", "--group", "staff", "--requests-per-minute", "9")
+    shown = ran(home, "keys", "create", "Anne [bold]", *limits)
+    [token] = re.findall(r"^ll_[a-z2-7]{8}_\S{43}$", shown.stdout, re.MULTILINE)
+    assert "read; collections leases; groups staff; never used" in shown.stdout
+    catalog = Catalog(home)
+    try:
+        caller = catalog.keys.caller(token)
+        assert caller is not None
+        assert (caller.name, caller.role, caller.requests_per_minute) == (
+            "Anne [bold]", Role.READ, 9,
+        )  # fmt: skip
+    finally:
+        catalog.close()
+    [listed] = told(home, "keys", "list")["keys"]
+    assert token not in json.dumps(listed)
+    assert listed["groups"] == ["staff"]
+    assert told(home, "keys", "revoke", listed["id"])["revoked_at"] is not None
+    assert "revoked on 20" in ran(home, "keys", "list").stdout
+    acts = told(home, "audit")["acts"]
+    assert [(each["act"], each["target"], each["caller"]) for each in acts] == [
+        ("keys revoke", listed["id"], "local"),
+        ("keys create", listed["id"], "local"),
+    ]
+    assert token not in ran(home, "audit").stdout
+
+
+def test_json_holds_the_key_and_its_limits(home: Path) -> None:
+    made = told(
+        home,
+        "keys",
+        "create",
+        "scanner",
+        "--role",
+        "write",
+        "--days",
+        "1",
+        "--max-body-bytes",
+        "1000",
+    )
+    assert made["key"].startswith(f"ll_{made['id']}_")
+    assert made["expires_at"] == pytest.approx(made["created_at"] + 86_400, abs=60)
+    assert (made["role"], made["groups"], made["max_body_bytes"]) == ("write", None, 1000)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("create", "a", "--collection", "nowhere"), NotFound),
+        (("create", "a", "--role", "write", "--group", "x"), InvalidRequest),
+        (("create", "a", "--group", "x", "--no-groups"), InvalidRequest),
+        (("create", " "), InvalidRequest),
+        (("revoke", "aaaaaaaa"), NotFound),
+    ],
+)
+def test_what_makes_no_sense_makes_no_key(
+    home: Path, words: tuple[str, ...], error: type[Exception]
+) -> None:
+    result = ran(home, "keys", *words)
+    assert isinstance(result.exception, error)
+    assert told(home, "keys", "list") == {"keys": []}
+
+
+def test_beyond_loopback_a_server_wants_a_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = ran(home, "serve", "--host", "192.0.2.1", "--port", "0")
+    assert isinstance(refused.exception, ConfigError)
+    assert "longleaf keys create" in str(refused.exception)
+    told(home, "keys", "create", "ops", "--role", "admin")
+    bound = ran(home, "serve", "--host", "192.0.2.1", "--port", "0")
+    # With a key it goes on to listening, which this machine's addresses do not allow.
+    assert "Cannot listen on 192.0.2.1" in str(bound.exception)
+    assert load_settings({"home": home}, {}).settings.server.allow_remote is False
