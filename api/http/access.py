@@ -62,6 +62,9 @@ NEEDS: Final[Mapping[str, Role]] = {
     "GET /v1/jobs/{job_id}/files": Role.WRITE,
     "GET /v1/uploads": Role.WRITE,
     "GET /library/uploads/{job_id}": Role.WRITE,
+    "POST /v1/collections/{name}/reindex": Role.WRITE,
+    "GET /library/collections/{name}/reindex": Role.WRITE,
+    "POST /library/collections/{name}/reindex": Role.WRITE,
     "POST /v1/jobs/{job_id}/cancel": Role.WRITE,
     "POST /v1/jobs/{job_id}/retry": Role.WRITE,
     # What others asked and thought.
@@ -87,6 +90,7 @@ NEEDS: Final[Mapping[str, Role]] = {
     "POST /v1/collections": Role.ADMIN,
     "PATCH /v1/collections/{name}": Role.ADMIN,
     "DELETE /v1/collections/{name}": Role.ADMIN,
+    "GET /library/collections": Role.ADMIN,
     "POST /library/collections": Role.ADMIN,
     "POST /library/collections/{name}": Role.ADMIN,
     "GET /library/collections/{name}/delete": Role.ADMIN,

@@ -39,8 +39,10 @@ export async function refresh(address = null) {
     put(page, ["shelves", "documents"]);
     // The place to drop is large only as long as there is nothing else.
     const [zone, there] = [document.getElementById("drop"), page.getElementById("drop")];
-    zone.className = there.className;
-    zone.querySelector("h2").textContent = there.querySelector("h2").textContent;
+    if (zone && there) { // readers have none
+      zone.className = there.className;
+      zone.querySelector("h2").textContent = there.querySelector("h2").textContent;
+    }
     if (address) history.replaceState(null, "", address);
     return true;
   } catch {
