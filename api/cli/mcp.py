@@ -59,7 +59,7 @@ class _Reach:
         self._settings = settings
         self._lock = anyio.Lock()
         self._opened = AsyncExitStack()
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._clients: dict[tuple[str, str], httpx.AsyncClient] = {}
         self._own: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> _Reach:
@@ -71,7 +71,7 @@ class _Reach:
     async def __call__(self) -> httpx.AsyncClient:
         import anyio
 
-        from longleaf.api.running import find_server
+        from longleaf.api.running import find_server, local_headers
 
         async with self._lock:
             if self._own is not None:
@@ -80,11 +80,16 @@ class _Reach:
             if url is None:
                 self._own = await anyio.to_thread.run_sync(self._open)
                 return self._own
-            if url not in self._clients:
-                self._clients[url] = await self._opened.enter_async_context(_client_of(url))
-            return self._clients[url]
+            headers = local_headers(self._settings.home)
+            server = (url, headers.get("Authorization", ""))  # each start has a token of its own
+            if server not in self._clients:
+                client = _client_of(url, headers)
+                self._clients[server] = await self._opened.enter_async_context(client)
+            return self._clients[server]
 
     def _open(self) -> httpx.AsyncClient:
+        import secrets
+
         import httpx
 
         from longleaf.api import wire
@@ -92,13 +97,20 @@ class _Reach:
 
         runtime = wire.open_runtime(self._settings, follow=True)
         self._opened.callback(runtime.close)
-        transport = httpx.ASGITransport(create_app(runtime), raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+        token = secrets.token_urlsafe(32)
+        app = create_app(runtime, local_token=token)
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
+            base_url="http://localhost",
+            headers={"Authorization": f"Bearer {token}"},
+        )
 
 
-def _client_of(url: str) -> httpx.AsyncClient:
+def _client_of(url: str, headers: dict[str, str]) -> httpx.AsyncClient:
     import httpx
 
     from longleaf.api.asking import PATIENCE_SECONDS
 
-    return httpx.AsyncClient(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+    return httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote
 
@@ -43,12 +44,15 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOK_THREADS = 4
+_WITHIN: ContextVar[bool] = ContextVar("_WITHIN", default=False)
+"""Whether this is asked by a request that was let in: MCP asks our own routes for its caller."""
 
 NEEDS: Final[Mapping[str, Role]] = {
     # Questions that are asked with a body.
     "POST /v1/search": Role.READ,
     "POST /results": Role.READ,
     "POST /v1/rerank": Role.READ,
+    "POST /mcp": Role.READ,
     # An opinion is its reader's own.
     "POST /v1/judgements": Role.READ,
     "DELETE /v1/judgements": Role.READ,
@@ -101,7 +105,7 @@ NEEDS: Final[Mapping[str, Role]] = {
     "GET /library/health": Role.ADMIN,
 }
 """Method and route -> what a caller must be. Else: looking needs `read`, anything more `admin`."""
-_QUESTIONS = frozenset({"POST /v1/search", "POST /results", "POST /v1/rerank"})
+_QUESTIONS = frozenset({"POST /v1/search", "POST /results", "POST /v1/rerank", "POST /mcp"})
 """They change nothing, so the audit log says nothing of them."""
 
 
@@ -141,7 +145,15 @@ class Access:
             return
         request = Request(scope)
         path, method = scope["path"], scope["method"]
-        caller = await self._caller(request)
+        try:
+            caller = await self._caller(request)
+        except LongleafError as error:  # the catalog cannot be asked; /healthz answers all the same
+            if not is_public(path):
+                await respond(request, problem_of(error), retry_headers(error))(
+                    scope, receive, send
+                )
+                return
+            caller = None
         if caller is None and is_public(path):
             caller = ANONYMOUS
         route, role = needed(method, path)
@@ -154,17 +166,24 @@ class Access:
         assert caller is not None
         request.state.caller = caller
         ASKING.set(caller)
-        if method in _SAFE or is_public(path) or route in _QUESTIONS:
-            await self._app(scope, _limited(caller, receive), send)
-            return
-        caller_now = caller
+        receive = _limited(caller, receive)
+        if method not in _SAFE and not is_public(path) and route not in _QUESTIONS:
+            send = self._noting(request, caller, route, send)
+        within = _WITHIN.set(True)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            _WITHIN.reset(within)
+
+    def _noting(self, request: Request, caller: Caller, route: str, send: Send) -> Send:
+        """`send`, which first has the audit log keep how it ended."""
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                await self._note(request, caller_now, route, message["status"])
+                await self._note(request, caller, route, message["status"])
             await send(message)
 
-        await self._app(scope, _limited(caller, receive), noted)
+        return noted
 
     async def _caller(self, request: Request) -> Caller | None:
         key, session = credentials(request.headers, request.cookies)
@@ -187,6 +206,8 @@ class Access:
         if most is not None and declared.isdecimal() and int(declared[:20]) > most:
             hint = "Ask whoever keeps the keys for more."
             return respond(request, http_problem(413, str(BodyTooLarge(most).detail), hint))
+        if _WITHIN.get():
+            return None
         try:
             self._gate.admit(caller)
         except Overloaded as error:

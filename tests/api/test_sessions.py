@@ -20,7 +20,7 @@ from longleaf.api.wire import open_runtime
 from longleaf.core.access import Caller, Role
 from longleaf.core.catalog.keys import KeyWrite
 from longleaf.core.config import load_settings
-from longleaf.core.errors import Overloaded
+from longleaf.core.errors import CatalogUnavailable, Overloaded
 from longleaf.core.types import Scope
 
 
@@ -251,6 +251,39 @@ def test_a_stranger_hears_whether_it_is_ready_and_not_how(site: Site) -> None:
     assert asked.status_code == 200
     assert asked.json()["chosen"] == {}
     assert site.client("reader").get("/readyz").json()["chosen"]["index"]
+
+
+def test_a_catalog_that_cannot_be_asked_lets_nobody_in(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = site.client("admin")
+
+    def fail(*_: object) -> None:
+        raise CatalogUnavailable("The database is away.")
+
+    monkeypatch.setattr(Gate, "caller", fail)
+    refused = client.get("/v1/collections")
+    assert refused.status_code == 503
+    assert refused.json()["code"] == "catalog_unavailable"
+    assert int(refused.headers["retry-after"]) > 0
+    assert client.get("/healthz").status_code == 200
+
+
+def test_mcp_counts_once(site: Site) -> None:
+    """One call of a tool asks several routes for its caller."""
+    keys = site.runtime.catalog.keys
+    _, token = keys.create(KeyWrite("model", Role.READ, ("law",), (), requests_per_minute=1))
+    client = Client(create_app(site.runtime), headers={"Authorization": f"Bearer {token}"})
+    body = {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"name": "search", "arguments": {"query": QUERY}},
+    }  # fmt: skip
+    headers = {"Accept": "application/json, text/event-stream"}
+    answer = client.post("/mcp", json=body, headers=headers)
+    assert answer.status_code == 200
+    assert "Open lease" in answer.text
+    assert not any(secret in answer.text for secret in SECRETS.values())
+    assert client.post("/mcp", json=body, headers=headers).status_code == 429
 
 
 def test_without_keys_everybody_here_is_the_local_user(tmp_path: Path) -> None:
