@@ -23,6 +23,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longleaf.api.gate import Gate
+from longleaf.api.http.dialects import places
 from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
 from longleaf.api.http.html import ASKING
 from longleaf.core import types
@@ -47,12 +48,23 @@ _LOOK_THREADS = 4
 _WITHIN: ContextVar[bool] = ContextVar("_WITHIN", default=False)
 """Whether this is asked by a request that was let in: MCP asks our own routes for its caller."""
 
+_QUESTIONS: Final = frozenset(
+    f"POST {path}"
+    for path in (
+        *places.PLACES,
+        "/as/{dialect}/{path:path}",
+        "/v1/search",
+        "/results",
+        "/v1/answer",
+        "/answer",
+        "/v1/embeddings",
+        "/v1/vector_stores/{vector_store_id}/search",
+        "/mcp",
+    )
+)
+"""Asked with a body. They change nothing, so the audit log says nothing of them."""
 NEEDS: Final[Mapping[str, Role]] = {
-    # Questions that are asked with a body.
-    "POST /v1/search": Role.READ,
-    "POST /results": Role.READ,
-    "POST /v1/rerank": Role.READ,
-    "POST /mcp": Role.READ,
+    **dict.fromkeys(_QUESTIONS, Role.READ),
     # An opinion is its reader's own.
     "POST /v1/judgements": Role.READ,
     "DELETE /v1/judgements": Role.READ,
@@ -105,12 +117,12 @@ NEEDS: Final[Mapping[str, Role]] = {
     "GET /library/health": Role.ADMIN,
 }
 """Method and route -> what a caller must be. Else: looking needs `read`, anything more `admin`."""
-_QUESTIONS = frozenset({"POST /v1/search", "POST /results", "POST /v1/rerank", "POST /mcp"})
-"""They change nothing, so the audit log says nothing of them."""
 
 
 def _pattern(route: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(route)))
+    """A path parameter is a segment, or with `:path` the rest."""
+    whole = re.sub(r"\\\{\w+:path\\\}", ".+", re.escape(route))
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", whole))
 
 
 _PATTERNS = [(_pattern(route), route, role) for route, role in NEEDS.items()]

@@ -110,9 +110,14 @@ def asked(site: Site, client: Client, method: str, route: str, name: str) -> htt
         .replace("{page}", "1")
         .replace("{evaluation_id}", "none")
         .replace("{what}", "cancel")
+        .replace("{vector_store_id}", collection)
+        .replace("{model:path}", "late")
+        .replace("{dialect}/{path:path}", "tei/rerank")
     )
     assert "{" not in path, f"no value for {path}"
     options: dict[str, Any] = {}
+    if route == "/mcp":
+        options["headers"] = {"Accept": "application/json, text/event-stream"}
     query = {"q": QUERY, "query": QUERY, "limit": "5"}
     if method in ("GET", "DELETE"):
         options["params"] = {**query, "document_id": site.documents[name]}
@@ -121,7 +126,7 @@ def asked(site: Site, client: Client, method: str, route: str, name: str) -> htt
         options["data"] = {"collection": collection, "key": f"{name}.txt"}
     elif route.startswith("/v1/judgements/table") or route == "/evaluate/import":
         options["files"] = {"file": ("j.csv", b"query,document_id,grade\n")}
-    elif route.startswith("/v1/"):
+    elif route.startswith("/v1/") or route in BODIES:
         options["json"] = BODIES.get(route, lambda *_: {})(site, name)
     else:
         options["data"] = {
@@ -134,6 +139,15 @@ def asked(site: Site, client: Client, method: str, route: str, name: str) -> htt
 BODIES: Mapping[str, Any] = {
     "/v1/search": lambda *_: {"query": QUERY, "facets": ["*"]},
     "/v1/rerank": lambda *_: {"query": "rent", "documents": ["a text"]},
+    "/as/{dialect}/{path:path}": lambda *_: {"query": "rent", "texts": ["a text"]},
+    "/v1/answer": lambda *_: {"query": QUERY},
+    "/v1/embeddings": lambda *_: {"model": "any", "input": "rent"},
+    "/v1/vector_stores/{vector_store_id}/search": lambda *_: {"query": QUERY},
+    "/mcp": lambda site, name: {
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "read_document", "arguments": {"document_id": site.documents[name]},
+        },
+    },
     "/v1/judgements": lambda site, name: {
         "query": "rent", "document_id": site.documents[name], "grade": 1,
     },
