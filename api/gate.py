@@ -22,6 +22,7 @@ from longleaf.core.catalog.keys import Keys
 from longleaf.core.errors import Overloaded
 
 _MOST_BUCKETS = 10_000
+_NOTE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Gate:
         self._clock = clock
         self._lock = threading.Lock()
         self._buckets: dict[str, _Bucket] = {}
+        self._noted: dict[str, float] = {}
         self._has_keys = False
 
     def is_shut(self) -> bool:
@@ -77,8 +79,15 @@ class Gate:
         else:
             caller = self._keys.caller(session) if session.startswith("lls_") else None
         if caller is not None and caller.key_id is not None:
-            self._keys.note_use(caller.key_id)
+            self._note_use(caller.key_id)
         return caller
+
+    def _note_use(self, key_id: str) -> None:
+        """Keep that it was used, without asking the catalog each time."""
+        now = self._clock()
+        if now - self._noted.get(key_id, -_NOTE_SECONDS) >= _NOTE_SECONDS:
+            self._noted[key_id] = now
+            self._keys.note_use(key_id)
 
     def admit(self, caller: Caller) -> None:
         """Count a request. Raises Overloaded, with the time to wait, for one too many."""

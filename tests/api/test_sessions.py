@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from tests.api.conftest import Client
 from tests.api.keyed import LOCAL_TOKEN, QUERY, SECRETS, Site, keyed_site
+from tests.api.test_answers import answering
+from tests.remote.chat import chatting
 
 from longleaf.api.app import create_app
 from longleaf.api.gate import Gate
@@ -164,6 +166,16 @@ def test_anothers_cursor_shows_nothing_that_one_may_not_see(site: Site) -> None:
         assert len(shown) <= count, who
         assert who == "admin" or not shown & hidden, who
         assert who != "admin" or shown & hidden  # so that there was something to hide
+
+
+def test_an_answer_is_written_from_what_one_may_see(site: Site) -> None:
+    with chatting("The documents do not say.") as service, answering(site.runtime, service.url):
+        for who, count in (("limited", 0), ("judge", 1), ("reader", 2)):
+            asked = site.client(who).post("/v1/answer", json={"query": QUERY})
+            assert asked.status_code == 200, asked.text
+            sent = str(service.asked[-1])
+            assert "Open lease" in sent
+            assert sum(secret in sent for secret in SECRETS.values()) == count, who
 
 
 def test_readers_judge_as_themselves(site: Site) -> None:
