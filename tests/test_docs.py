@@ -10,12 +10,12 @@ import json
 import re
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import typer
 from pydantic import BaseModel
+from tests.bare_app import bare_app
 from tests.doc_tables import (
     BEGIN,
     COMMAND,
@@ -27,7 +27,6 @@ from tests.doc_tables import (
     rewritten,
 )
 
-from longleaf.api.app import create_app
 from longleaf.api.cli.main import app as cli
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.cite import CitationView
@@ -57,9 +56,8 @@ from longleaf.api.http.status import StatusView
 from longleaf.api.http.suggest import SuggestionList
 from longleaf.api.http.uploads import UploadList
 from longleaf.api.http.written_schemas import AskBody, SourceView
-from longleaf.api.wire import Runtime
 from longleaf.core import errors
-from longleaf.core.config import Settings, setting_names
+from longleaf.core.config import setting_names
 from longleaf.core.errors import RejectReason
 from longleaf.core.filters import BUILT_IN_FIELDS
 from longleaf.core.types import Document, Outcome
@@ -97,17 +95,9 @@ _OPENAPI: dict[str, Any] = {}
 
 
 def openapi() -> dict[str, Any]:
-    """The app's own description; it needs of the runtime hardly more than the settings."""
+    """The app's own description."""
     if not _OPENAPI:
-        runtime = cast(
-            Runtime,
-            SimpleNamespace(
-                settings=Settings(),
-                engine=SimpleNamespace(reranker=None),
-                catalog=SimpleNamespace(keys=None, audit=None),
-            ),
-        )
-        _OPENAPI.update(create_app(runtime).openapi())
+        _OPENAPI.update(bare_app().openapi())
     return _OPENAPI
 
 

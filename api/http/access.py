@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longleaf.api.gate import Gate
 from longleaf.api.http.dialects import places
 from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
+from longleaf.api.http.guard import counted
 from longleaf.api.http.html import ASKING
 from longleaf.core import types
 from longleaf.core.access import Caller, Role
@@ -178,7 +179,8 @@ class Access:
         assert caller is not None
         request.state.caller = caller
         ASKING.set(caller)
-        receive = _limited(caller, receive)
+        if caller.max_body_bytes is not None:
+            receive = counted(receive, caller.max_body_bytes)
         if method not in _SAFE and not is_public(path) and route not in _QUESTIONS:
             send = self._noting(request, caller, route, send)
         within = _WITHIN.set(True)
@@ -256,20 +258,3 @@ def _who_is_it(request: Request) -> Response:
         "Send Authorization: Bearer KEY; longleaf keys create makes one.",
     )
     return respond(request, what, {"WWW-Authenticate": 'Bearer realm="longleaf"'})
-
-
-def _limited(caller: Caller, receive: Receive) -> Receive:
-    most = caller.max_body_bytes
-    if most is None:
-        return receive
-    received_bytes = 0
-
-    async def counted() -> Message:
-        nonlocal received_bytes
-        message = await receive()
-        received_bytes += len(message.get("body", b""))
-        if received_bytes > most:
-            raise BodyTooLarge(most)
-        return message
-
-    return counted

@@ -67,17 +67,7 @@ class Guard:
         if refused is not None:
             await respond(Request(scope), refused, {"Connection": "close"})(scope, receive, send)
             return
-        received_bytes = 0
-
-        async def counted() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > limit_bytes:
-                raise BodyTooLarge(limit_bytes)
-            return message
-
-        await self._app(scope, counted, send)
+        await self._app(scope, counted(receive, limit_bytes), send)
 
     def _limit_bytes(self, scope: Scope) -> int:
         if scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS:
@@ -105,6 +95,21 @@ class Guard:
         return http_problem(
             421, "This server does not answer to that Host.", "Ask it as localhost or 127.0.0.1."
         )
+
+
+def counted(receive: Receive, limit_bytes: int) -> Receive:
+    """`receive`, which raises BodyTooLarge as soon as more has come."""
+    received_bytes = 0
+
+    async def one() -> Message:
+        nonlocal received_bytes
+        message = await receive()
+        received_bytes += len(message.get("body", b""))
+        if received_bytes > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        return message
+
+    return one
 
 
 def _is_address(host: str) -> bool:

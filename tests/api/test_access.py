@@ -7,9 +7,7 @@ request needs fails.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,12 +15,10 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from tests.api.conftest import Client
 from tests.api.keyed import QUERY, SECRETS, Site, keyed_site
+from tests.bare_app import bare_app
 
-from longleaf.api.app import create_app
 from longleaf.api.http.access import NEEDS, PUBLIC, is_public, needed
-from longleaf.api.wire import open_runtime
 from longleaf.core.access import Role
-from longleaf.core.config import load_settings
 from longleaf.core.types import Scope
 
 STRANGERS = ("", "revoked", "expired", "guessed", "nonsense")
@@ -44,14 +40,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def routes() -> list[tuple[str, str]]:
     """(method, route) of everything that the app answers, pages too."""
-    with tempfile.TemporaryDirectory() as home:
-        runtime = open_runtime(load_settings({"home": Path(home)}, {}).settings, follow=False)
-        try:
-            app = create_app(runtime)
-        finally:
-            runtime.close()
     found = []
-    for context in iter_route_contexts(app.routes):
+    for context in iter_route_contexts(bare_app().routes):
         route: Any = context.original_route
         path = str(getattr(context, "path", "") or route.path)
         found += [(method, path) for method in sorted(getattr(route, "methods", None) or ())]

@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from longleaf.core.catalog import Catalog, Generation
 
 
+class Clock:
+    """A time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def catalog_settings(request: pytest.FixtureRequest) -> CatalogSettings:
     """Where the catalog of a test lies; in Postgres each has a database of its own."""

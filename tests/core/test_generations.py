@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
+from tests.core.conftest import Clock
 from tests.core.test_catalog import DIM, EVERYONE, TOKEN_DIM, content, write
 
 from longleaf.core.catalog import Catalog, ContentWrite, DocumentWrite, Generation, schema
@@ -124,13 +125,6 @@ def test_building_is_gone_on_with_or_given_up_for_another(
     assert catalog.generations.empty()
     assert states(catalog) == {old.id: "live", first.id: "gone", second.id: "gone"}
     assert [each.generation for each in catalog.generations.opened()] == [old]
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def swapped(catalog: Catalog, old: Generation, clock: Clock) -> tuple[Generations, Generation]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.core.conftest import Clock
 
 from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.job_traces import forget_key
@@ -27,19 +28,6 @@ from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Outcome, Scope
 
 ALL = Scope.all()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.conftest import Clock
 
 from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.core.catalog import Catalog
@@ -18,19 +19,6 @@ from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
 ANNE = KeyWrite("Anne", Role.READ, ("law", "leases"), ("partners",))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -206,8 +194,8 @@ def test_the_audit_log_keeps_acts_and_forgets_old_ones(catalog: Catalog, clock: 
         clock.now += 10
     newest = log.newest(2)
     assert [(each.target, each.at) for each in newest] == [
-        ("/v1/documents/4", 1_000_040.0),
-        ("/v1/documents/3", 1_000_030.0),
+        ("/v1/documents/4", 1_040.0),
+        ("/v1/documents/3", 1_030.0),
     ]
     assert [each.request_id for each in log.newest(9, before=newest[-1].id)] == ["r2", "r1", "r0"]
     assert log.forget(25.0) == 3  # those of 50, 40 and 30 seconds ago

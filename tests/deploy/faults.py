@@ -10,9 +10,9 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+from tests.bare_app import bare_app
 from tests.deploy.reading import (
     ROOT,
     Service,
@@ -25,9 +25,7 @@ from tests.deploy.reading import (
 from tests.doc_tables import parse_command_line
 
 import longleaf
-from longleaf.api.app import create_app
-from longleaf.api.wire import Runtime
-from longleaf.core.config import Settings, load_settings
+from longleaf.core.config import load_settings
 from longleaf.core.errors import ConfigError
 
 Project = dict[str, Any]
@@ -59,16 +57,8 @@ _SECRET = re.compile(r"PASSWORD|API_KEY|SECRET|TOKEN(?!_VECTORS)")
 
 @cache
 def app_paths() -> set[str]:
-    """Routes of the app; it needs of the runtime hardly more than the settings."""
-    runtime = cast(
-        Runtime,
-        SimpleNamespace(
-            settings=Settings(),
-            engine=SimpleNamespace(reranker=None),
-            catalog=SimpleNamespace(keys=None, audit=None),
-        ),
-    )
-    return set(create_app(runtime).openapi()["paths"])
+    """Routes of the app."""
+    return set(bare_app().openapi()["paths"])
 
 
 def image_of(service: Service) -> str:
