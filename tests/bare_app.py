@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,11 +13,11 @@ from longleaf.api.wire import Runtime
 from longleaf.core.config import Settings
 
 
-def bare_app() -> FastAPI:
-    """All routes, and nothing behind them."""
+def bare_app(settings: Settings | None = None, allowed_hosts: Collection[str] = ()) -> FastAPI:
+    """All routes, and nothing behind them but a catalog that has no keys."""
     runtime = SimpleNamespace(
-        settings=Settings(),
+        settings=settings or Settings(),
         engine=SimpleNamespace(reranker=None),
-        catalog=SimpleNamespace(keys=None, audit=None),
+        catalog=SimpleNamespace(keys=SimpleNamespace(exist=lambda: False), audit=None),
     )
-    return create_app(cast(Runtime, runtime))
+    return create_app(cast(Runtime, runtime), allowed_hosts=allowed_hosts)

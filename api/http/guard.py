@@ -3,7 +3,7 @@
 Three doors that a web page in the user's browser could otherwise come through: a name that was
 rebound to 127.0.0.1 (Host), a form that another site submits (Origin), and a body that never ends.
 Pure ASGI, so a body is counted while it streams, whatever Content-Length says. It knows no user:
-keys come with their own issue.
+`access.py` does.
 """
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def ports(project: Project) -> Iterator[str]:
                 host, _, rest = str(published).partition(":")
                 outer, _, inner = rest.partition(":")
                 if host != "127.0.0.1":
-                    yield f"{name} is published beyond loopback: there are no access keys yet"
+                    yield f"{name} is published beyond loopback, and nothing here makes a key first"
                 if inner != inside.get(image_of(service)):
                     yield f"{name} does not listen on {inner}"
                 if outer in taken:

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
+from tests.bare_app import bare_app
 from tests.deploy.faults import CHECKS, environment_of, image_of
 from tests.deploy.reading import (
     COMPOSE_FILE,
@@ -35,8 +35,6 @@ from tests.deploy.reading import (
 )
 from tests.doc_tables import parse_command_line
 
-from longleaf.api.app import create_app
-from longleaf.api.wire import Runtime
 from longleaf.core.config import load_settings, setting_names, setting_variable
 
 TEXT = COMPOSE_FILE.read_text("utf-8")
@@ -254,11 +252,8 @@ def test_names_of_services_are_hosts_that_they_answer_to() -> None:
             continue
         ours = {k: v for k, v in environment_of(service).items() if k.startswith("LONGLEAF_")}
         settings = load_settings({}, ours).settings
-        runtime = cast(
-            Runtime, SimpleNamespace(settings=settings, engine=SimpleNamespace(reranker=None))
-        )
         allowed = [each for each in settings.server.allowed_hosts.split(",") if each]
-        transport = httpx.ASGITransport(create_app(runtime, allowed_hosts=allowed))
+        transport = httpx.ASGITransport(bare_app(settings, allowed))
 
         async def ask(host: str, transport: httpx.ASGITransport = transport) -> int:
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
