@@ -3,7 +3,7 @@
 Three doors that a web page in the user's browser could otherwise come through: a name that was
 rebound to 127.0.0.1 (Host), a form that another site submits (Origin), and a body that never ends.
 Pure ASGI, so a body is counted while it streams, whatever Content-Length says. It knows no user:
-keys come with their own issue.
+who asks is looked at behind it (`access.py`).
 """
 
 from __future__ import annotations
@@ -105,6 +105,12 @@ class Guard:
         return http_problem(
             421, "This server does not answer to that Host.", "Ask it as localhost or 127.0.0.1."
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header, port and all, names this machine."""
+    found = _HOST.fullmatch(host.lower())
+    return found is not None and found[1] in LOOPBACK_HOSTS
 
 
 def _is_address(host: str) -> bool:
