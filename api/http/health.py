@@ -39,7 +39,8 @@ async def get_health(
 @router.get("/readyz", response_model=Ready, summary="Can it search?")
 async def getreadiness(service: Served, request: Request) -> Response:
     """200 when the index is open and follows the catalog, 503 with the reasons when not."""
-    ready, reasons = await service.read(lambda: readiness(service.runtime))
+    lane = service.at_the_door if service.caller is ANONYMOUS else service.read
+    ready, reasons = await lane(lambda: readiness(service.runtime))
     worker = service.worker
     if ready is not None and worker is not None and worker.failure is not None:
         # Searches are answered all the same; what is uploaded waits in the catalog.

@@ -42,7 +42,7 @@ async def log_in(
 ) -> Response:
     """Opens a session with a key."""
     gate, keys = service.gate, service.runtime.catalog.keys
-    caller = await service.read(lambda: gate.caller(key.strip() or "-"))
+    caller = await service.at_the_door(lambda: gate.caller(key.strip() or "-"))
     if caller is None:
         return _page(next_path, "This key opens nothing (any more).", 401)
     gate.admit(caller)  # a session is a row, and nobody has counted this request yet

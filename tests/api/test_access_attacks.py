@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.remote.longleaf import served_app
 from longleaf.api.app import create_app
 from longleaf.api.cli.answering import ask
 from longleaf.api.doctor.index import _ask
+from longleaf.api.http import health
 from longleaf.api.http.access import COOKIE, NEEDS, SECURE_COOKIE, needed
 from longleaf.api.running import announced, find_server, home_name, local_headers
 from longleaf.core.access import Role
@@ -44,6 +46,7 @@ LOOKS = sorted(
 def test_the_end_of_a_line_behind_a_path_opens_nothing(site: Site, behind: str) -> None:
     """The router took /v1/jobs%0A for /v1/jobs, the table of what it needs did not."""
     reader = site.client("reader")
+    assert site.client("admin").get(f"/metrics{behind}").status_code == 400
     opened = {}
     for route in LOOKS:
         for method in ("GET", "HEAD"):
@@ -54,7 +57,7 @@ def test_the_end_of_a_line_behind_a_path_opens_nothing(site: Site, behind: str) 
                 .replace("{evaluation_id}", "none")
             )
             answer = reader.request(method, path + behind, follow_redirects=False)
-            if answer.status_code != 403:
+            if answer.status_code != 400:
                 opened[f"{method} {route}"] = answer.status_code
     assert opened == {}
     assert needed("GET", "/v1/jobs\n")[1] is Role.ADMIN
@@ -199,6 +202,41 @@ def test_refused_changes_that_wait_for_the_catalog_keep_nobody_waiting(
         finally:
             writes.set()
             for each in changing:
+                each.join()
+
+
+def test_strangers_at_the_door_keep_no_caller_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/readyz is for everybody, and took the threads that documents are read with."""
+    ends = threading.Event()
+    begun = threading.Event()
+
+    def slow(_runtime: object) -> tuple[None, list[str]]:
+        begun.set()
+        ends.wait(30)
+        return None, ["Slow."]
+
+    monkeypatch.setattr(health, "readiness", slow)
+    headers = {"Authorization": f"Bearer {site.keys['reader']}"}
+    with served_app(create_app(site.runtime, local_token=LOCAL_TOKEN)) as url:
+
+        def ask_again() -> None:
+            httpx.get(f"{url}/readyz", timeout=40, trust_env=False)
+
+        strangers = [threading.Thread(target=ask_again) for _ in range(6)]
+        for each in strangers:
+            each.start()
+        try:
+            assert begun.wait(20)
+            time.sleep(0.5)  # until all of them have arrived
+            looked = httpx.get(
+                f"{url}/v1/collections", headers=headers, timeout=10, trust_env=False
+            )
+            assert looked.status_code == 200
+        finally:
+            ends.set()
+            for each in strangers:
                 each.join()
 
 
