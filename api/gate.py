@@ -17,9 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
+from longleaf.api.running import proof_of
 from longleaf.core.access import LOCAL, Caller
 from longleaf.core.catalog.keys import Keys
-from longleaf.core.errors import Overloaded
+from longleaf.core.errors import LongleafError, Overloaded
+
+_log = structlog.get_logger(__name__)
 
 _MOST_BUCKETS = 10_000
 _NOTE_SECONDS = 60.0
@@ -75,19 +80,29 @@ class Gate:
                 key.encode("utf-8", "replace"), self._local_token.encode()
             ):
                 return LOCAL
-            caller = self._keys.caller(key) if key.startswith("ll_") else None
-        else:
-            caller = self._keys.caller(session) if session.startswith("lls_") else None
-        if caller is not None and caller.key_id is not None:
-            self._note_use(caller.key_id)
-        return caller
+            return self._keys.caller(key) if key.startswith("ll_") else None
+        return self._keys.caller(session) if session.startswith("lls_") else None
 
-    def _note_use(self, key_id: str) -> None:
-        """Keep that it was used, without asking the catalog each time."""
-        now = self._clock()
-        if now - self._noted.get(key_id, -_NOTE_SECONDS) >= _NOTE_SECONDS:
-            self._noted[key_id] = now
+    def proof(self, challenge: str) -> str:
+        """What only a server that has the local token can say to this; "" for one without."""
+        return proof_of(self._local_token, challenge) if self._local_token and challenge else ""
+
+    def is_use_news(self, caller: Caller) -> bool:
+        """Whether `note_use` is due for this caller's key: it was not for a minute."""
+        noted = self._noted.get(caller.key_id or "", -_NOTE_SECONDS)
+        return caller.key_id is not None and self._clock() - noted >= _NOTE_SECONDS
+
+    def note_use(self, caller: Caller) -> None:
+        """Keep that a key was used. For after the answer: it may wait for the catalog's lock, and
+        what cannot be kept is left."""
+        key_id = caller.key_id
+        if key_id is None:
+            return
+        self._noted[key_id] = self._clock()
+        try:
             self._keys.note_use(key_id)
+        except LongleafError as error:
+            _log.warning("keys.use_not_kept", key=key_id, reason=error.code)
 
     def admit(self, caller: Caller) -> None:
         """Count a request. Raises Overloaded, with the time to wait, for one too many."""

@@ -1,8 +1,10 @@
 """Finding the server that runs on a data folder, so that the command line can ask it.
 
 A server leaves `server.json` (URL, pid and a token) in the data folder. The file is only a hint:
-whether a server is there is decided by asking it for its data folder's name. Only its owner may
-read it: who has the token is the local user to that server, who may read the folder anyway.
+whether a server is there is decided by asking it for its data folder's name, and for proof that it
+has the token: a killed server leaves the file, and anybody may listen at its port since. Only its
+owner may read the file: who has the token is the local user to that server, who may read the folder
+anyway.
 """
 
 from __future__ import annotations
@@ -53,9 +55,13 @@ def find_server(home: Path) -> str | None:
 
     Only loopback addresses are asked: the file must not send documents' queries elsewhere.
     """
+    import hmac
+    import secrets
+
+    challenge = secrets.token_urlsafe(32)
     try:
         announced_as: dict[str, Any] = json.loads((home / FILE_NAME).read_text("utf-8"))
-        url = str(announced_as["url"])
+        url, token = str(announced_as["url"]), str(announced_as.get("token", ""))
         host = urlsplit(url).hostname
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -65,11 +71,23 @@ def find_server(home: Path) -> str | None:
 
     try:
         with httpx.Client(timeout=2.0, trust_env=False) as client:
-            answer = client.get(f"{url}/healthz")
-            same = answer.status_code == 200 and answer.json().get("home") == home_name(home)
-    except (httpx.HTTPError, ValueError):
+            answer = client.get(f"{url}/healthz", params={"challenge": challenge})
+            told = answer.json()
+            if answer.status_code != 200 or told["home"] != home_name(home):
+                return None
+            proof = str(told.get("proof", "")).encode("utf-8", "replace")
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return url if same else None
+    is_ours = not token or hmac.compare_digest(proof, proof_of(token, challenge).encode())
+    return url if is_ours else None
+
+
+def proof_of(token: str, challenge: str) -> str:
+    """What a server says to a challenge to prove that it has the token (HMAC-SHA256, RFC 2104)."""
+    import hmac
+
+    said = b"longleaf server " + challenge.encode("utf-8", "replace")
+    return hmac.digest(token.encode("utf-8", "replace"), said, "sha256").hex()
 
 
 def home_name(home: Path) -> str:

@@ -16,7 +16,7 @@ class Role(StrEnum):
     """What a caller may do; each includes the ones before it.
 
     `read`: search, read, judge. `write`: also put and delete documents, and run jobs. `admin`: also
-    make, change and delete collections, keep keys, examine and mend.
+    make, change and delete collections, and see how all stands. Keys are made on the machine alone.
     """
 
     READ = "read"

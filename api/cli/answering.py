@@ -55,11 +55,11 @@ def answer(
 
 def ask(settings: Settings, body: dict[str, Any], hear: Hear) -> dict[str, Any]:
     """The API's answer to `body`: from the running server, else from an engine opened here."""
-    from longleaf.api.running import find_server
+    from longleaf.api.running import find_server, local_headers
 
     url = find_server(settings.home)
     if url is not None:
-        return _ask_server(url, body, hear)
+        return _ask_server(url, local_headers(settings.home), body, hear)
     from longleaf.api import wire
     from longleaf.api.http.written import answer_in_words
     from longleaf.api.http.written_schemas import WordsEvent
@@ -76,7 +76,9 @@ def ask(settings: Settings, body: dict[str, Any], hear: Hear) -> dict[str, Any]:
         runtime.close()
 
 
-def _ask_server(url: str, body: dict[str, Any], hear: Hear) -> dict[str, Any]:
+def _ask_server(
+    url: str, local: dict[str, str], body: dict[str, Any], hear: Hear
+) -> dict[str, Any]:
     import json
 
     import httpx
@@ -84,7 +86,7 @@ def _ask_server(url: str, body: dict[str, Any], hear: Hear) -> dict[str, Any]:
     from longleaf.api.asking import answer_of
     from longleaf.core.errors import LongleafError
 
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **local}
     asked = json.dumps(body | {"stream": True})
     name = ""
     with (

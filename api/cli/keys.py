@@ -40,7 +40,7 @@ def create(
         Role,
         typer.Option(
             help="read: search and read. write: also upload and delete documents. "
-            "admin: also collections and keys."
+            "admin: also make and delete collections."
         ),
     ] = Role.READ,
     collection: Annotated[

@@ -7,13 +7,14 @@ what the shard's files say (`deep`), and making it anew, need the server stopped
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longleaf.api import indexes
 from longleaf.api.doctor.compare import Comparison, compare
 from longleaf.api.doctor.report import DEEP_REPAIR, REPAIR, Finding, fail, ok, warn
+from longleaf.api.running import local_headers
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.config import Settings
@@ -71,11 +72,11 @@ class IndexExam:
     def asking(self, server: str) -> Iterator[Finding]:
         """With a server: have it compare, mend through the log, have it compare again."""
         try:
-            found = _ask(server)
+            found = self._asked(server)
             if not found.equal and self.repair and found.document_ids:
                 pushed = push_again(self.catalog, found.document_ids)
                 self.repaired(f"pushed {pushed:,} documents to the index again")
-                found = _ask(server)
+                found = self._asked(server)
         except LongleafError as error:
             yield warn("index", error.message, error.hint)
             return
@@ -86,6 +87,9 @@ class IndexExam:
                 "Not looked at: the running server has the index open.",
                 "Stop the server and run longleaf doctor --deep again.",
             )
+
+    def _asked(self, server: str) -> Comparison:
+        return _ask(server, local_headers(self.settings.home))
 
     def remake(self) -> None:
         """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked."""
@@ -174,12 +178,12 @@ def _content_verdict(stale: dict[int, str], passages: int) -> Finding:
     return fail("index content", fact, DEEP_REPAIR, details=details)
 
 
-def _ask(server: str) -> Comparison:
+def _ask(server: str, local: Mapping[str, str]) -> Comparison:
     """Have the running server compare. Raises LongleafError when it cannot."""
     import httpx
 
     try:
-        with httpx.Client(timeout=600.0, trust_env=False) as client:
+        with httpx.Client(timeout=600.0, trust_env=False, headers=dict(local)) as client:
             answer = client.post(f"{server}/v1/index/compare")
             told = answer.json()
     except (httpx.HTTPError, ValueError) as error:

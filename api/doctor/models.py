@@ -13,6 +13,7 @@ from longleaf.api import targets, wire
 from longleaf.api.doctor.report import Finding, fail, ok, warn
 from longleaf.api.late_model import DOUBT
 from longleaf.api.reading import close_reranker, open_reranker
+from longleaf.api.running import local_headers
 from longleaf.core.catalog import Catalog
 from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
@@ -39,7 +40,7 @@ class Models:
 def profile(models: Models, catalog: Catalog | None, server: str | None) -> Iterator[Finding]:
     """Embedder, token vectors and reranker, each with why."""
     if server is not None:
-        yield from _of_server(server)
+        yield from _of_server(server, local_headers(models.settings.home))
         return
     try:
         if catalog is not None:
@@ -85,11 +86,11 @@ def _chosen(reasons: Mapping[str, str]) -> Iterator[Finding]:
             yield ok(part, reason)
 
 
-def _of_server(server: str) -> Iterator[Finding]:
+def _of_server(server: str, local: Mapping[str, str]) -> Iterator[Finding]:
     import httpx
 
     try:
-        with httpx.Client(timeout=30.0, trust_env=False) as client:
+        with httpx.Client(timeout=30.0, trust_env=False, headers=dict(local)) as client:
             answer = client.get(f"{server}/readyz")
             told = answer.json()
     except (httpx.HTTPError, ValueError) as error:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longleaf.api.gate import Gate
 from longleaf.api.http.dialects import places
 from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
-from longleaf.api.http.guard import counted
+from longleaf.api.http.guard import counted, is_loopback
 from longleaf.api.http.html import ASKING
 from longleaf.core import types
 from longleaf.core.access import Caller, Role
@@ -46,6 +46,8 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOK_THREADS = 4
+_KEEP_THREADS = 4
+"""Beside those that look: a write may wait a minute for the catalog, and nobody's key with it."""
 _WITHIN: ContextVar[bool] = ContextVar("_WITHIN", default=False)
 """Whether this is asked by a request that was let in: MCP asks our own routes for its caller."""
 
@@ -116,8 +118,13 @@ NEEDS: Final[Mapping[str, Role]] = {
     # The machine, and all collections together.
     "GET /v1/status": Role.ADMIN,
     "GET /library/health": Role.ADMIN,
+    "GET /metrics": Role.READ,
 }
 """Method and route -> what a caller must be. Else: looking needs `read`, anything more `admin`."""
+_OF_ALL: Final = frozenset(
+    {"GET /v1/status", "GET /library/health", "GET /metrics", "POST /v1/index/compare"}
+)
+"""These tell of all collections together, so they are for keys without limits."""
 
 
 def _pattern(route: str) -> re.Pattern[str]:
@@ -127,11 +134,15 @@ def _pattern(route: str) -> re.Pattern[str]:
 
 
 _PATTERNS = [(_pattern(route), route, role) for route, role in NEEDS.items()]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def needed(method: str, path: str) -> tuple[str, Role]:
     """The route of a request, as far as it is known here, and what its caller must be."""
     asked = f"{'GET' if method == 'HEAD' else method} {path}"
+    if _CONTROL.search(path):
+        # The router takes /v1/jobs%0A for /v1/jobs: the end of a line is an end to its patterns.
+        return asked, Role.ADMIN
     for pattern, route, role in _PATTERNS:
         if pattern.fullmatch(asked):
             return route, role
@@ -151,6 +162,7 @@ class Access:
         self._gate = gate
         self._audit = audit
         self._looking = CapacityLimiter(_LOOK_THREADS)
+        self._keeping = CapacityLimiter(_KEEP_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_FILES):
@@ -170,9 +182,9 @@ class Access:
         if caller is None and is_public(path):
             caller = ANONYMOUS
         route, role = needed(method, path)
-        refused = self._refused(request, caller, role)
+        refused = self._refused(request, caller, route, role)
         if refused is not None:
-            if caller is not None and method not in _SAFE:
+            if caller is not None and method not in _SAFE and refused.status_code != 429:
                 await self._note(request, caller, route, refused.status_code)
             await refused(scope, receive, send)
             return
@@ -181,33 +193,54 @@ class Access:
         ASKING.set(caller)
         if caller.max_body_bytes is not None:
             receive = counted(receive, caller.max_body_bytes)
-        if method not in _SAFE and not is_public(path) and route not in _QUESTIONS:
-            send = self._noting(request, caller, route, send)
         within = _WITHIN.set(True)
         try:
-            await self._app(scope, receive, send)
+            if method in _SAFE or is_public(path) or route in _QUESTIONS:
+                await self._app(scope, receive, send)
+            else:
+                await self._kept(request, caller, route, receive, send)
         finally:
             _WITHIN.reset(within)
+            if self._gate.is_use_news(caller):
+                await to_thread.run_sync(self._gate.note_use, caller, limiter=self._keeping)
 
-    def _noting(self, request: Request, caller: Caller, route: str, send: Send) -> Send:
-        """`send`, which first has the audit log keep how it ended."""
+    async def _kept(
+        self, request: Request, caller: Caller, route: str, receive: Receive, send: Send
+    ) -> None:
+        """A change: the audit log has how it ended before its answer begins."""
+        is_noted = False
 
         async def noted(message: Message) -> None:
+            nonlocal is_noted
             if message["type"] == "http.response.start":
+                is_noted = True
                 await self._note(request, caller, route, message["status"])
             await send(message)
 
-        return noted
+        try:
+            await self._app(request.scope, receive, noted)
+        except Exception:
+            # It failed in a way that nobody expected, and may be done all the same.
+            if not is_noted:
+                await self._note(request, caller, route, 500)
+            raise
 
     async def _caller(self, request: Request) -> Caller | None:
         key, session = credentials(request.headers, request.cookies)
         return await to_thread.run_sync(self._gate.caller, key, session, limiter=self._looking)
 
-    def _refused(self, request: Request, caller: Caller | None, role: Role) -> Response | None:
+    def _refused(
+        self, request: Request, caller: Caller | None, route: str, role: Role
+    ) -> Response | None:
         if caller is None:
             return _who_is_it(request)
         if caller is ANONYMOUS:
             return None
+        if not _WITHIN.get():
+            try:
+                self._gate.admit(caller)
+            except Overloaded as error:
+                return respond(request, problem_of(error), retry_headers(error))
         if not caller.role.includes(role):
             what = http_problem(
                 403,
@@ -215,24 +248,25 @@ class Access:
                 "Ask whoever keeps the keys: longleaf keys create --role.",
             )
             return respond(request, what)
+        if route in _OF_ALL and caller.scope != types.Scope.all():
+            what = http_problem(
+                403,
+                f"{caller.name} may see a part; this tells of all collections together.",
+                "Ask with a key that has no limits.",
+            )
+            return respond(request, what)
         most = caller.max_body_bytes
         declared = request.headers.get("content-length", "")
         if most is not None and declared.isdecimal() and int(declared[:20]) > most:
             hint = "Ask whoever keeps the keys for more."
             return respond(request, http_problem(413, str(BodyTooLarge(most).detail), hint))
-        if _WITHIN.get():
-            return None
-        try:
-            self._gate.admit(caller)
-        except Overloaded as error:
-            return respond(request, problem_of(error), retry_headers(error))
         return None
 
     async def _note(self, request: Request, caller: Caller, route: str, status: int) -> None:
         request_id = str(getattr(request.state, "request_id", ""))
         act = AuditWrite(caller.name, caller.key_id, route, request.url.path, status, request_id)
         try:
-            await to_thread.run_sync(self._audit.put, act, limiter=self._looking)
+            await to_thread.run_sync(self._audit.put, act, limiter=self._keeping)
         except LongleafError as error:
             # What was done is done; an answer that says otherwise would be asked again.
             _log.error("audit.not_kept", act=route, status=status, reason=error.code)
@@ -242,7 +276,13 @@ def credentials(headers: Headers, cookies: Mapping[str, str]) -> tuple[str, str]
     """The key that a request brings, and its session ("" for none)."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     key = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-    return key, cookies.get(SECURE_COOKIE) or cookies.get(COOKIE) or ""
+    return key, cookies.get(cookie_name(headers), "")
+
+
+def cookie_name(headers: Headers) -> str:
+    """By the host that was asked. Beyond this machine only the one that a browser takes from this
+    very host by TLS: a plain one could be another site's of the same domain, with its session."""
+    return COOKIE if is_loopback(headers.get("host", "")) else SECURE_COOKIE
 
 
 def _who_is_it(request: Request) -> Response:

@@ -42,6 +42,14 @@ async def list_collections(service: Served) -> CollectionList:
 async def create_collection(body: CollectionBody, service: Served) -> CollectionView:
     """Make an empty collection. Its language cannot be changed later."""
 
+    # Before the catalog is asked, which would tell of others' collections by "there is one".
+    within = service.scope.collections
+    if service.scope.groups is not None or (within is not None and body.name not in within):
+        raise InvalidRequest(
+            f"Your key may not make a collection {body.name[:100]!r}.",
+            f"It is limited to: {', '.join(sorted(within or ())) or 'access groups'}.",
+        )
+
     def work() -> Collection:
         try:
             language = check_language(body.language)

@@ -3,7 +3,7 @@
 Three doors that a web page in the user's browser could otherwise come through: a name that was
 rebound to 127.0.0.1 (Host), a form that another site submits (Origin), and a body that never ends.
 Pure ASGI, so a body is counted while it streams, whatever Content-Length says. It knows no user:
-`access.py` does.
+who asks is looked at behind it (`access.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ RERANK_BODY_BYTES = 4 * 1024 * 1024
 the most passages that are taken (rerank_schemas)."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """Refuses requests by Host, Origin and body length.
+    """Refuses requests by Host, path, Origin and body length.
 
     Bound to loopback, only loopback names are taken; bound wider, any IP address is as well (an
     address cannot be rebound, a name can). `allowed_hosts` are further names, without ports.
@@ -61,6 +62,7 @@ class Guard:
         limit_bytes = self._limit_bytes(scope)
         refused = (
             self._wrong_host(headers)
+            or _odd_path(scope)
             or _foreign_origin(scope, headers)
             or self._declared_too_large(scope, headers, limit_bytes)
         )
@@ -112,12 +114,26 @@ def counted(receive: Receive, limit_bytes: int) -> Receive:
     return one
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a Host header, port and all, names this machine."""
+    found = _HOST.fullmatch(host.lower())
+    return found is not None and found[1] in LOOPBACK_HOSTS
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
     return True
+
+
+def _odd_path(scope: Scope) -> Problem | None:
+    """No path of ours has control characters, and routers and proxies do not agree on them: to
+    Starlette /metrics%0A is /metrics, to a proxy that keeps /metrics from strangers it is not."""
+    if not _CONTROL.search(scope["path"]):
+        return None
+    return http_problem(400, "The path has control characters.", "Take them out.")
 
 
 def _foreign_origin(scope: Scope, headers: Headers) -> Problem | None:

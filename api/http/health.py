@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,16 +24,23 @@ router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
 
 
 @router.get("/healthz", summary="Is the process alive?")
-async def get_health(service: Served) -> Alive:
+async def get_health(
+    service: Served,
+    challenge: Annotated[
+        str, Query(max_length=100, description="Asks for `proof` that it is the data folder's own.")
+    ] = "",
+) -> Alive:
     """Answers as long as the event loop runs; touches nothing else."""
     home = service.runtime.settings.home
-    return Alive(version=longleaf.__version__, home=home_name(home))
+    proof = service.gate.proof(challenge)
+    return Alive(version=longleaf.__version__, home=home_name(home), proof=proof)
 
 
 @router.get("/readyz", response_model=Ready, summary="Can it search?")
 async def getreadiness(service: Served, request: Request) -> Response:
     """200 when the index is open and follows the catalog, 503 with the reasons when not."""
-    ready, reasons = await service.read(lambda: readiness(service.runtime))
+    lane = service.at_the_door if service.caller is ANONYMOUS else service.read
+    ready, reasons = await lane(lambda: readiness(service.runtime))
     worker = service.worker
     if ready is not None and worker is not None and worker.failure is not None:
         # Searches are answered all the same; what is uploaded waits in the catalog.

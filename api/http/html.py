@@ -17,6 +17,7 @@ from markupsafe import Markup
 import longleaf
 from longleaf.api.http import assets
 from longleaf.core.access import LOCAL, Caller, Role
+from longleaf.core.types import Scope
 from longleaf.retriever.query import readable
 
 ASKING: ContextVar[Caller] = ContextVar("ASKING", default=LOCAL)
@@ -72,5 +73,6 @@ def render(template: str, **values: Any) -> str:
         "signed_in": caller.name if caller.key_id else "",
         "may_write": caller.role.includes(Role.WRITE),
         "may_manage": caller.role.includes(Role.ADMIN),
+        "sees_all": caller.scope == Scope.all(),
     }
     return readable(_ENVIRONMENT.get_template(template).render(**values))

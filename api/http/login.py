@@ -8,13 +8,11 @@ Origin (guard.py), and `SameSite=Lax` keeps the cookie from it.
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from longleaf.api.http.access import ANONYMOUS, COOKIE, SECURE_COOKIE, credentials
-from longleaf.api.http.guard import LOOPBACK_HOSTS
+from longleaf.api.http.access import ANONYMOUS, SECURE_COOKIE, cookie_name, credentials
 from longleaf.api.http.html import render
 from longleaf.api.http.service import Served
 from longleaf.core.access import LOCAL
@@ -44,9 +42,10 @@ async def log_in(
 ) -> Response:
     """Opens a session with a key."""
     gate, keys = service.gate, service.runtime.catalog.keys
-    caller = await service.read(lambda: gate.caller(key.strip() or "-"))
+    caller = await service.at_the_door(lambda: gate.caller(key.strip() or "-"))
     if caller is None:
         return _page(next_path, "This key opens nothing (any more).", 401)
+    gate.admit(caller)  # a session is a row, and nobody has counted this request yet
     answer = RedirectResponse(_local(next_path), 303)
     if caller is not LOCAL:
         token = await service.write(lambda: keys.open_session(caller, SESSION_SECONDS))
@@ -71,14 +70,13 @@ def _page(next_path: str, problem: str = "", status: int = 200) -> Response:
 
 
 def _set_cookie(request: Request, answer: Response, token: str, seconds: int) -> None:
-    host = request.headers.get("host", "").rpartition(":")
-    is_here = (host[0] or host[2]) in LOOPBACK_HOSTS
+    name = cookie_name(request.headers)
     answer.set_cookie(
-        COOKIE if is_here else SECURE_COOKIE,
+        name,
         token,
         max_age=seconds,
         path="/",
-        secure=not is_here,
+        secure=name == SECURE_COOKIE,
         httponly=True,
         samesite="lax",
     )
@@ -86,8 +84,5 @@ def _set_cookie(request: Request, answer: Response, token: str, seconds: int) ->
 
 def _local(path: str) -> str:
     """A path of this server, never another site's: browsers take `//` and a backslash for one."""
-    parts = urlsplit(path)
     plain = path.startswith("/") and not path.startswith("//") and "\\" not in path
-    if not plain or parts.netloc or not path.isprintable():
-        return "/"
-    return path
+    return path if plain and path.isprintable() else "/"

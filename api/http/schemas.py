@@ -374,6 +374,11 @@ class Alive(BaseModel):
     status: str = "ok"
     version: str
     home: str = Field(description="A hash that names the data folder.")
+    proof: str = Field(
+        "",
+        description="Answers `challenge`: an HMAC by the token of this machine, which only this "
+        "server and its data folder have.",
+    )
 
 
 class Ready(BaseModel):

@@ -76,6 +76,7 @@ class Service:
         self._answers = CapacityLimiter(runtime.settings.answer.concurrent)
         self._bulk = CapacityLimiter(max(1, workers // 2))
         self._reads = CapacityLimiter(_READ_THREADS)
+        self._door = CapacityLimiter(1)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
         self._drawing = CapacityLimiter(1)
@@ -114,6 +115,10 @@ class Service:
     async def read(self, call: Callable[[], T]) -> T:
         """Run a short catalog read."""
         return await to_thread.run_sync(call, limiter=self._reads)
+
+    async def at_the_door(self, call: Callable[[], T]) -> T:
+        """Run `call` for who has shown no key, one at a time: they keep nobody else waiting."""
+        return await to_thread.run_sync(call, limiter=self._door)
 
     async def take_in(self, call: Callable[[], T]) -> T:
         """Run `call`, which stores an upload for a worker; nothing is parsed or embedded here."""

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, and when. Rows are added and, past their time, taken away.
+"""The audit log: who changed what, and when. Rows are added, and none goes by itself.
 
 A row holds no text of a document, no query and no key: the caller's name and key's id, the act, on
 what it was done, and how it ended. Acts of several servers on one catalog stand in one log.
