@@ -78,6 +78,7 @@ def test_results_come_while_typing_and_the_address_says_all(page: Page, site: Si
     expect(page.locator(".hit")).to_have_count(2)
     page.go_back()
     expect(page.locator(".hit")).to_have_count(8)
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
     assert titles(page) == shown
     page.go_back()
     expect(page.locator(".stock")).to_be_visible()
@@ -206,9 +207,9 @@ def test_suggestions_are_titles_and_ones_own_past(page: Page) -> None:
     page.get_by_role("button", name="Forget past searches").click()
     assert page.evaluate("localStorage.length") == 0
     query.fill("commer")
-    query.press("ArrowDown")
     expect(options).to_have_count(1)
     query.press("ArrowDown")
+    expect(options.first).to_have_attribute("aria-selected", "true")
     query.press("Enter")
     expect(page).to_have_url(re.compile("/documents/"))
 
