@@ -43,11 +43,17 @@ def announced(home: Path, url: str, token: str = "") -> Iterator[None]:
 
 def local_headers(home: Path) -> dict[str, str]:
     """What a program of this machine sends to the server of this data folder."""
-    try:
-        token = str(json.loads((home / FILE_NAME).read_text("utf-8")).get("token", ""))
-    except (OSError, ValueError, AttributeError):
-        return {}
+    _, token = _left_in(home)
     return {"Authorization": f"Bearer {token}"} if token.isascii() and token else {}
+
+
+def _left_in(home: Path) -> tuple[str, str]:
+    """URL and token of `server.json`, "" for what is not there."""
+    try:
+        left: Any = json.loads((home / FILE_NAME).read_text("utf-8"))
+        return str(left.get("url", "")), str(left.get("token", ""))
+    except (OSError, ValueError, AttributeError):
+        return "", ""
 
 
 def find_server(home: Path) -> str | None:
@@ -59,11 +65,10 @@ def find_server(home: Path) -> str | None:
     import secrets
 
     challenge = secrets.token_urlsafe(32)
+    url, token = _left_in(home)
     try:
-        announced_as: dict[str, Any] = json.loads((home / FILE_NAME).read_text("utf-8"))
-        url, token = str(announced_as["url"]), str(announced_as.get("token", ""))
         host = urlsplit(url).hostname
-    except (OSError, ValueError, KeyError, TypeError):
+    except ValueError:
         return None
     if host not in _LOOPBACK:
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -87,7 +88,7 @@ def create(
         key, token = catalog.keys.create(wanted)
         _note(catalog, "keys create", key.id)
     if as_json:
-        print_json(_shown(key) | {"key": token})
+        print_json(asdict(key) | {"key": token})
         return
     out = console()
     out.print(f"Key {key.id} for {name}, {_said(key)}. It is shown this once:", markup=False)
@@ -101,7 +102,7 @@ def list_keys(home: _Home = None, as_json: _Json = False) -> None:
     with opened_catalog(home) as catalog:
         found = catalog.keys.all()
     if as_json:
-        print_json({"keys": [_shown(key) for key in found]})
+        print_json({"keys": [asdict(key) for key in found]})
         return
     out = console()
     if not found:
@@ -122,7 +123,7 @@ def revoke(
         key = catalog.keys.revoke(key_id)
         _note(catalog, "keys revoke", key.id)
     if as_json:
-        print_json(_shown(key))
+        print_json(asdict(key))
     else:
         console().print(f"Key {key.id} of {key.name} opens nothing any more.", markup=False)
 
@@ -137,8 +138,7 @@ def audit(
     with opened_catalog(home) as catalog:
         found = catalog.audit.newest(limit)
     if as_json:
-        fields = ("id", "at", "caller", "key_id", "act", "target", "status", "request_id")
-        print_json({"acts": [{name: getattr(each, name) for name in fields} for each in found]})
+        print_json({"acts": [asdict(each) for each in found]})
         return
     out = console()
     if not found:
@@ -177,19 +177,3 @@ def _said(key: Key) -> str:
 def _date(at: float, form: str = "%Y-%m-%d") -> str:
     """UTC, as everything that is kept."""
     return time.strftime(form, time.gmtime(at))
-
-
-def _shown(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "role": str(key.role),
-        "collections": None if key.collections is None else list(key.collections),
-        "groups": None if key.groups is None else list(key.groups),
-        "requests_per_minute": key.requests_per_minute,
-        "max_body_bytes": key.max_body_bytes,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "last_used_at": key.last_used_at,
-    }

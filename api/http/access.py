@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from longleaf.api.gate import Gate
 from longleaf.api.http.dialects import places
 from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, respond, retry_headers
-from longleaf.api.http.guard import counted, is_loopback
+from longleaf.api.http.guard import counted, declares_more, is_loopback
 from longleaf.api.http.html import ASKING
 from longleaf.core import types
 from longleaf.core.access import Caller, Role
@@ -256,8 +256,7 @@ class Access:
             )
             return respond(request, what)
         most = caller.max_body_bytes
-        declared = request.headers.get("content-length", "")
-        if most is not None and declared.isdecimal() and int(declared[:20]) > most:
+        if most is not None and declares_more(request.headers, most):
             hint = "Ask whoever keeps the keys for more."
             return respond(request, http_problem(413, str(BodyTooLarge(most).detail), hint))
         return None

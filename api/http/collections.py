@@ -19,6 +19,7 @@ from longleaf.api.http.schemas import (
 from longleaf.api.http.service import Served, Service
 from longleaf.api.wire import check_language
 from longleaf.core.catalog import Collection
+from longleaf.core.catalog.jobs import Job
 from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
 
 router = APIRouter(
@@ -121,6 +122,12 @@ async def reindex_collection(service: Served, name: str = _NAME) -> Response:
     groups stay. Files that hold several documents, or are not there any more, are left as they are
     and named.
     """
-    catalog = service.runtime.catalog
-    job = await service.write(lambda: jobs.read_collection_again(catalog, name, service.scope))
+    job = await read_again(service, name)
     return PlainJSON(JobView.of(job), 202, {"Location": f"/v1/jobs/{job.public_id}"})
+
+
+async def read_again(service: Service, name: str) -> Job:
+    """The job that reads a collection's files again. Raises NotFound, and Conflict where one does
+    so already."""
+    catalog = service.runtime.catalog
+    return await service.write(lambda: jobs.read_collection_again(catalog, name, service.scope))

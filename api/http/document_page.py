@@ -159,7 +159,7 @@ def _document_page(service: Service, document_id: str, link: DocumentLink) -> Re
         window=window,
         outline=outline[:_MAX_OUTLINE],
         hidden_sections=max(0, len(outline) - _MAX_OUTLINE),
-        page_count=_page_count(shown.document),
+        page_count=shown.document.page_count,
         link=link,
         mark=link.mark,
         to=shown.to,
@@ -233,10 +233,5 @@ def _begin(document: DocumentText, link: DocumentLink) -> int | None:
         if page.number == link.page:
             return page.start_char
     raise InvalidRequest(
-        f"This document has no page {link.page}.", f"It has {_page_count(document)} pages."
+        f"This document has no page {link.page}.", f"It has {document.page_count} pages."
     )
-
-
-def _page_count(document: DocumentText) -> int:
-    """Pages, not runs of text on them: a page whose footnotes stand elsewhere has two."""
-    return max((page.number for page in document.pages), default=0)

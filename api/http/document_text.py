@@ -95,7 +95,7 @@ async def get_text(
                 title=head.title,
                 revision=head.revision,
                 text_chars=head.text_chars,
-                page_count=max((each.number for each in body.pages), default=0),
+                page_count=body.page_count,
                 parts=[_part(body, *span) for span in spans],
                 next=following,
             )

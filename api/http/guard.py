@@ -81,8 +81,7 @@ class Guard:
     def _declared_too_large(
         self, scope: Scope, headers: Headers, limit_bytes: int
     ) -> Problem | None:
-        declared = headers.get("content-length", "")
-        if not declared.isdecimal() or int(declared[:20]) <= limit_bytes:
+        if not declares_more(headers, limit_bytes):
             return None
         hint = TEXTS_HINT if self._takes_texts(scope["path"]) else UPLOAD_HINT
         return http_problem(
@@ -97,6 +96,12 @@ class Guard:
         return http_problem(
             421, "This server does not answer to that Host.", "Ask it as localhost or 127.0.0.1."
         )
+
+
+def declares_more(headers: Headers, limit_bytes: int) -> bool:
+    """Whether a request says itself that its body is larger."""
+    declared = headers.get("content-length", "")
+    return declared.isdecimal() and int(declared[:20]) > limit_bytes
 
 
 def counted(receive: Receive, limit_bytes: int) -> Receive:

@@ -180,8 +180,8 @@ async def ask_to_read_collection_again(service: Served, name: str) -> Response:
 @router.post("/library/collections/{name}/reindex")
 async def read_collection_again(service: Served, name: str) -> Response:
     """Goes to the page that tells how far it is."""
-    answer = await collections.reindex_collection(service, name)
-    return _to(f"/library/uploads/{json.loads(bytes(answer.body))['id']}")
+    job = await collections.read_again(service, name)
+    return _to(f"/library/uploads/{job.public_id}")
 
 
 @router.get("/library/documents/{document_id}/delete")

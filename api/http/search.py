@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from longleaf.api.answer import more
 from longleaf.api.http.answer_schemas import AnswerView
@@ -39,6 +39,8 @@ from longleaf.retriever.filters import filter_from_json
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -152,15 +154,24 @@ def _answered(
 
 def answer_search(runtime: Runtime, body: Mapping[str, Any]) -> dict[str, Any]:
     """What POST /v1/search would answer to `body`, blocking. Raises InvalidRequest."""
+    read = asked_as(SearchBody, body)
+    with runtime.answering() as engine:
+        answer = _answered(engine, read, Scope.all())
+    return as_json(view(answer, runtime.catalog.head_seq()))
+
+
+def asked_as(kind: type[BodyT], asked: Mapping[str, Any]) -> BodyT:
+    """What a command asks, checked as a request is. Raises InvalidRequest."""
     try:
-        read = SearchBody.model_validate(dict(body))
+        return kind.model_validate(dict(asked))
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         raise InvalidRequest(validation_problem(found).detail) from None
-    with runtime.answering() as engine:
-        answer = _answered(engine, read, Scope.all())
-    shown = PlainJSON(view(answer, runtime.catalog.head_seq()))
-    said: dict[str, Any] = json.loads(bytes(shown.body))
+
+
+def as_json(shown: BaseModel) -> dict[str, Any]:
+    """An answer as a client of the API gets it."""
+    said: dict[str, Any] = json.loads(bytes(PlainJSON(shown).body))
     return said
 
 

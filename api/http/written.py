@@ -7,7 +7,6 @@ the same for the command line, without a server.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
-from pydantic import ValidationError
 
 from longleaf.api.answering.chat import ChatModel
 from longleaf.api.answering.reply import Reply, nothing_found, write
@@ -26,10 +24,9 @@ from longleaf.api.http.errors import (
     CLIENT_LEFT,
     PROBLEM_RESPONSES,
     problem_of,
-    validation_problem,
 )
 from longleaf.api.http.plain import PlainJSON
-from longleaf.api.http.search import request_of
+from longleaf.api.http.search import as_json, asked_as, request_of
 from longleaf.api.http.search_view import document_url, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import MEDIA_TYPE, Tell, follow, is_wanted
@@ -47,7 +44,7 @@ from longleaf.api.http.written_schemas import (
 from longleaf.api.search import SearchAnswer, SearchEngine
 from longleaf.api.wire import Runtime
 from longleaf.core.distant_stream import NobodyWaits
-from longleaf.core.errors import InvalidRequest, NoAnswers
+from longleaf.core.errors import NoAnswers
 from longleaf.core.types import Scope
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
@@ -143,11 +140,7 @@ def answer_in_words(
 
     Raises InvalidRequest, NoAnswers and what a search raises.
     """
-    try:
-        body = AskBody.model_validate(dict(asked))
-    except ValidationError as error:
-        told = error.errors(include_url=False, include_input=False)
-        raise InvalidRequest(validation_problem(told).detail) from None
+    body = asked_as(AskBody, asked)
     chat = chat_of(runtime)
     began = time.perf_counter()
     found, _ = find(runtime, body, Scope.all(), began)
@@ -155,10 +148,7 @@ def answer_in_words(
     if found.chosen.sources:
         left = runtime.settings.answer.timeout_seconds - _since(began) / 1000.0
         reply = write(chat, body.query, found.chosen, within_seconds=left, tell=words_to(tell))
-    said: dict[str, Any] = json.loads(
-        bytes(PlainJSON(written_view(reply, found, began, _url)).body)
-    )
-    return said
+    return as_json(written_view(reply, found, began, _url))
 
 
 def counter(engine: SearchEngine) -> Callable[[str], int]:

@@ -253,19 +253,10 @@ def _is_same(row: Row[Any] | None, token: str) -> bool:
 
 
 def _key(row: Row[Any]) -> Key:
-    return Key(
-        name=row.name,
-        role=Role(row.role),
-        collections=None if row.collections is None else tuple(row.collections),
-        groups=None if row.groups is None else tuple(row.groups),
-        expires_at=row.expires_at,
-        requests_per_minute=row.requests_per_minute,
-        max_body_bytes=row.max_body_bytes,
-        id=row.id,
-        created_at=row.created_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-    )
+    values = {name: row._mapping[name] for name in Key.__dataclass_fields__}
+    for name in ("collections", "groups"):
+        values[name] = None if values[name] is None else tuple(values[name])
+    return Key(**(values | {"role": Role(row.role)}))
 
 
 def _listed(names: Collection[str] | None) -> list[str] | None:

@@ -256,6 +256,11 @@ class DocumentText:
     sections: tuple[Section, ...] = ()
     regions: tuple[Region, ...] = ()
 
+    @property
+    def page_count(self) -> int:
+        """Pages, not runs of text on them: a page whose footnotes stand elsewhere has two."""
+        return max((page.number for page in self.pages), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentSize:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from longleaf.core.lengths import first_part
+from longleaf.core.scores import sigmoid
 from longleaf.core.types import Reading
 from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.pieces import joined
-from longleaf.reranker.qwen3.reader import probability
 from longleaf.reranker.qwen3.template import document_parts
 
 if TYPE_CHECKING:
@@ -154,5 +154,5 @@ def _reading(item: ReadingInput, scored: Sequence[tuple[Item, float]], meaning: 
 def _probability(score: float, meaning: Meaning) -> float | None:
     """None for a number that is none, whatever the service's documents say of its scores."""
     if meaning == "logit":
-        return probability(score)
+        return sigmoid(score)
     return score if meaning == "probability" and 0.0 <= score <= 1.0 else None

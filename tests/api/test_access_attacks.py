@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,20 @@ def test_a_busy_catalog_keeps_nobody_out(site: Site, monkeypatch: pytest.MonkeyP
     assert client.get("/v1/collections").status_code == 200
 
 
+@contextmanager
+def six_times(ask: Callable[[], None], ends: threading.Event) -> Iterator[None]:
+    """`ask` in six threads at once, until `ends` is set, as it is at the end."""
+    asking = [threading.Thread(target=ask) for _ in range(6)]
+    for each in asking:
+        each.start()
+    try:
+        yield
+    finally:
+        ends.set()
+        for each in asking:
+            each.join()
+
+
 def test_refused_changes_that_wait_for_the_catalog_keep_nobody_waiting(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,20 +204,13 @@ def test_refused_changes_that_wait_for_the_catalog_keep_nobody_waiting(
         def change() -> None:
             httpx.delete(f"{url}/v1/collections/law", headers=headers, timeout=40, trust_env=False)
 
-        changing = [threading.Thread(target=change) for _ in range(6)]
-        for each in changing:
-            each.start()
-        try:
+        with six_times(change, writes):
             for _ in range(4):
                 assert waiting.acquire(timeout=20)
             looked = httpx.get(
                 f"{url}/v1/collections", headers=headers, timeout=10, trust_env=False
             )
             assert looked.status_code == 200
-        finally:
-            writes.set()
-            for each in changing:
-                each.join()
 
 
 def test_strangers_at_the_door_keep_no_caller_waiting(
@@ -224,20 +232,13 @@ def test_strangers_at_the_door_keep_no_caller_waiting(
         def ask_again() -> None:
             httpx.get(f"{url}/readyz", timeout=40, trust_env=False)
 
-        strangers = [threading.Thread(target=ask_again) for _ in range(6)]
-        for each in strangers:
-            each.start()
-        try:
+        with six_times(ask_again, ends):
             assert begun.wait(20)
             time.sleep(0.5)  # until all of them have arrived
             looked = httpx.get(
                 f"{url}/v1/collections", headers=headers, timeout=10, trust_env=False
             )
             assert looked.status_code == 200
-        finally:
-            ends.set()
-            for each in strangers:
-                each.join()
 
 
 def test_a_cookie_of_a_neighbour_is_no_session(site: Site) -> None:

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from tests.api.conftest import TEXTS, Client
-from tests.remote.longleaf import fill, opened, reading_for_others, sensible_cross_encoder
+from tests.remote.longleaf import fill, filled, opened, reading_for_others, sensible_cross_encoder
 from tests.remote.openai import Embeddings
 from tests.remote.servers import Answer, Server, served
 from tests.reranker.tiny import one_torch_thread
@@ -41,11 +41,7 @@ KEY = "sk-very-secret"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Documents, embedded by the bundled model."""
-    folder = tmp_path_factory.mktemp("home")
-    runtime = opened(folder)
-    fill(runtime)
-    runtime.close()
-    return folder
+    return filled(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

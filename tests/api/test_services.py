@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.api.conftest import Client
-from tests.remote.longleaf import fill, opened
+from tests.remote.longleaf import filled, opened
 from tests.remote.rerankers import RerankServer, overlap
 from tests.remote.servers import Answer, Server, served
 from typer.testing import CliRunner
@@ -29,11 +29,7 @@ QUERY = "who pays the rent?"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    runtime = opened(folder)
-    fill(runtime)
-    runtime.close()
-    return folder
+    return filled(tmp_path_factory.mktemp("home"))
 
 
 OpenClient = Callable[..., tuple[Client, RerankServer, Server]]

@@ -57,6 +57,14 @@ def fill(runtime: Runtime) -> None:
     runtime.follower.catch_up()
 
 
+def filled(home: Path) -> Path:
+    """`home`, with the tests' texts in it."""
+    runtime = opened(home)
+    fill(runtime)
+    runtime.close()
+    return home
+
+
 @contextmanager
 def reading_for_others(home: Path, reranker: Reranker | None = None) -> Iterator[str]:
     """An empty Longleaf with `reranker` (None: `late`); its URL."""

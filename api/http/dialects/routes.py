@@ -105,8 +105,9 @@ def _joined(found: Sequence[GivenReadings]) -> GivenReadings:
     )
 
 
-def _body_schema(here: Sequence[places.Place]) -> dict[str, Any]:
-    refs = [{"$ref": f"#/components/schemas/{each.dialect.body.__name__}"} for each in here]
+def body_schema(*models: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: the body of a route that reads it itself, one of these."""
+    refs = [{"$ref": f"#/components/schemas/{each.__name__}"} for each in models]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
@@ -126,7 +127,7 @@ def _add_route(path: str) -> None:
         summary=f"Read given texts ({said})",
         description="Texts, best first by the reranker that searches use, in the form in which "
         "they were asked for: the body decides which. No index is asked and nothing is stored.",
-        openapi_extra=_body_schema(here),
+        openapi_extra=body_schema(*(each.dialect.body for each in here)),
         # Longleaf's own; the others' forms are their makers' to describe.
         responses={200: {"model": RerankView}} if here[0].dialect.name == "longleaf" else None,
     )

@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from longleaf.api.http.dialects.forms import MODEL_HEADER, header_text, listed
-from longleaf.api.http.dialects.routes import json_object, validated
+from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.rerank_schemas import Text
@@ -72,14 +72,7 @@ class EmbeddingsBody(BaseModel):
 @router.post(
     "/embeddings",
     summary="Embed texts (OpenAI)",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/EmbeddingsBody"}}
-            },
-        }
-    },
+    openapi_extra=body_schema(EmbeddingsBody),
 )
 async def post_embeddings(request: Request, service: Served) -> Response:
     """Vectors of unit length, by the embedder that searches use."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from longleaf.api.http.collections import collection_named
 from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, relevance
-from longleaf.api.http.dialects.routes import json_object, validated
+from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.rerank_schemas import Text
@@ -70,14 +70,7 @@ class StoreSearchBody(BaseModel):
 @router.post(
     "/{vector_store_id}/search",
     summary="Search a collection (OpenAI)",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/StoreSearchBody"}}
-            },
-        }
-    },
+    openapi_extra=body_schema(StoreSearchBody),
 )
 async def search_store(request: Request, service: Served, vector_store_id: str = _ID) -> Response:
     """Documents of the collection with their deciding passages, by both stages."""
