@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from longleaf.api import facets
 from longleaf.api.cursor import MAX_CURSOR_CHARS
+from longleaf.api.elsewhere import text_goes_to
 from longleaf.api.http.answer_schemas import AnswerView
 from longleaf.api.http.errors import Problem, problem_of, retry_headers
 from longleaf.api.http.html import render
@@ -200,6 +201,7 @@ def values_of(around: Around, answer: AnswerView | None) -> dict[str, Any]:
         "export_url": _export_url(link),
         "here": here,
         "chat": around.service.runtime.chat,
+        "elsewhere": text_goes_to(around.service.runtime.settings),
         "written": None,
         "stages": [(name, ms) for name, ms in answer.timings_ms.items() if name != "total"]
         if answer
