@@ -1,4 +1,4 @@
-"""Where text leaves this machine for, as the settings say: the page tells it, and claims no more."""
+"""Where text leaves this machine for, as the settings say; the page claims no more."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ def text_goes_to(settings: Settings) -> tuple[str, ...]:
     Empty when all stays here. Answers are asked for one by one, and say where they go themselves.
     """
     return tuple(
-        f"{host} ({what})"
-        for what, url in _services(settings)
-        if (host := _host(url)) not in _HERE
+        f"{host} ({what})" for what, url in _services(settings) if (host := _host(url)) not in _HERE
     )
 
 

@@ -3,6 +3,7 @@
 What is known of a document (title, metadata, groups) stays, as if it had been stated with its file.
 So a file that holds several documents is left as it is, and named: what was stated of one of them
 was not stated of the file. The same for one whose original was not kept, or is not there any more.
+A document that is deleted or changed while its file is read stays deleted, or as it is then.
 A collection is read document by document, in the order of their ids; what has ended is known from
 the job's own files, so a worker that takes over goes on behind it. Trade-off: each file is embedded
 for itself, which is slower than a walk where files are short; a file is never held behind others.
@@ -43,11 +44,14 @@ def spec_again(catalog: Catalog, head: DocumentHead) -> FolderSpec | UploadSpec:
             f"Its file holds {file[1]:,} documents.", "Index that file again, or upload it again."
         )
     metadata = dict(head.metadata) | ({"title": head.title} if head.title else {})
+    known = {head.public_id: head.revision}
     if file is not None and not file[0].startswith(UPLOAD_MARK):
-        return FolderSpec((file[0],), groups=head.groups, metadata=metadata, again=True)
+        return FolderSpec(
+            (file[0],), groups=head.groups, metadata=metadata, again=True, revisions=known
+        )
     if head.original is None or not catalog.blobs.exists(head.original):
         raise Conflict("The original of this document was not kept.", "Upload the file again.")
-    return UploadSpec(head.original, head.source, head.key, head.groups, metadata)
+    return UploadSpec(head.original, head.source, head.key, head.groups, metadata, known)
 
 
 def read_all_again(
@@ -85,7 +89,7 @@ def read_all_again(
                     spec = replace(spec, missing_is_gone=True)
                 read(spec, results.append)
                 why = _GONE
-            except Conflict as problem:
+            except (Conflict, NotFound) as problem:  # NotFound: its original went with it
                 why = str(problem)
             if not results:
                 results = [FileResult(key, Outcome.UNCHANGED, detail=why)]

@@ -42,11 +42,14 @@ _log = structlog.get_logger(__name__)
 class Labels:
     """What a caller says of all documents of a run: access groups and extra metadata.
 
-    A `title` among the metadata is no field: it names the files of the run.
+    A `title` among the metadata is no field: it names the files of the run. `revisions`: what is
+    said was known of these documents (public id -> revision); where one has another by now, or is
+    gone, nothing is written.
     """
 
     groups: tuple[str, ...] = ()
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

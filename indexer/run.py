@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from longleaf.core.catalog import ContentWrite, DocumentWrite, Generation, SourceWrite
 from longleaf.core.catalog.writes import ContentGone
-from longleaf.core.errors import GenerationMismatch, Rejected
+from longleaf.core.errors import Conflict, GenerationMismatch, Rejected
 from longleaf.core.types import Outcome, Passage
 from longleaf.indexer.prepare import FileFailure, Labels, Prepared, embed_inputs, prepare_file
 from longleaf.indexer.records import (
@@ -215,7 +215,14 @@ class Run:
             return
         committing, self._committing = self._committing, None
         batch, self._being_committed = self._being_committed, _Batch()
-        results = committing.result()
+        try:
+            results = committing.result()
+        except Conflict:
+            self._indexer.catalog.let_go(
+                [file.original for file, _ in batch.waiting if file.original],
+                [item.digest for _, item in batch.waiting],
+            )
+            raise
         for (file, _), result in zip(batch.waiting, results, strict=True):
             file.results.append(result)
             if result.replaced_source is not None:
@@ -246,9 +253,19 @@ class Run:
             contents = self._embed(batch, contents, whole=True)
 
     def _ended(self, batch: _Batch, connection: Connection, results: Sequence[PutResult]) -> None:
-        """Inside the transaction: how the batch's files end, this commit's results included."""
+        """Inside the transaction: how the batch's files end, this commit's results included.
+
+        Raises Conflict, so that nothing is written, where what the labels say is out of date.
+        """
         changed: Counter[int] = Counter()
         for (file, _), result in zip(batch.waiting, results, strict=True):
+            known = self._labels.revisions.get(result.public_id)
+            if known is not None and result.changed and result.revision != known + 1:
+                raise Conflict(
+                    f"The document {result.public_id} was deleted or changed while its file was "
+                    "read; it is left so.",
+                    "Have it read again, if it is still there.",
+                )
             changed[id(file)] += result.changed
         self._supervisor.ended(
             connection, [file.result(self._collection, changed[id(file)]) for file in batch.ended]

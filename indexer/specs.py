@@ -21,7 +21,7 @@ class FolderSpec:
 
     `missing_is_gone`: a path that is not there any more is told at the end, not at the beginning.
     `again`: files that did not change are read as well. `only`: what may have changed below the
-    paths (nothing: all of it).
+    paths (nothing: all of it). `revisions`: see `prepare.Labels`.
     """
 
     paths: tuple[str, ...]
@@ -33,19 +33,21 @@ class FolderSpec:
     missing_is_gone: bool = False
     again: bool = False
     only: tuple[str, ...] = ()
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     kind: ClassVar = "folder"
 
 
 @dataclass(frozen=True, slots=True)
 class UploadSpec:
-    """Index one file whose bytes are the blob `original`."""
+    """Index one file whose bytes are the blob `original`. `revisions`: see `prepare.Labels`."""
 
     original: str
     name: str
     key: str | None = None
     groups: tuple[str, ...] = ()
     metadata: Mapping[str, MetaValue] = field(default_factory=dict)
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     kind: ClassVar = "upload"
 

@@ -104,6 +104,8 @@ class JobSupervisor:
     def left_alone(self, file: FileResult) -> None:
         """Write how a file ended that no run has taken. Raises LeaseLost."""
         self._jobs.end_files(self._job, self._owner, [_job_file(file)])
+        with self._lock:
+            self._under_way.pop(file.key, None)
 
     def given_up(self, key: str) -> str | None:
         tries = self._tries.get(key, 0)
@@ -265,7 +267,7 @@ def _read(
     known: Mapping[str, Source] | None = None,
 ) -> None:
     """Index what a spec names. `known`: see `Indexer.index_paths`."""
-    labels = Labels(spec.groups, spec.metadata)
+    labels = Labels(spec.groups, spec.metadata, spec.revisions)
     if isinstance(spec, UploadSpec):
         result = indexer.index_bytes(
             collection,

@@ -336,6 +336,15 @@ class Catalog(CatalogReader):
             erasure.note_originals(connection, [name])
         self.erasure.settle()
 
+    def let_go(self, originals: Sequence[str], digests: Sequence[str]) -> None:
+        """What was written for documents that were then not put, unless others refer to it."""
+        with self._database.writing() as connection:
+            ids = select(schema.contents.c.id).where(schema.contents.c.digest.in_(digests))
+            if content_rows.drop_unused_contents(connection, connection.execute(ids).scalars()):
+                erasure.note_deletion(connection)
+            erasure.note_originals(connection, originals)
+        self.erasure.settle()
+
     def _append_tokens(self, content: ContentWrite | None) -> list[SegmentRef | None]:
         if content is None:
             return []

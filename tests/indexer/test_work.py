@@ -12,15 +12,17 @@ import pytest
 from tests.indexer.test_run import SizedEmbedder, target
 
 from longleaf.api import jobs as asking
-from longleaf.core.catalog import Catalog
+from longleaf.core.catalog import Catalog, orphans
 from longleaf.core.catalog import jobs as stored
 from longleaf.core.catalog.jobs import Job, JobState
+from longleaf.core.catalog.listing import Order
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import CatalogBusy, LongleafError, NoSpace
 from longleaf.core.types import Outcome, Scope
 from longleaf.indexer.build import Indexer
 from longleaf.indexer.chunk import PassageChunker
 from longleaf.indexer.parsers.here import ReadHere
+from longleaf.indexer.prepare import Labels
 from longleaf.indexer.specs import FolderSpec, UploadSpec, spec_of
 from longleaf.indexer.work import do_job
 
@@ -271,3 +273,63 @@ def test_a_file_that_killed_its_workers_is_rejected_by_name(
     files = {Path(file.key).name: file for file in store.files(job)}
     assert files["2.txt"].reason == "crashes its reader" and "3 times" in files["2.txt"].detail
     assert store.get(job.public_id, ALL).counts["indexed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("sentences", "whole", "kept", "act"),
+    [
+        (1, True, "upload", "deleted"),
+        (1, False, "folder", "deleted"),
+        (40, True, "folder", "deleted"),  # written in slices
+        (1, True, "folder", "changed"),
+        (1, False, "upload", "changed"),
+        (40, False, "folder", "changed"),
+    ],
+)
+def test_what_is_deleted_or_changed_while_it_is_read_again_stays_so(
+    indexer: Indexer, tmp_path: Path, sentences: int, whole: bool, kept: str, act: str
+) -> None:
+    catalog = indexer.catalog
+    file = tmp_path / "lease.txt"
+    file.write_text("The tenant pays the rent on the first day of a month. " * sentences)
+
+    def read(group: str) -> None:
+        labels = Labels((group,))
+        if kept == "upload":
+            data = file.read_bytes()
+            indexer.index_bytes("law", "english", data, "lease.txt", key="l", labels=labels)
+        else:
+            indexer.index_paths("law", "english", [file], labels=labels, again=True)
+
+    read("partners")
+    [head] = [each.head for each in catalog.listed(ALL, "law", Order.ID, limit=2)]
+
+    def meanwhile(_name: str) -> None:
+        if act == "changed":
+            read("board")
+        else:
+            catalog.delete_document(head.public_id, ALL)
+
+    if kept == "folder":  # so that there is something to write
+        file.write_text("A new text of the lease, as long as the old. " * sentences)
+    slow = Indexer(catalog, indexer.targets, SlowReader(meanwhile), indexer.settings)
+    if whole:
+        job = asking.read_collection_again(catalog, "law", ALL)
+    else:
+        job = asking.read_again(catalog, head.public_id, ALL)
+    taken = catalog.jobs.claim("me")
+    assert taken is not None
+    state = do_job(slow, taken, "me")
+    ended = catalog.jobs.get(job.public_id, ALL)
+    if whole:
+        assert state is JobState.DONE and ended.counts["unchanged"] == 1
+        assert "indexed" not in ended.counts
+        if act == "changed":  # of a deleted document no job tells
+            [row] = catalog.jobs.files(ended)
+            assert "deleted or changed" in row.detail
+    else:
+        assert state is JobState.FAILED and "deleted or changed" in ended.error
+    left = [each.head.groups for each in catalog.listed(ALL, "law", Order.ID, limit=2)]
+    assert left == ([("board",)] if act == "changed" else [])
+    found = orphans.find(catalog, now=time.time() + 2 * orphans.OLD_SECONDS)
+    assert not found.originals and not found.contents, "nothing of it lies about"
