@@ -19,6 +19,7 @@ from longleaf.core.answer_settings import AnswerSettings
 from longleaf.core.embedder_settings import EmbedderSettings
 from longleaf.core.errors import ConfigError
 from longleaf.core.reranker_settings import RerankerSettings
+from longleaf.core.serving_settings import ServingSettings
 from longleaf.core.store_settings import (
     SECRET,
     CatalogSettings,
@@ -168,6 +169,7 @@ class Settings(Section):
 
     home: Path = Field(Path("~/.longleaf"), description="The data folder.")
     server: ServerSettings = ServerSettings()
+    serving: ServingSettings = ServingSettings()
     embedder: EmbedderSettings = EmbedderSettings()
     chunker: ChunkerSettings = ChunkerSettings()
     indexer: IndexerSettings = IndexerSettings()

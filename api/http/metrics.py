@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from longleaf.api.http.lanes import Lane
     from longleaf.api.search import SearchAnswer
     from longleaf.core.catalog import CatalogCounts
     from longleaf.core.catalog.standing import Standing
@@ -66,6 +67,29 @@ class _ReaderCollector:
             for name, family, description in _READER:
                 value = float(getattr(self.load, name))
                 yield family(f"longleaf_reader_{name}", description, value=value)  # type: ignore[call-arg]
+
+
+class _LaneCollector:
+    """Lanes count for themselves too."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily(
+            "longleaf_lane_waiting", "Requests in line for their turn.", labels=["lane"]
+        )
+        running = GaugeMetricFamily(
+            "longleaf_lane_running", "Requests whose turn it is.", labels=["lane"]
+        )
+        refused = CounterMetricFamily(
+            "longleaf_lane_refused", "Requests refused (429): the line was full.", labels=["lane"]
+        )
+        for each in self._lanes:
+            waiting.add_metric([each.what], each.waiting)
+            running.add_metric([each.what], each.running)
+            refused.add_metric([each.what], each.refused)
+        yield from (waiting, running, refused)
 
 
 class Metrics:
@@ -130,6 +154,10 @@ class Metrics:
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
+
+    def watch_lanes(self, lanes: Sequence[Lane]) -> None:
+        """Show these lanes, which count for themselves."""
+        self._registry.register(_LaneCollector(lanes))
 
     def note_answer(self, answer: SearchAnswer) -> None:
         """Count one search's stage times and degradations."""

@@ -124,9 +124,18 @@ async def _respond(service: Service, request: Request, body: SearchBody) -> Resp
 
         return view(*search(service, body, given_up, watch))
 
+    tokens = reading_tokens(service, body)
     if is_wanted(request):
-        return await stream(service, request, tell_all, is_bulk=is_bulk)
-    return await service.search(request, work, is_bulk=is_bulk)
+        return await stream(service, request, tell_all, is_bulk=is_bulk, tokens=tokens)
+    return await service.search(request, work, is_bulk=is_bulk, tokens=tokens)
+
+
+def reading_tokens(service: Service, body: SearchBody) -> int:
+    """About what a search has read: its share of the line."""
+    if not body.rerank.enabled or body.goes_on:
+        return 0
+    candidates = body.rerank.candidates or body.candidates
+    return service.search_tokens(candidates, body.passages_per_document, body.rerank.max_tokens)
 
 
 def search(

@@ -9,37 +9,32 @@ is beyond the end of a lane waits, and only a line of hundreds is refused.
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
-from anyio import CapacityLimiter, create_task_group, to_thread
-from fastapi import Depends, HTTPException, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
 
 from longleaf.api.evaluate.background import Evaluations
 from longleaf.api.gate import Gate
 from longleaf.api.given import TextReading
-from longleaf.api.http.errors import CLIENT_LEFT
+from longleaf.api.http.lanes import Bounds, GivenUp, Lane
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.rendering import Pages
 from longleaf.api.wire import Runtime, open_chunker
 from longleaf.api.working import WorkerProcess
 from longleaf.core.access import LOCAL, Caller
-from longleaf.core.errors import Overloaded
 from longleaf.core.protocols import DistantReranker, QueuedReranker
 from longleaf.core.types import Scope
 
+__all__ = ["GivenUp", "Served", "Service"]
+
 T = TypeVar("T")
-GivenUp = Callable[[], bool]
 
 _READ_THREADS = 4
 _QUEUED_SEARCHES = 64
 """Threads that wait for a reranker with a queue of its own."""
-_MOST_WAITING = 256
-"""Searches, or pages, in line for a thread, beyond which one more is refused."""
-_LOOK_SECONDS = 0.25
 _UPLOAD_THREADS = 2
 """Uploads whose bytes are in memory at once, on their way to the disk."""
 
@@ -72,14 +67,17 @@ class Service:
             # machine; its limit holds, and `SearchEngine` has the other stages done by no more
             # than `workers` at once.
             workers = _QUEUED_SEARCHES
-        self._searches = CapacityLimiter(workers)
-        self._answers = CapacityLimiter(runtime.settings.answer.concurrent)
-        self._bulk = CapacityLimiter(max(1, workers // 2))
+        serving = runtime.settings.serving
+        bounds = Bounds(serving.queue_requests, serving.queue_tokens, serving.queue_seconds)
+        self._searches = Lane("searches", workers, bounds)
+        self._answers = Lane("answers", runtime.settings.answer.concurrent, bounds)
+        self._bulk = Lane("bulk searches", max(1, workers // 2), bounds)
+        self._drawing = Lane("pages", 1, bounds)
+        self.metrics.watch_lanes((self._searches, self._bulk, self._answers, self._drawing))
         self._reads = CapacityLimiter(_READ_THREADS)
         self._door = CapacityLimiter(1)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
-        self._drawing = CapacityLimiter(1)
 
     def asked_by(self, caller: Caller) -> Service:
         """This service as `caller` sees it; lanes and everything else are the same."""
@@ -95,22 +93,46 @@ class Service:
         return self.runtime.pages
 
     async def search(
-        self, request: Request, call: Callable[[GivenUp], T], *, is_bulk: bool = False
+        self,
+        request: Request,
+        call: Callable[[GivenUp], T],
+        *,
+        is_bulk: bool = False,
+        tokens: int | None = None,
     ) -> T:
-        """Run `call` in a thread of the searches' or the bulk lane; wait when all are busy.
+        """Run `call` in a thread of the searches' or the bulk lane, as `Lane.run` does.
 
-        `call` gets what says whether the client has left, and may then end as it likes. Raises
-        Overloaded when too many wait, HTTPException for a client that left while it did.
+        `tokens`: about what it wants read; None: what a search reads that says nothing of it.
         """
-        return await _in_lane(self._bulk if is_bulk else self._searches, request, call, "searches")
+        lane = self._bulk if is_bulk else self._searches
+        if tokens is None:
+            tokens = self.search_tokens()
+        return await lane.run(request, call, tokens)
+
+    def search_tokens(
+        self,
+        candidates: int | None = None,
+        passages: int | None = None,
+        most: int | None = None,
+    ) -> int:
+        """About the tokens that a search has read at most; None: as configured."""
+        if self.runtime.engine.reranker is None:
+            return 0
+        settings = self.runtime.settings
+        tokens = (
+            (candidates or settings.retriever.candidates)
+            * (passages or settings.retriever.passages_per_document)
+            * settings.chunker.target_tokens
+        )
+        return tokens if most is None else min(tokens, most)
 
     async def answer(self, request: Request, call: Callable[[GivenUp], T]) -> T:
         """Run `call`, which waits for a chat model, beside the searches. Raises as `search`."""
-        return await _in_lane(self._answers, request, call, "answers")
+        return await self._answers.run(request, call)
 
     async def draw(self, request: Request, call: Callable[[GivenUp], T]) -> T:
         """Run `call`, which draws a page, when no other is being drawn. Raises as `search` does."""
-        return await _in_lane(self._drawing, request, call, "pages")
+        return await self._drawing.run(request, call)
 
     async def read(self, call: Callable[[], T]) -> T:
         """Run a short catalog read."""
@@ -132,43 +154,6 @@ class Service:
                 return call()
 
         return await to_thread.run_sync(locked, limiter=self._writes)
-
-
-async def _in_lane(
-    lane: CapacityLimiter, request: Request, call: Callable[[GivenUp], T], what: str
-) -> T:
-    if lane.statistics().tasks_waiting >= _MOST_WAITING:
-        raise Overloaded(
-            f"{_MOST_WAITING} {what} wait already.", "Try again later.", retry_after_seconds=1
-        )
-    has_left = threading.Event()
-
-    def unless_gone() -> T:
-        if has_left.is_set():
-            raise HTTPException(CLIENT_LEFT, "The client has left.")
-        return call(has_left.is_set)
-
-    failure: Exception | None = None
-    async with create_task_group() as watching:
-        watching.start_soon(_watch, request, has_left)
-        try:
-            answer = await to_thread.run_sync(unless_gone, limiter=lane)
-        except Exception as error:  # as itself, and not in the group's ExceptionGroup
-            failure = error
-        watching.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return answer
-
-
-async def _watch(request: Request, has_left: threading.Event) -> None:
-    """Sets `has_left` once the client has left, or when the request is cancelled: the thread cannot
-    be, but it looks."""
-    try:
-        while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS)
-    finally:
-        has_left.set()
 
 
 async def _service_of(request: Request) -> Service:

@@ -50,14 +50,18 @@ async def stream(
     work: Callable[[GivenUp, Tell], BaseModel],
     *,
     is_bulk: bool,
+    tokens: int | None = None,
 ) -> Response:
     """Events of `work`, a search, which tells others on the way and returns the `answer`.
 
-    Raises what `Service.search` and `work` raise before the first event.
+    `tokens`: see `Service.search`. Raises what `Service.search` and `work` raise before the first
+    event.
     """
 
     async def run(tell: Tell) -> BaseModel:
-        return await service.search(request, lambda given_up: work(given_up, tell), is_bulk=is_bulk)
+        return await service.search(
+            request, lambda given_up: work(given_up, tell), is_bulk=is_bulk, tokens=tokens
+        )
 
     return await follow(run, "answer")
 

@@ -26,7 +26,7 @@ from longleaf.api.http.errors import (
     problem_of,
 )
 from longleaf.api.http.plain import PlainJSON
-from longleaf.api.http.search import as_json, asked_as, request_of
+from longleaf.api.http.search import as_json, asked_as, reading_tokens, request_of
 from longleaf.api.http.search_view import document_url, view
 from longleaf.api.http.service import GivenUp, Served, Service
 from longleaf.api.http.streaming import MEDIA_TYPE, Tell, follow, is_wanted
@@ -130,7 +130,12 @@ async def searched(service: Service, request: Request, body: AskBody, began: flo
         service.metrics.note_answer(answer)
         return found
 
-    return await service.search(request, work, is_bulk=body.rerank.priority == "bulk")
+    return await service.search(
+        request,
+        work,
+        is_bulk=body.rerank.priority == "bulk",
+        tokens=reading_tokens(service, body),
+    )
 
 
 def answer_in_words(

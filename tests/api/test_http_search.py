@@ -161,15 +161,3 @@ def test_an_instruction_reaches_an_embedder_in_words(
     assert asked == [
         PRESETS["statutes"], "Find dissents", PRESETS["web"], PRESETS["legal-cases"], None
     ]  # fmt: skip
-
-
-def test_a_line_of_hundreds_is_refused_with_a_time(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("longleaf.api.http.service._MOST_WAITING", 0)
-    refused = client.post("/v1/search", json={"query": "rent"})
-    assert refused.status_code == 429 and refused.headers["Retry-After"] == "1"
-    assert refused.json()["code"] == "overloaded"
-    page = client.get("/", params={"q": "rent"}, headers={"accept": "text/html"})
-    assert page.status_code == 429
-    assert client.get("/").status_code == 200

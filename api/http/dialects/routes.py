@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
 
-from longleaf.api.given import GivenReadings
+from longleaf.api.given import GivenReadings, about_tokens
 from longleaf.api.http.dialects import places
 from longleaf.api.http.dialects.forms import notes, unread_error
 from longleaf.api.http.errors import PROBLEM_RESPONSES
@@ -89,7 +89,12 @@ async def _answer(request: Request, service: Service, here: Sequence[places.Plac
         answer = dialect.answer(asked, found, request_id)
         return PlainJSON(answer, headers=notes(found, dialect.name))
 
-    return await service.search(request, work, is_bulk=any(each.is_bulk for each in texts))
+    return await service.search(
+        request,
+        work,
+        is_bulk=any(each.is_bulk for each in texts),
+        tokens=sum(about_tokens(each) for each in texts),
+    )
 
 
 def _joined(found: Sequence[GivenReadings]) -> GivenReadings:

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from longleaf.api.given import CHARS_PER_TOKEN
 from longleaf.api.http.dialects.forms import MODEL_HEADER, header_text, listed
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import PROBLEM_RESPONSES
@@ -84,7 +85,7 @@ async def post_embeddings(request: Request, service: Served) -> Response:
             # Who has left gets vectors of as many as were made until then.
             return _answer(body, engine.embedder, texts, given_up)
 
-    return await service.search(request, work)
+    return await service.search(request, work, tokens=sum(map(len, texts)) // CHARS_PER_TOKEN)
 
 
 def _answer(
