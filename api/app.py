@@ -44,6 +44,7 @@ from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
 from longleaf.api.http.dialects import places
 from longleaf.api.http.dialects import routes as dialect_routes
+from longleaf.api.http.draining import Drain, Draining
 from longleaf.api.http.errors import Problem, add_handlers
 from longleaf.api.http.guard import Guard
 from longleaf.api.http.observe import Observe
@@ -64,13 +65,15 @@ def create_app(
     allowed_hosts: Collection[str] = (),
     worker: WorkerProcess | None = None,
     local_token: str = "",
+    draining: Draining | None = None,
 ) -> FastAPI:
     """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on.
 
     `worker`: who does the jobs, if it is this server's own; /readyz tells how it is. `local_token`:
-    who brings it is the local user, even where there are keys.
+    who brings it is the local user, even where there are keys. `draining`: of whoever runs the
+    server; None: it ends without.
     """
-    service = Service(runtime, worker, local_token)
+    service = Service(runtime, worker, local_token, draining)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -113,6 +116,7 @@ def create_app(
         allowed_hosts=tuple(allowed_hosts),
         takes_texts=lambda path: places.takes_texts(path) or path == embeddings.PATH,
     )
+    app.add_middleware(Drain, draining=service.draining)
     app.add_middleware(Observe, metrics=service.metrics)
     return app
 

@@ -142,8 +142,8 @@ class WorkerProcess:
         process = self._process
         return None if process is None or process.poll() is not None else process.pid
 
-    def close(self) -> None:
-        """Let the worker finish its batch and end; what is not done waits in the catalog."""
+    def end_soon(self) -> None:
+        """Tell the worker to end after its batch, and do not wait."""
         self._closing.set()
         process = self._process
         if process is not None:
@@ -151,6 +151,10 @@ class WorkerProcess:
             with suppress(OSError):
                 assert process.stdin is not None
                 process.stdin.close()
+
+    def close(self) -> None:
+        """Let the worker finish its batch and end; what is not done waits in the catalog."""
+        self.end_soon()
         self._thread.join()
 
     def _supervise(self) -> None:

@@ -87,6 +87,12 @@ class Overloaded(LongleafError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ShuttingDown(LongleafError):
+    """The server was told to end and takes nothing new."""
+
+    code = "shutting_down"
+
+
 class RemoteUnavailable(LongleafError):
     """A service elsewhere that embeds or reads for us and does not answer at the moment."""
 

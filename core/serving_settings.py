@@ -1,4 +1,4 @@
-"""Settings of how much a server takes on.
+"""Settings of how much a server takes on, how long it waits for slow clients, and how it ends.
 
 Part of the tree in `config`, which reads it.
 """
@@ -11,7 +11,7 @@ from longleaf.core.store_settings import Section
 
 
 class ServingSettings(Section):
-    """What may wait."""
+    """What may wait, how slow a client may be, how the server ends."""
 
     queue_requests: int = Field(
         256,
@@ -30,4 +30,39 @@ class ServingSettings(Section):
         gt=0,
         description="Longest that one may be expected to wait, by what the last ones took; as "
         "many as are answered at once may always wait.",
+    )
+    connections: int = Field(
+        2000,
+        ge=1,
+        description="Connections that may be open at once; one more is answered 503.",
+    )
+    request_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest that a request's line and headers may take to arrive (408).",
+    )
+    stall_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest that a body may stand still on its way in, or an answer on its way "
+        "out; a request that does not come on is answered 408, then the connection is closed.",
+    )
+    least_bytes_per_second: int = Field(
+        1024,
+        ge=1,
+        description="What a body or an answer must move at on average: a client that stays below "
+        "uses up serving.stall_seconds, a faster one wins them back. 256 MiB at this rate take "
+        "three days and are let through.",
+    )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="How long a server that was told to end still takes requests while /readyz "
+        "says 503: as long as the proxy in front needs to notice it. 0: it refuses at once.",
+    )
+    shutdown_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="Longest that requests under way may take to finish once the server was told "
+        "to end; then they are answered 503, and event streams end with an error event.",
     )

@@ -57,6 +57,7 @@ PROBLEMS_IN_WORDS = {
     "method_not_allowed": "The route does not take this method.",
     "not_installed": "The route needs a package that is not installed; `hint` names it.",
     "not_ready": "The index is not open or does not follow the catalog.",
+    "too_slow": "The request did not come whole in time; the connection is closed.",
     "rejected": "The file was not indexed; `reason` is one of those in [documents](documents.md).",
     "validation": "A field is missing, unknown or out of bounds; `errors` names each.",
     "wrong_host": "The server does not answer to that Host name.",

@@ -29,12 +29,12 @@ def serve(
     import secrets
     import socket
 
-    import uvicorn
-
     from longleaf.api import wire, working
     from longleaf.api.app import create_app
     from longleaf.api.generations import Upkeep
     from longleaf.api.http import mcp
+    from longleaf.api.http.draining import Draining
+    from longleaf.api.http.server import allow_connections, end_hanging_later, make_server
     from longleaf.api.running import announced
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
@@ -82,13 +82,29 @@ def serve(
             console().print(programs, markup=False)
         allowed = [name for name in settings.server.allowed_hosts.split(",") if name.strip()]
         local_token = secrets.token_urlsafe(32)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(runtime, allowed_hosts=allowed, worker=worker, local_token=local_token),
-                log_level="info" if verbose else "warning",
-                timeout_graceful_shutdown=10,
-                server_header=False,
-            )
+        connections = allow_connections(settings.serving.connections)
+        serving = settings.serving.model_copy(update={"connections": connections})
+        draining = Draining(serving.drain_seconds, serving.shutdown_seconds)
+
+        def begin_to_end() -> None:
+            end_hanging_later(serving.drain_seconds + serving.shutdown_seconds)
+            if worker is not None:
+                worker.end_soon()
+
+        web = create_app(
+            runtime,
+            allowed_hosts=allowed,
+            worker=worker,
+            local_token=local_token,
+            draining=draining,
+        )
+        server = make_server(
+            web,
+            serving,
+            draining,
+            note_cut=web.state.service.metrics.note_cut,
+            on_begin=begin_to_end,
+            log_level="info" if verbose else "warning",
         )
         with announced(settings.home, url, local_token):
             server.run(sockets=[listener])

@@ -35,6 +35,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.Overloaded: (429, "More waits than can be done soon"),
     errors.NoAnswers: (501, "No model answers here"),
     errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
+    errors.ShuttingDown: (503, "The server is ending"),
     errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),
     errors.CatalogBusy: (503, "Another process keeps the catalog locked"),
     errors.CatalogUnavailable: (503, "The catalog's database or store does not answer"),
@@ -53,6 +54,7 @@ _RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {
     errors.CatalogBusy: "5",
     errors.CatalogUnavailable: "5",
     errors.IndexUnavailable: "2",
+    errors.ShuttingDown: "5",
 }
 """Seconds after which a class of errors may be over by itself."""
 
@@ -66,6 +68,7 @@ _OTHERS = {
     403: ("forbidden", "Forbidden"),
     404: ("not_found", "Not found"),
     405: ("method_not_allowed", "Method not allowed"),
+    408: ("too_slow", "The request came too slowly"),
     413: ("too_large", "Content too large"),
     421: ("wrong_host", "Misdirected request"),
     422: ("validation", "Unprocessable content"),

@@ -41,6 +41,8 @@ async def getreadiness(service: Served, request: Request) -> Response:
     """200 when the index is open and follows the catalog, 503 with the reasons when not."""
     lane = service.at_the_door if service.caller is ANONYMOUS else service.read
     ready, reasons = await lane(lambda: readiness(service.runtime))
+    if service.draining.has_begun:
+        reasons.append("The server is shutting down.")
     worker = service.worker
     if ready is not None and worker is not None and worker.failure is not None:
         # Searches are answered all the same; what is uploaded waits in the catalog.
@@ -103,7 +105,7 @@ async def get_metrics(service: Served) -> Response:
         seen = Sighting(
             counts,
             lag,
-            ready is not None and not reasons,
+            ready is not None and not reasons and not service.draining.has_begun,
             runtime.catalog.standing(),
             shutil.disk_usage(runtime.settings.home).free,
             reranker.load() if isinstance(reranker, QueuedReranker) else None,

@@ -97,6 +97,12 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._cut = Counter(
+            "longleaf_http_cut",
+            "Connections closed because the client was too slow, or refused as too many.",
+            ["what"],
+            registry=self._registry,
+        )
         self._requests = Counter(
             "longleaf_http_requests",
             "HTTP requests by route template and status.",
@@ -158,6 +164,10 @@ class Metrics:
     def watch_lanes(self, lanes: Sequence[Lane]) -> None:
         """Show these lanes, which count for themselves."""
         self._registry.register(_LaneCollector(lanes))
+
+    def note_cut(self, what: str) -> None:
+        """Count one connection closed because its head, body or answer was too slow."""
+        self._cut.labels(what).inc()
 
     def note_answer(self, answer: SearchAnswer) -> None:
         """Count one search's stage times and degradations."""

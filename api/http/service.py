@@ -19,6 +19,7 @@ from fastapi import Depends, Request
 from longleaf.api.evaluate.background import Evaluations
 from longleaf.api.gate import Gate
 from longleaf.api.given import TextReading
+from longleaf.api.http.draining import Draining
 from longleaf.api.http.lanes import Bounds, GivenUp, Lane
 from longleaf.api.http.metrics import Metrics
 from longleaf.api.rendering import Pages
@@ -46,7 +47,11 @@ class Service:
     """
 
     def __init__(
-        self, runtime: Runtime, worker: WorkerProcess | None = None, local_token: str = ""
+        self,
+        runtime: Runtime,
+        worker: WorkerProcess | None = None,
+        local_token: str = "",
+        draining: Draining | None = None,
     ) -> None:
         self.runtime = runtime
         server = runtime.settings.server
@@ -57,6 +62,7 @@ class Service:
         )
         self.caller = LOCAL
         self.worker = worker
+        self.draining = draining or Draining()
         self.metrics = Metrics()
         self.scope = Scope.all()
         self.evaluations = Evaluations(runtime)

@@ -1,7 +1,8 @@
 """A search as server-sent events (HTML Standard, section 9.2): what is known as soon as it is.
 
 `first`: the first stage's hits. `order`, any number of times: how reading has put the hits in order
-so far. `answer`: the answer, as without streaming; or `error`, a problem. What is wrong with the
+so far. `answer`: the answer, as without streaming; or `error`, a problem, such as that the server
+ends. What is wrong with the
 request is answered before the first event, with its status. Reading goes on in a thread that no
 event waits for: events are handed over, and a client that leaves ends it as in any search.
 """
@@ -16,6 +17,7 @@ from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
+from longleaf.api.http.draining import shutting_down
 from longleaf.api.http.errors import our_fault, problem_of
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.service import GivenUp, Service
@@ -63,11 +65,14 @@ async def stream(
             request, lambda given_up: work(given_up, tell), is_bulk=is_bulk, tokens=tokens
         )
 
-    return await follow(run, "answer")
+    return await follow(service, run, "answer")
 
 
-async def follow(run: Callable[[Tell], Awaitable[BaseModel]], last: str) -> Response:
-    """Events that `run` tells on the way, from any thread, and what it returns as the `last`.
+async def follow(
+    service: Service, run: Callable[[Tell], Awaitable[BaseModel]], last: str
+) -> Response:
+    """Events that `run` tells on the way, from any thread, and what it returns as the `last`; an
+    `error` where the server ends before.
 
     Raises what `run` raises before the first event.
     """
@@ -90,10 +95,22 @@ async def follow(run: Callable[[Tell], Awaitable[BaseModel]], last: str) -> Resp
     if first is None:
         return _whole(await running)
 
+    is_over = False
+
+    def end() -> None:
+        nonlocal is_over
+        is_over = True
+        events.put_nowait(None)
+
     async def body() -> AsyncIterator[bytes]:
         yield first
-        while (following := await events.get()) is not None:
-            yield following
+        with service.draining.on_end(end):
+            while (following := await events.get()) is not None:
+                yield following
+        if is_over and not running.done():
+            running.cancel()
+            yield event("error", problem_of(shutting_down()))
+            return
         try:
             yield await running
         except LongleafError as error:

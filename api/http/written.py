@@ -86,7 +86,7 @@ async def post_answer(body: AskBody, request: Request, service: Served) -> Respo
         return written_view(reply, found, began, _url)
 
     if body.stream or is_wanted(request):
-        return await follow(run, "done")
+        return await follow(service, run, "done")
     return PlainJSON(await run(lambda _name, _data: None))
 
 

@@ -78,7 +78,7 @@ async def ask(link: Annotated[PageLink, Query()], request: Request, service: Ser
         return Fragment(html=_section(link, chat, **_shown(await write(tell))))
 
     if streams:
-        return await follow(run, "done")
+        return await follow(service, run, "done")
     written = await write(lambda _name, _data: None)
     page = await service.read(lambda: values_of(around, written.search))
     return HTMLResponse(render("search.html", **page | _shown(written) | {"failure": None}))

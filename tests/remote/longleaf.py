@@ -25,7 +25,13 @@ def served_app(app: Any) -> Iterator[str]:
     """The app behind a real server on a free port; its URL."""
     import uvicorn
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    with started(uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))) as url:
+        yield url
+
+
+@contextmanager
+def started(server: Any) -> Iterator[str]:
+    """A uvicorn server in a thread, until the block ends; its URL."""
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
