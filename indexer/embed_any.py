@@ -4,7 +4,8 @@ The model's own prompts, pooling and modules make the dense vector; token vector
 same pass where the model gives them and they are small enough to store. It promises less speed
 than embed.py, and knows no model by name. Which characters a token covers is found by tokenizing
 once more with offsets (a few per cent of a pass); a model whose own preprocessing disagrees with
-that gets no token vectors, and `without_tokens_because` says so. Calls take turns, because the
+that gets no token vectors, and `without_tokens_because` says so. What a text spells never becomes
+one of the model's control tokens; those of its own prompts stay. Calls take turns, because the
 tokenizer inside may not be shared: a query waits for at most one batch of passages.
 """
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from longleaf.core.control_tokens import ControlTokens
 from longleaf.core.errors import ConfigError, ModelUnavailable
 from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
 from longleaf.indexer import models, quantize, sequence
@@ -88,6 +90,7 @@ class SentenceTransformerEmbedder:
             self._model.max_seq_length = max_tokens
         self.max_tokens = int(self._model.max_seq_length or 512)
         self.tokenizer, self.tokenizer_id = _fast_tokenizer(self._model, model)
+        self._control_tokens = ControlTokens(self.tokenizer)
         self._cut_tokenizer = type(self.tokenizer).from_str(self.tokenizer.to_str())
         self._cut_tokenizer.enable_truncation(
             self.max_tokens, direction=self._model.tokenizer.truncation_side
@@ -147,8 +150,9 @@ class SentenceTransformerEmbedder:
         """The query's vectors; the prompt's and the special tokens give none."""
         prompt = self._query_prompt
         if instruction and prompt:
+            instruction = self._control_tokens.as_letters(sequence.encodable(instruction))
             prompt = sequence.with_instruction(prompt, instruction)
-        text = sequence.encodable(text).strip()
+        text = self._control_tokens.as_letters(sequence.encodable(text).strip())
         (output,) = self._encode([text], prompt, query=True)
         dense = _dense(output)
         whole = len(self.tokenizer.encode(prompt + text).ids)
@@ -163,16 +167,15 @@ class SentenceTransformerEmbedder:
 
     def _lay_out(self, item: EmbedInput) -> _Laid:
         text = sequence.encodable(item.text)
-        stripped = text.strip()
+        stripped = self._control_tokens.as_letters(text.strip())
         before = len(text) - len(text.lstrip())
         overlap_chars = max(0, item.overlap_chars - before)
         prompt_chars = len(self._document_prompt)
         alone = len(self.tokenizer.encode(self._document_prompt + stripped).ids)
         # Two tokens of slack: the seam between prefix and text may tokenize longer than its parts.
         room = min(sequence.PREFIX_MAX_TOKENS, self.max_tokens - alone - 2)
-        prefix = sequence.shortened(
-            self.tokenizer, sequence.joined_prefix(sequence.encodable(item.prefix)), room
-        )
+        joined = sequence.joined_prefix(sequence.encodable(item.prefix))
+        prefix = sequence.shortened(self.tokenizer, self._control_tokens.as_letters(joined), room)
         whole = self._document_prompt + prefix + stripped
         total_tokens = len(self.tokenizer.encode(whole).ids)
         encoding = self._cut_tokenizer.encode(whole)

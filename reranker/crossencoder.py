@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from longleaf.core.budget import Budget
+from longleaf.core.control_tokens import ControlTokens
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import DocumentLimits, PassageText, Reading, ReadingInput
 from longleaf.reranker.evidence import own_tokens
-from longleaf.reranker.models import load_cross_encoder, model_fingerprint
+from longleaf.reranker.models import control_tokens_of, load_cross_encoder, model_fingerprint
 
 _WINDOW_CANDIDATES = 16
 """Pairs are sorted by length inside this many candidates, so a deadline still cuts off the last."""
@@ -93,7 +94,7 @@ class CrossEncoderReranker:
         self.first_stage_weight = first_stage_weight
         dtype = "bf16" if bf16 else "float32"
         self.fingerprint = (
-            f"cross-encoder/1 {model_fingerprint(model)} {dtype} title={int(read_title)}"
+            f"cross-encoder/2 {model_fingerprint(model)} {dtype} title={int(read_title)}"
         )
         self._model = model
         self._read_title = read_title
@@ -101,6 +102,7 @@ class CrossEncoderReranker:
         self._bf16 = bf16
         self._device = device
         self._encoder: Any = None
+        self._control_tokens: ControlTokens | None = None
         # Also guards the tokenizer, which cannot be used by two threads with different settings.
         self._lock = threading.Lock()
 
@@ -112,18 +114,21 @@ class CrossEncoderReranker:
             if budget.spent() is not None:
                 return
             window = inputs[start : start + _WINDOW_CANDIDATES]
-            pairs = self._prepare(query.text, window)
+            query_text, pairs = self._prepare(query.text, window)
             progress = [_Progress(waiting=len(item.passages)) for item in window]
             for batch in self._batches(pairs):
-                if (scores := self._score(query.text, batch, budget)) is None:
+                if (scores := self._score(query_text, batch, budget)) is None:
                     return
                 for pair, score in zip(batch, scores, strict=True):
                     self._note(progress[pair.position], pair, score, budget)
                     if progress[pair.position].waiting == 0:
                         yield _reading(window[pair.position], progress[pair.position])
 
-    def _prepare(self, query_text: str, window: Sequence[ReadingInput]) -> list[_Pair]:
-        """The window's pairs with their lengths in the model's tokens, nothing cut off."""
+    def _prepare(self, query_text: str, window: Sequence[ReadingInput]) -> tuple[str, list[_Pair]]:
+        """The query and the window's pairs, with lengths in the model's tokens, nothing cut off.
+
+        Neither holds anything that the tokenizer takes for a token of its own.
+        """
         pairs = []
         for position, item in enumerate(window):
             for passage, own in zip(item.passages, own_tokens(item.passages), strict=True):
@@ -131,13 +136,15 @@ class CrossEncoderReranker:
                 text = f"{item.title}\n{passage.text}" if titled else passage.text
                 pairs.append(_Pair(position, passage, own, text, pair_tokens=0))
         with self._lock:
-            encoder = self._loaded()
+            encoder, control_tokens = self._loaded()
+            query_text = control_tokens.as_letters(query_text)
             for pair in pairs:
+                pair.text = control_tokens.as_letters(pair.text)
                 features = encoder.preprocess(
                     [(query_text, pair.text)], processing_kwargs={"text": _WHOLE}
                 )
                 pair.pair_tokens = int(features["input_ids"].shape[-1])
-        return pairs
+        return query_text, pairs
 
     def _batches(self, pairs: list[_Pair]) -> Iterator[list[_Pair]]:
         batch_pairs = self._batch_pairs
@@ -170,10 +177,12 @@ class CrossEncoderReranker:
         progress.tokens_read += pair.own_tokens - truncated
         budget.use(pair.own_tokens - truncated)
 
-    def _loaded(self) -> Any:
-        if self._encoder is None:
-            self._encoder = load_cross_encoder(self._model, device=self._device, bf16=self._bf16)
-        return self._encoder
+    def _loaded(self) -> tuple[Any, ControlTokens]:
+        if self._control_tokens is None:
+            encoder = load_cross_encoder(self._model, device=self._device, bf16=self._bf16)
+            self._control_tokens = control_tokens_of(encoder, self._model)
+            self._encoder = encoder
+        return self._encoder, self._control_tokens
 
 
 def _reading(item: ReadingInput, progress: _Progress) -> Reading:

@@ -11,6 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from longleaf.core.control_tokens import ControlTokens
 from longleaf.core.errors import ModelUnavailable
 
 _SETTING = "Set `reranker.model` to a folder with a sentence-transformers CrossEncoder"
@@ -71,6 +72,23 @@ def load_cross_encoder(model: str, *, device: str | None, bf16: bool) -> Any:
     _limit_length(encoder)
     encoder.to(torch.bfloat16 if bf16 else torch.float32)
     return encoder.eval()
+
+
+def control_tokens_of(encoder: Any, model: str) -> ControlTokens:
+    """Of a loaded CrossEncoder's tokenizer. Raises ModelUnavailable where it is not a fast one."""
+    from tokenizers import Tokenizer
+
+    backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ModelUnavailable(
+            f"The cross-encoder {model} has no fast tokenizer, and without one nobody can tell "
+            "whether a document spells the model's control tokens.",
+            f"{_SETTING} that has a tokenizer.json.",
+        )
+    whole = Tokenizer.from_str(backend.to_str())
+    whole.no_truncation()
+    whole.no_padding()
+    return ControlTokens(whole)
 
 
 def _limit_length(encoder: Any) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from longleaf.core.control_tokens import ControlTokens
 from longleaf.core.errors import ConfigError, ModelUnavailable
 from longleaf.core.types import EmbedInput
 from longleaf.indexer import sequence
@@ -90,6 +91,8 @@ class Layout:
         # A document that spells "[SEP]" means the letters, never the model's own token.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        # That switch knows nothing of markers, which are added tokens like any word.
+        self._control_tokens = ControlTokens(tokenizer)
         around = tokenizer.encode("", add_special_tokens=True).ids
         if len(around) != 2:
             raise ModelUnavailable(
@@ -120,7 +123,8 @@ class Layout:
 
     def passages(self, inputs: Sequence[EmbedInput]) -> list[LaidPassage]:
         """One for each input, in order."""
-        texts = [sequence.encodable(item.text) for item in inputs]
+        as_letters = self._control_tokens.as_letters
+        texts = [as_letters(sequence.encodable(item.text)) for item in inputs]
         alone = self._tokenizer.encode_batch(
             [text.strip() for text in texts], add_special_tokens=False
         )
@@ -184,6 +188,7 @@ class Layout:
         """As much of it as fits, on a line of its own: there every tokenizer begins a new word, so
         the text's tokens are the same with and without."""
         joined = sequence.joined_prefix(sequence.encodable(prefix))
+        joined = self._control_tokens.as_letters(joined)
         fitting = sequence.shortened(self._tokenizer, joined, max(tokens - 1, 0)).rstrip()
         return fitting + "\n" if fitting else ""
 
@@ -192,9 +197,8 @@ class Layout:
 
     def query(self, text: str) -> LaidQuery:
         """Longer than the model's own length: read whole, up to `QUERY_MAX_TOKENS`."""
-        words = self._tokenizer.encode(
-            self._query.lead + sequence.encodable(text).strip(), add_special_tokens=False
-        ).ids
+        own = self._control_tokens.as_letters(sequence.encodable(text).strip())
+        words = self._tokenizer.encode(self._query.lead + own, add_special_tokens=False).ids
         room = self._most_query_tokens - 2 - len(self._query.marker)
         ids = [self._first, *self._query.marker, *words[:room], self._last]
         kept = list(range(len(ids)))

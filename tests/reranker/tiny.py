@@ -6,6 +6,7 @@ import contextlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -145,36 +146,26 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def build_cross_encoder(
-    folder: Path, *, outputs: int = 1, max_tokens: int = 48, safetensors: bool = True
+    folder: Path,
+    *,
+    outputs: int = 1,
+    max_tokens: int = 48,
+    safetensors: bool = True,
+    unigram: bool = False,
 ) -> str:
-    """A random two-layer BERT that spells words letter by letter, saved as users save theirs."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    """A random two-layer BERT that spells words letter by letter, saved as users save theirs.
 
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *("##" + letter for letter in letters)]
-    vocabulary = {word: number for number, word in enumerate([*words, *WORDS])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=max_tokens,
-    ).save_pretrained(folder)
+    `unigram`: with a tokenizer of XLM-R's kind.
+    """
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    tokenizer = _unigram_tokenizer(max_tokens) if unigram else _bert_tokenizer(max_tokens)
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(7)
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=len(vocabulary),
+            vocab_size=len(tokenizer),
             hidden_size=32,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -188,3 +179,57 @@ def build_cross_encoder(
     if not safetensors:
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     return str(folder)
+
+
+def _unigram_tokenizer(max_tokens: int) -> Any:
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz<>/|[]_0"
+    own = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [(each, 0.0) for each in own]
+    pieces += [(mark + each, -5.0) for each in letters for mark in ("", "\u2581")]
+    tokenizer = Tokenizer(models.Unigram([*pieces, ("\u2581", -6.0)], unk_id=3))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token=AddedToken("<mask>", lstrip=True),
+        model_max_length=max_tokens,
+    )
+
+
+def _bert_tokenizer(max_tokens: int) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *("##" + letter for letter in letters)]
+    vocabulary = {word: number for number, word in enumerate([*words, *WORDS])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=max_tokens,
+    )
