@@ -50,6 +50,7 @@ from longleaf.api.http.guard import Guard
 from longleaf.api.http.observe import Observe
 from longleaf.api.http.openai import embeddings, problems, vector_stores
 from longleaf.api.http.service import Service
+from longleaf.api.telemetry import Tracing
 from longleaf.api.wire import Runtime
 from longleaf.api.working import WorkerProcess
 
@@ -66,12 +67,13 @@ def create_app(
     worker: WorkerProcess | None = None,
     local_token: str = "",
     draining: Draining | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The app on `runtime`. `allowed_hosts`: names it answers to beside the one it listens on.
 
     `worker`: who does the jobs, if it is this server's own; /readyz tells how it is. `local_token`:
     who brings it is the local user, even where there are keys. `draining`: of whoever runs the
-    server; None: it ends without.
+    server; None: it ends without. `tracing`: makes spans of requests.
     """
     service = Service(runtime, worker, local_token, draining)
 
@@ -87,6 +89,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        # Its own would hold paths and queries, and go wherever the environment says.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
     )
     app.state.service = service
@@ -117,7 +121,7 @@ def create_app(
         takes_texts=lambda path: places.takes_texts(path) or path == embeddings.PATH,
     )
     app.add_middleware(Drain, draining=service.draining)
-    app.add_middleware(Observe, metrics=service.metrics)
+    app.add_middleware(Observe, metrics=service.metrics, tracing=tracing)
     return app
 
 

@@ -19,6 +19,7 @@ from longleaf.api import indexes, wire
 from longleaf.api.search import SearchRequest
 from longleaf.core.catalog.generations import RENEW_SECONDS, OpenGeneration
 from longleaf.core.errors import GenerationMismatch, IndexUnavailable, LongleafError
+from longleaf.core.logs import reason_of
 
 POLL_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
@@ -72,7 +73,7 @@ class Upkeep:
                 return
             except Exception as error:
                 # The thread must outlive any single failure (a full disk, a busy catalog).
-                _log.warning("upkeep.failed", reason=str(error), exc_info=True)
+                _log.warning("upkeep.failed", reason=reason_of(error), exc_info=True)
                 self._stop.wait(POLL_SECONDS)
 
     def _tick(self) -> None:
@@ -106,7 +107,7 @@ class Upkeep:
                     self._runtime.process, generation
                 )
             except Exception as error:
-                _log.warning("generation.lease_failed", reason=str(error))
+                _log.warning("generation.lease_failed", reason=reason_of(error))
                 continue
             if not there:
                 # Paused for minutes, this process was taken for dead; the switch is overdue.
@@ -123,7 +124,7 @@ class Upkeep:
         except LongleafError as error:
             self._retry_at = time.monotonic() + _RETRY_SECONDS
             runtime.reasons["generation"] = f"{now}; {then} cannot be prepared: {error}"
-            _log.warning("generation.not_prepared", generation=then, reason=str(error))
+            _log.warning("generation.not_prepared", generation=then, reason=reason_of(error))
             return
         old = runtime.switch_to(side)
         runtime.reasons["generation"] = f"{then}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
@@ -193,6 +194,6 @@ class Upkeep:
         try:
             took = erasure.scrub()
         except LongleafError as error:
-            _log.warning("catalog.not_scrubbed", reason=str(error))
+            _log.warning("catalog.not_scrubbed", reason=reason_of(error))
             took = _SETTLE_SECONDS / _SCRUBS_REST
         self._scrub_at = time.monotonic() + _SCRUBS_REST * took

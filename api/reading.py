@@ -15,6 +15,7 @@ import structlog
 
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.errors import ConfigError, LongleafError, ModelUnavailable, NotFound
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import (
     DistantReranker,
     Embedder,
@@ -307,7 +308,7 @@ def store_reader_ids(settings: RerankerSettings, catalog: Catalog) -> int:
         tokenizer = open_passage_tokenizer(settings, catalog)
         return 0 if tokenizer is None else tokenizer.fill()
     except LongleafError as error:
-        _log.warning("reader_ids.not_stored", reason=str(error))
+        _log.warning("reader_ids.not_stored", reason=reason_of(error))
         return 0
 
 

@@ -15,6 +15,7 @@ from longleaf.api import indexes, wire
 from longleaf.api.running import find_server
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, IndexLocked, LongleafError
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import PassageIndex
 
 Progress = Callable[[int, int], None]
@@ -62,7 +63,7 @@ def _tidy(index: PassageIndex) -> None:
     try:
         index.optimize()
     except LongleafError as error:
-        _log.warning("index.not_optimized", reason=str(error))
+        _log.warning("index.not_optimized", reason=reason_of(error))
 
 
 def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) -> Rebuilt:

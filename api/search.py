@@ -33,6 +33,7 @@ from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, DERIVED_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
 from longleaf.core.protocols import DistantEmbedder, Embedder, PassageIndex, ReaderQuery, Reranker
+from longleaf.core.spans import span
 from longleaf.core.types import (
     Candidate,
     DepthChoice,
@@ -195,7 +196,7 @@ class SearchEngine:
             started = time.perf_counter()
             vectors = asked.vectors if asked else self.embed(parsed.text, request.instruction)
             timings["embed"] = lap_ms(started)
-        with self.slots:
+        with self.slots, span("first_stage", collections=len(languages)) as note:
             retrieval = retrieve(
                 RetrievalQuery(
                     text=parsed.text,
@@ -210,6 +211,9 @@ class SearchEngine:
                 looked_up,
                 self.settings_for(request),
             )
+            note("candidates", len(retrieval.candidates))
+            for name, count in retrieval.counts.items():
+                note(name, count)
         timings |= retrieval.timings_ms
 
         detected = detect(parsed.text)
@@ -322,17 +326,21 @@ class SearchEngine:
             max_tokens=request.max_tokens,
             given_up=request.given_up,
         )
-        result = read_candidates(
-            query,
-            candidates,
-            inputs,
-            reranker,
-            budget,
-            depth=depth if whole else "passage",
-            documents=whole,
-            most=request.read_candidates,
-            on_progress=progress,
-        )
+        with span("read", reranker=reranker.name if reranker else "none", depth=depth) as note:
+            result = read_candidates(
+                query,
+                candidates,
+                inputs,
+                reranker,
+                budget,
+                depth=depth if whole else "passage",
+                documents=whole,
+                most=request.read_candidates,
+                on_progress=progress,
+            )
+            note("candidates", len(candidates))
+            note("read_count", result.reranked_count)
+            note("degraded", len(result.degraded))
         return staged(result, depth if reranker is not None else None)
 
     def _parse(self, request: SearchRequest, collections: list[str]) -> ParsedQuery:
@@ -390,7 +398,8 @@ class SearchEngine:
             return None
         try:
             words = instruction_text(instruction) if instruction else None
-            return self.embedder.embed_query(text, words)
+            with span("embed", model=self.embedder.name):
+                return self.embedder.embed_query(text, words)
         except Exception:
             _log.exception("search.embed_failed")
             return None

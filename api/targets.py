@@ -22,6 +22,7 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.generations import LIVE, REINDEX, OpenGeneration
 from longleaf.core.config import Settings
 from longleaf.core.errors import CatalogBroken, GenerationMismatch, LongleafError
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import Chunker, Embedder
 from longleaf.indexer.build import Target
 
@@ -320,7 +321,7 @@ def open_targets(catalog: Catalog, models: Models) -> tuple[Target, ...]:
         except LongleafError as error:
             if each.state == LIVE:
                 raise
-            _log.warning("generation.not_fed", id=each.generation.id, reason=str(error))
+            _log.warning("generation.not_fed", id=each.generation.id, reason=reason_of(error))
     models.keep(opened)
     return tuple(targets)
 

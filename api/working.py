@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from longleaf.api import reading, wire
+from longleaf.core import logs
 from longleaf.core.catalog.generations import process_name
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.config import Settings
 from longleaf.core.errors import LongleafError
+from longleaf.core.logs import reason_of
+from longleaf.core.operation_settings import AuditSettings
 from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.indexer.work import do_job
 
@@ -37,6 +40,7 @@ _log = structlog.get_logger(__name__)
 POLL_SECONDS = 0.25
 _ROOM_SECONDS = 5.0
 """Between two looks whether a full disk has room again."""
+_FORGET_SECONDS = 3600.0
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
@@ -60,13 +64,15 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
         opened.callback(catalog.close)
         parts: wire.WriteSide | None = None
         reader_ids = _ReaderIds(settings.reranker, catalog)
+        forgetting = _AuditRows(settings.audit, catalog)
         while not stopping.is_set():
             try:
                 job = catalog.jobs.claim(owner)
             except LongleafError as error:
-                _log.warning("worker.cannot_claim", reason=str(error))
+                _log.warning("worker.cannot_claim", reason=reason_of(error))
                 stopping.wait(5.0)
                 continue
+            forgetting.look()
             if job is None:
                 # A batch at a time, so that a job which comes meanwhile does not wait for all.
                 if reader_ids.catch_up():
@@ -94,6 +100,28 @@ def work(settings: Settings, stopping: threading.Event, *, until_idle: bool = Fa
     return done
 
 
+class _AuditRows:
+    """Takes old rows of the audit log away, as the setting says, once an hour."""
+
+    def __init__(self, settings: AuditSettings, catalog: Catalog) -> None:
+        self._seconds = settings.keep_days * 86_400.0
+        self._catalog = catalog
+        self._again_at = 0.0
+
+    def look(self) -> None:
+        """Between two jobs, so that a job takes its whole time off the hour."""
+        if not self._seconds or time.monotonic() < self._again_at:
+            return
+        self._again_at = time.monotonic() + _FORGET_SECONDS
+        try:
+            gone = self._catalog.audit.forget(self._seconds)
+        except LongleafError as error:
+            _log.warning("audit.not_forgotten", reason=reason_of(error))
+        else:
+            if gone:
+                _log.info("audit.forgotten", rows=gone)
+
+
 class _ReaderIds:
     """Token ids for the second stage, made when there is no job."""
 
@@ -119,7 +147,7 @@ class _ReaderIds:
                 _log.info("reader_ids.stored", passages=made)
             return has_more
         except LongleafError as error:
-            _log.warning("reader_ids.not_stored", reason=str(error))
+            _log.warning("reader_ids.not_stored", reason=reason_of(error))
             self._again_at = time.monotonic() + _STEADY_SECONDS
             return False
 
@@ -165,7 +193,7 @@ class WorkerProcess:
                 process = self._start()
             except OSError as error:
                 self.failure = f"The worker cannot be started: {error}"
-                _log.warning("worker.not_started", reason=str(error))
+                _log.warning("worker.not_started", reason=reason_of(error))
             else:
                 self._process, self.failure = process, None
                 self._wait(process)
@@ -211,11 +239,11 @@ class WorkerProcess:
 
 def run_as_child(parent_pid: int) -> int:
     """What the worker process does: settings from the first line of its input, then jobs."""
-    from longleaf.core.children import end_with_parent, log_plainly
+    from longleaf.core.children import end_with_parent
 
     end_with_parent(parent_pid)
-    log_plainly()
     settings = Settings.model_validate(json.loads(sys.stdin.readline()))
+    logs.configure(settings.log.form, settings.log.number)
     stopping = threading.Event()
 
     def watch_parent() -> None:

@@ -1,4 +1,4 @@
-"""What every process that another one of ours starts does first: die with it, and log plainly.
+"""What every process that another one of ours starts does first: die with it.
 
 Nothing but the standard library is loaded: a parser's process imports this before it is confined.
 """
@@ -6,7 +6,6 @@ Nothing but the standard library is loaded: a parser's process imports this befo
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -24,21 +23,3 @@ def end_with_parent(parent_pid: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         os._exit(1)
-
-
-def log_plainly() -> None:
-    """Warnings to stderr. Plain tracebacks: rich ones print variables, which hold documents."""
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.dev.ConsoleRenderer(
-                colors=False, exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from longleaf.core.answer_settings import AnswerSettings
 from longleaf.core.embedder_settings import EmbedderSettings
 from longleaf.core.errors import ConfigError
+from longleaf.core.operation_settings import AuditSettings, LogSettings, TelemetrySettings
 from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.core.serving_settings import ServingSettings
 from longleaf.core.store_settings import (
@@ -180,6 +181,9 @@ class Settings(Section):
     faiss: FaissSettings = FaissSettings()
     reranker: RerankerSettings = RerankerSettings()
     answer: AnswerSettings = AnswerSettings()
+    log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    audit: AuditSettings = AuditSettings()
 
     @field_validator("home")
     @classmethod

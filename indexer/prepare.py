@@ -17,6 +17,7 @@ from longleaf.core.catalog import bounds, content_digest
 from longleaf.core.errors import InvalidRequest, NoTextFound, Rejected, RejectReason
 from longleaf.core.ids import PART_MARK
 from longleaf.core.language import detect, mismatch_warning
+from longleaf.core.logs import file_label
 from longleaf.core.protocols import Chunker, OpenedFile
 from longleaf.core.types import (
     Document,
@@ -154,7 +155,7 @@ def prepare_file(
         yield FileFailure(Outcome.REJECTED, error.reason.value, str(error))
     except Exception as error:
         # One bad file never stops the rest; "internal" is our bug and is logged with its trace.
-        _log.exception("indexer.file_failed", name=name)
+        _log.exception("indexer.file_failed", file=file_label(name))
         yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, repr(error))
     finally:
         opened.close()

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 
 from longleaf.core.budget import Budget
 from longleaf.core.errors import LongleafError, Overloaded
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.scores import z_scores
 from longleaf.core.types import Candidate, Degradation, DepthChoice, Reading, ReadingInput
@@ -367,7 +368,7 @@ def _shortfall(
 def _failure(name: str, error: Exception) -> str:
     """The sentence for the user; what a developer needs goes to the log."""
     if isinstance(error, LongleafError):
-        _log.warning("reranker %s cannot read: %s", name, error)
+        _log.warning("reranker %s cannot read: %s", name, reason_of(error))
         return f"{name} cannot read: {error}"
     _log.error("reranker %s failed", name, exc_info=error)
     if isinstance(error, _BrokenReading):

@@ -18,7 +18,8 @@ from typing import Protocol
 import structlog
 
 from longleaf.core.catalog import Catalog, Generation
-from longleaf.core.errors import CatalogBroken, LongleafError
+from longleaf.core.errors import CatalogBroken
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import IndexEntry, PassageIndex
 
 _PUT_PASSAGES = 2048
@@ -230,7 +231,7 @@ class FollowerThread:
                 return
             except Exception as error:
                 # The thread must outlive any single failure (a full disk, a busy catalog).
-                self.failure = str(error) if isinstance(error, LongleafError) else repr(error)
+                self.failure = reason_of(error)
                 _log.exception("index.follow_failed", index=self.follower.name)
                 self._stop.wait(self._retry_seconds)
             self._stop.wait(self._interval_seconds)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from longleaf.core.ids import split_point_id
 from longleaf.core.protocols import PassageIndex, ScoredPoint
+from longleaf.core.spans import span
 from longleaf.core.types import Candidate, CandidatePassage, Degradation
 from longleaf.retriever.fusion import (
     normalised,
@@ -70,8 +71,12 @@ def retrieve(
         if query.vector is None:
             degraded = (Degradation("dense", _NO_VECTOR),)
         else:
-            dense = _gather(sides.search_dense, admission, settings)
-        bm25 = _gather(sides.search_bm25, admission, settings)
+            with span("index.dense") as note:
+                dense = _gather(sides.search_dense, admission, settings)
+                note("passages", len(dense.kept))
+        with span("index.bm25") as note:
+            bm25 = _gather(sides.search_bm25, admission, settings)
+            note("passages", len(bm25.kept))
     document_of = _keep_newest((dense, bm25, listed), admission)
     gathered_ms = (time.perf_counter() - started) * 1000.0
     check_ms = gathered_ms - sum(sides.timings_ms.values())

@@ -25,6 +25,7 @@ from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.leases import Lease, LeaseLost
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.errors import IndexUnavailable, LongleafError
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import PassageIndex
 from longleaf.retriever.follow import Follower, Progress, Stopped
 from longleaf.retriever.index.followed import ChangeLog
@@ -168,7 +169,7 @@ class SharedFollower:
             if follower is not None and (wait or not self._index.indexed_seq()):
                 self._settle(follower)
         except Exception as error:  # the next one to follow does it again
-            _log.warning("index.not_settled", reason=str(error))
+            _log.warning("index.not_settled", reason=reason_of(error))
         finally:
             self._let_go()
             self._index.close()
@@ -190,10 +191,10 @@ class SharedFollower:
             except Stopped:
                 return
             except LeaseLost as lost:
-                _log.warning("index.lease_lost", reason=str(lost))
+                _log.warning("index.lease_lost", reason=reason_of(lost))
             except Exception as error:
                 # The thread must outlive any single failure (the server is away, a full disk).
-                self.failure = str(error) if isinstance(error, LongleafError) else repr(error)
+                self.failure = reason_of(error)
                 _log.warning("index.follow_failed", index=self.name, reason=self.failure)
                 self._let_go()
                 self._stop.wait(_RETRY_SECONDS)
@@ -264,7 +265,7 @@ class SharedFollower:
                 try:
                     self._renewed()
                 except Exception as error:  # asked again before the next write
-                    _log.warning("index.lease_not_renewed", reason=str(error))
+                    _log.warning("index.lease_not_renewed", reason=reason_of(error))
 
     def _give_up(self) -> None:
         """Somebody else follows: what was not seen to end is for that one to do again."""

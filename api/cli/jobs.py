@@ -123,11 +123,13 @@ def worker(
     """Do jobs until stopped. `longleaf serve` starts one by itself; more share the work."""
     quiet_logs()
     from longleaf.api import working
+    from longleaf.core import logs
     from longleaf.core.config import load_settings
 
     if child:
         raise typer.Exit(working.run_as_child(child))
     settings = load_settings({"home": home}).settings
+    logs.configure(settings.log.form, settings.log.number)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -135,12 +135,17 @@ def audit(
 ) -> None:
     """Show who changed what, newest first: writes over the network, and what was done to keys."""
     quiet_logs()
+    from longleaf.core.config import load_settings
+
+    keep_days = load_settings({"home": home}).settings.audit.keep_days
     with opened_catalog(home) as catalog:
         found = catalog.audit.newest(limit)
     if as_json:
-        print_json({"acts": [asdict(each) for each in found]})
+        print_json({"keep_days": keep_days, "acts": [asdict(each) for each in found]})
         return
     out = console()
+    kept = f"for {keep_days:g} days (audit.keep_days)" if keep_days else "for ever"
+    out.print(f"Rows are kept {kept}.")
     if not found:
         out.print("Nothing was changed over the network yet, and no key was made.")
     for each in found:

@@ -70,27 +70,8 @@ def print_error(error: LongleafError, *, as_json: bool) -> None:
         print(f"       {error.hint}", file=sys.stderr)
 
 
-def quiet_logs(*, verbose: bool = False) -> None:
-    """Send logs to stderr, warnings and worse only (everything with `verbose`)."""
-    import logging
+def quiet_logs() -> None:
+    """Send logs to stderr, warnings and worse only, as lines for people."""
+    from longleaf.core.logs import configure
 
-    import structlog
-
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
-    # Plain tracebacks: the rich ones print local variables, and those hold document text.
-    plain = structlog.dev.ConsoleRenderer(
-        colors=False, exception_formatter=structlog.dev.plain_traceback
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            plain,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure()

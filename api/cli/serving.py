@@ -24,7 +24,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the API and the search page until stopped (ctrl-C)."""
-    quiet_logs(verbose=verbose)
+    quiet_logs()
     import ipaddress
     import secrets
     import socket
@@ -36,11 +36,17 @@ def serve(
     from longleaf.api.http.draining import Draining
     from longleaf.api.http.server import allow_connections, end_hanging_later, make_server
     from longleaf.api.running import announced
+    from longleaf.api.telemetry import Tracing
+    from longleaf.core import logs
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
 
-    flags = {"home": home, "server.host": host, "server.port": port}
+    flags: dict[str, object] = {"home": home, "server.host": host, "server.port": port}
+    if verbose:
+        flags["log.level"] = "info"
     settings = load_settings(flags).settings
+    logs.configure(settings.log.form, settings.log.number)
+    tracing = Tracing(settings.telemetry) if settings.telemetry.endpoint else None
     address = settings.server.host
     try:
         loopback = address == "localhost" or ipaddress.ip_address(address).is_loopback
@@ -97,6 +103,7 @@ def serve(
             worker=worker,
             local_token=local_token,
             draining=draining,
+            tracing=tracing,
         )
         server = make_server(
             web,
@@ -104,7 +111,8 @@ def serve(
             draining,
             note_cut=web.state.service.metrics.note_cut,
             on_begin=begin_to_end,
-            log_level="info" if verbose else "warning",
+            log_config=None,
+            access_log=False,
         )
         with announced(settings.home, url, local_token):
             server.run(sockets=[listener])
@@ -113,3 +121,5 @@ def serve(
             worker.close()
         upkeep.close()
         runtime.close()
+        if tracing is not None:
+            tracing.close()

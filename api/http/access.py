@@ -19,7 +19,7 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longleaf.api.gate import Gate
@@ -28,7 +28,7 @@ from longleaf.api.http.errors import BodyTooLarge, http_problem, problem_of, res
 from longleaf.api.http.guard import counted, declares_more, is_loopback
 from longleaf.api.http.html import ASKING
 from longleaf.core import types
-from longleaf.core.access import Caller, Role
+from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.core.catalog.audit import Audit, AuditWrite
 from longleaf.core.errors import LongleafError, Overloaded
 
@@ -181,6 +181,8 @@ class Access:
             caller = None
         if caller is None and is_public(path):
             caller = ANONYMOUS
+        if caller is not LOCAL:
+            send = _unkept(send)
         route, role = needed(method, path)
         refused = self._refused(request, caller, route, role)
         if refused is not None:
@@ -191,6 +193,7 @@ class Access:
         assert caller is not None
         request.state.caller = caller
         ASKING.set(caller)
+        named = structlog.contextvars.bind_contextvars(who=caller.name, key=caller.key_id)
         if caller.max_body_bytes is not None:
             receive = counted(receive, caller.max_body_bytes)
         within = _WITHIN.set(True)
@@ -201,6 +204,7 @@ class Access:
                 await self._kept(request, caller, route, receive, send)
         finally:
             _WITHIN.reset(within)
+            structlog.contextvars.reset_contextvars(**named)
             if self._gate.is_use_news(caller):
                 await to_thread.run_sync(self._gate.note_use, caller, limiter=self._keeping)
 
@@ -269,6 +273,17 @@ class Access:
         except LongleafError as error:
             # What was done is done; an answer that says otherwise would be asked again.
             _log.error("audit.not_kept", act=route, status=status, reason=error.code)
+
+
+def _unkept(send: Send) -> Send:
+    """`send`, whose answers no browser keeps: after logging out nothing is left to go back to."""
+
+    async def one(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["cache-control"] = "no-store"
+        await send(message)
+
+    return one
 
 
 def credentials(headers: Headers, cookies: Mapping[str, str]) -> tuple[str, str]:

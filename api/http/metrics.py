@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from longleaf.core.types import ReaderLoad
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _READER: tuple[tuple[str, type[Metric], str], ...] = (
     ("waiting_requests", GaugeMetricFamily, "Requests that wait or are under way."),
     ("waiting_tokens", GaugeMetricFamily, "Tokens that wait for the reranker."),
@@ -157,7 +157,7 @@ class Metrics:
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is a template such as /v1/documents/{id}."""
-        method = method if method in _METHODS else "other"
+        method = method if method in METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 

@@ -1,4 +1,4 @@
-"""Around every request: an id, the security headers, the count, and the last catch.
+"""Around every request: an id, the security headers, the count, the log's line, the last catch.
 
 The outermost layer, so a refusal of the guard and a failure of our own carry the same headers and
 are counted as well. Pure ASGI; it never touches bodies.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -17,7 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longleaf.api.http.errors import CLIENT_LEFT, our_fault, respond
-from longleaf.api.http.metrics import Metrics
+from longleaf.api.http.metrics import METHODS, Metrics
+from longleaf.api.telemetry import Tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -34,15 +36,18 @@ _HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "x-frame-options": "DENY",
 }
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds: no line where all is well, and no warning where it is not."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Observe:
     """Gives a request its id (the caller's X-Request-ID when it is a plain one) and watches it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -64,11 +69,17 @@ class Observe:
                     headers.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with ExitStack() as around:
+            named, span = {"request_id": request_id}, None
+            if self._tracing is not None and scope["path"] not in _PROBES:
+                traced = self._tracing.request(scope, _method(scope), request_id)
+                span = around.enter_context(traced)
+                named["trace_id"] = span.trace_id
+            around.enter_context(structlog.contextvars.bound_contextvars(**named))
             try:
                 await self._app(scope, receive, watched)
             except Exception:
-                _log.exception("http.failed", method=scope["method"], route=_route(scope))
+                _log.exception("http.failed", route=_route(scope))
                 if status:  # the answer has begun; cutting it off is all that is left
                     raise
                 await respond(Request(scope), our_fault())(scope, receive, watched)
@@ -76,6 +87,33 @@ class Observe:
                 elapsed = time.perf_counter() - started
                 answered = status or CLIENT_LEFT  # cancelled: nobody is there to be answered
                 self._metrics.note_request(scope["method"], _route(scope), answered, elapsed)
+                _tell(scope, answered, elapsed)
+                if span is not None:
+                    span.end(_route(scope), answered)
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    """The request's line in the log. A path may name a document, so its route stands for it."""
+    path = scope["path"]
+    fails = status >= 500 and path not in _PROBES
+    if status < 400 and (path in _PROBES or path.startswith("/static/")):
+        return
+    caller = scope["state"].get("caller")
+    (_log.warning if fails else _log.info)(
+        "http.request",
+        method=_method(scope),
+        route=_route(scope),
+        status=status,
+        ms=round(seconds * 1000.0, 1),
+        who="nobody" if caller is None else caller.name,
+        key=None if caller is None else caller.key_id,
+    )
+
+
+def _method(scope: Scope) -> str:
+    """One that HTTP has; anything else may be anything."""
+    method = str(scope["method"])
+    return method if method in METHODS else "other"
 
 
 def _route(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""The audit log: who changed what, and when. Rows are added, and none goes by itself.
+"""The audit log: who changed what, and when. Rows are added; `forget` alone takes any away.
 
 A row holds no text of a document, no query and no key: the caller's name and key's id, the act, on
 what it was done, and how it ended. Acts of several servers on one catalog stand in one log.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 
@@ -16,6 +17,8 @@ from longleaf.core.catalog.database import Database
 from longleaf.core.catalog.schema import audit
 
 MAX_TARGET_CHARS = 500
+KEEPER = "longleaf"
+"""Whose acts are those that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,7 @@ class Audit:
     def put(self, act: AuditWrite) -> None:
         """Keep an act; it is durable on return."""
         with self._database.writing() as connection:
-            connection.execute(
-                insert(audit).values(
-                    at=self._clock(),
-                    caller=_short(act.caller),
-                    key_id=act.key_id,
-                    act=_short(act.act),
-                    target=_short(act.target),
-                    status=act.status,
-                    request_id=_short(act.request_id),
-                )
-            )
+            connection.execute(insert(audit).values(**self._row(act)))
 
     def newest(self, limit: int, before: int | None = None) -> list[AuditEntry]:
         """The newest acts first, from before entry `before` on."""
@@ -74,10 +67,29 @@ class Audit:
         ]
 
     def forget(self, older_than_seconds: float) -> int:
-        """Take away what is older; returns how many."""
+        """Take away what is older, and keep a row that says how many went; returns how many."""
+        before = self._clock() - older_than_seconds
+        with self._database.reading() as connection:
+            if connection.execute(select(audit.c.id).where(audit.c.at < before)).first() is None:
+                return 0
         with self._database.writing() as connection:
-            old = audit.c.at < self._clock() - older_than_seconds
-            return connection.execute(delete(audit).where(old)).rowcount
+            gone = connection.execute(delete(audit).where(audit.c.at < before)).rowcount
+            day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(before))
+            if gone:
+                act = AuditWrite(KEEPER, None, "audit forget", f"{gone} rows before {day}", 0)
+                connection.execute(insert(audit).values(**self._row(act)))
+            return gone
+
+    def _row(self, act: AuditWrite) -> dict[str, Any]:
+        return {
+            "at": self._clock(),
+            "caller": _short(act.caller),
+            "key_id": act.key_id,
+            "act": _short(act.act),
+            "target": _short(act.target),
+            "status": act.status,
+            "request_id": _short(act.request_id),
+        }
 
 
 def _short(text: str) -> str:

@@ -32,6 +32,8 @@ from longleaf.core.types import Scope
 KEY_PREFIX = "ll_"
 SESSION_PREFIX = "lls_"
 MAX_NAME_CHARS = 100
+MAX_SESSIONS = 20
+"""Of one key, or of one name where a session has none; one more ends the oldest."""
 MAX_NAMES = 1_000
 """Collections, or groups, of one key."""
 _ID_BYTES, _SECRET_BYTES = 5, 32
@@ -145,11 +147,19 @@ class Keys:
         return self._of_key(form[2], token) if form[1] == "ll" else self._of_session(form[2], token)
 
     def open_session(self, caller: Caller, seconds: float) -> str:
-        """A session of that caller, which ends by itself after `seconds`; its token."""
+        """A session of that caller, which ends by itself after `seconds`; its token. Of more than
+        MAX_SESSIONS the oldest end."""
         session_id, token = _new_token(SESSION_PREFIX)
         now = self._clock()
         with self._database.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
+            theirs = sessions.c.key_id == caller.key_id
+            if caller.key_id is None:
+                theirs = sessions.c.key_id.is_(None) & (sessions.c.name == caller.name)
+            newest = sessions.c.created_at.desc(), sessions.c.id
+            kept = select(sessions.c.id).where(theirs).order_by(*newest).limit(MAX_SESSIONS - 1)
+            ended = theirs & sessions.c.id.not_in([row.id for row in connection.execute(kept)])
+            connection.execute(delete(sessions).where(ended))
             connection.execute(
                 insert(sessions).values(
                     id=session_id,

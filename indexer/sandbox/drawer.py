@@ -20,6 +20,7 @@ import structlog
 
 from longleaf.core.errors import NotDrawn
 from longleaf.core.frames import Bounds, Frame, error_from_json
+from longleaf.core.logs import traceback_of
 from longleaf.indexer.sandbox.process import COMMAND, ChildProcess, Clock
 
 _REST_SECONDS = 60.0
@@ -165,11 +166,11 @@ class _Artist:
         except (OSError, EOFError):
             self._end_child()
             failure = child.failure(f"Page {page}", self._place["memory_bytes"])
-            _log.warning("pages.child_ended", page=page, how=str(failure), trace=child.trace)
+            _log.warning("pages.child_ended", page=page, how=str(failure.reason), trace=child.trace)
             raise NotDrawn(f"Page {page} crashes or floods what draws it.", _ELSEWHERE) from None
         except (ValueError, ArithmeticError, LookupError, TypeError) as nonsense:
             self._end_child()
-            _log.warning("pages.nonsense", page=page, what=str(nonsense)[:500])
+            _log.warning("pages.nonsense", page=page, trace=traceback_of(nonsense))
             raise NotDrawn(f"Page {page} makes no picture.", _ELSEWHERE) from None
         except NotDrawn:
             if told.header.get("ended"):

@@ -19,6 +19,7 @@ import structlog
 
 from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.frames import Frame, error_from_json, error_to_json
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import OcrStore
 from longleaf.core.types import OcrWord
 from longleaf.indexer.office import SUFFIXES
@@ -189,7 +190,7 @@ class Helper:
                 self._store.put_ocr_page(sha256, key, page, words)
         except Exception as failure:
             # The page has been read all the same; only a second reading would miss it.
-            _log.warning("sandbox.page_not_kept", page=page, reason=str(failure))
+            _log.warning("sandbox.page_not_kept", page=page, reason=reason_of(failure))
 
     def _engine_name(self) -> str:
         if not self._engine:
@@ -222,7 +223,7 @@ class Helper:
         if "error" in answer.header:
             error = error_from_json(answer.header["error"])
             if isinstance(error, Rejected) and error.reason is RejectReason.INTERNAL:
-                _log.error("sandbox.program_failed", program=program, error=error.message)
+                _log.error("sandbox.program_failed", program=program)
             raise error
         return answer
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import socket
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from longleaf.core.errors import NoTextFound, Rejected, RejectReason, TooLarge
 from longleaf.core.frames import Frame, Incoming, error_from_json, error_to_json, pieces
+from longleaf.core.logs import traceback_of
 from longleaf.core.protocols import ParseContext, Parser
 from longleaf.core.types import Document, OcrWord, Rejection
 from longleaf.indexer.parsers import parser_for
@@ -81,7 +81,7 @@ class Reading:
             end = _rejected(RejectReason.MALFORMED, f"{asked['name']} is nested too deep.")
         except Exception as error:
             end = _rejected(RejectReason.INTERNAL, repr(error))
-            end["trace"] = traceback.format_exc()[-_TRACE_CHARS:]
+            end["trace"] = traceback_of(error)[-_TRACE_CHARS:]
         for name in ("message", "hint", "trace"):
             if name in end:
                 end[name] = wire.sendable(end[name])

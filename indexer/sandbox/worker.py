@@ -9,8 +9,8 @@ files and is replaced when it has grown. OCR and LibreOffice run in a second chi
 
 from __future__ import annotations
 
+import re
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import structlog
 
 from longleaf.core.errors import LongleafError, Rejected, RejectReason
 from longleaf.core.frames import Frame
+from longleaf.core.logs import file_label, traceback_of
 from longleaf.core.types import Document, Rejection
 from longleaf.indexer.sandbox import wire
 from longleaf.indexer.sandbox.helper import Asked, Helper
@@ -36,6 +37,10 @@ _MORE_TIME_SHARE = 1 / 300
 10,000 pages is slow without being stuck."""
 
 _PHASES = 10
+_PLACE = re.compile(
+    r"^(?:\S+:\d+ \S+|[\w.]+|which caused|and while that was handled)$", re.MULTILINE
+)
+"""A line of `traceback_of`; what else a child says of itself may be anything."""
 _TOGETHER = 1024 * 1024
 _LONGEST_SHARE = 60.0
 _BYTES_A_SECOND = 4 * 1024 * 1024
@@ -130,7 +135,7 @@ class Worker(threading.Thread):
         except Rejected as rejected:
             error = rejected
         except Exception as bug:
-            _log.error("sandbox.failed", name=file.name, trace=traceback.format_exc())
+            _log.error("sandbox.failed", file=file_label(file.name), trace=traceback_of(bug))
             self._end_child()
             error = Rejected(RejectReason.INTERNAL, repr(bug))
         return error
@@ -171,11 +176,18 @@ class Worker(threading.Thread):
                 # It was dying before its parser saw the file.
                 return self._read(file, again=True)
             failure = child.failure(file.name, allowed_bytes)
-            _log.warning("sandbox.child_ended", name=file.name, how=str(failure), trace=child.trace)
+            _log.warning(
+                "sandbox.child_ended",
+                file=file_label(file.name),
+                how=str(failure.reason),
+                trace=child.trace,
+            )
             return failure
         except (ValueError, ArithmeticError, LookupError, TypeError) as nonsense:
             self._end_child()
-            _log.warning("sandbox.nonsense", name=file.name, what=str(nonsense)[:500])
+            _log.warning(
+                "sandbox.nonsense", file=file_label(file.name), trace=traceback_of(nonsense)
+            )
             return Rejected(
                 RejectReason.CRASHED,
                 f"{file.name} makes its parser say what is no document ({str(nonsense)[:200]}).",
@@ -348,9 +360,8 @@ class _Reading:
     def _error(self, header: Mapping[str, Any]) -> LongleafError:
         error = wire.error_from(header)
         if isinstance(error, Rejected) and error.reason is RejectReason.INTERNAL:
-            trace = str(header.get("trace", ""))[:10_000]
-            printable = "".join(each for each in trace if each.isprintable() or each == "\n")
-            _log.error("parser.failed", name=self._file.name, trace=printable)
+            trace = "\n".join(_PLACE.findall(str(header.get("trace", ""))[:10_000]))
+            _log.error("parser.failed", file=file_label(self._file.name), trace=trace)
         return error
 
 

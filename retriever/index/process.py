@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
+from longleaf.core import logs
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.errors import IndexUnavailable, LongleafError
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import IndexEntry, IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.retriever.follow import Progress
 from longleaf.retriever.index import edge_folder, frames
@@ -71,6 +73,7 @@ class IndexProcess:
         # The folder's lock is this process's, so that it never changes hands between children.
         self._taken = taken
         self._place = {
+            "log": logs.told(),
             "home": str(catalog.folder),
             # A password may be in it: it goes over the socket, never through argv or a log.
             "catalog": catalog.settings.model_dump(),
@@ -257,7 +260,7 @@ class IndexProcess:
                 if not self._first.done():
                     self._first.set_exception(error)
                     return
-                _log.warning("index.process_not_started", reason=str(error))
+                _log.warning("index.process_not_started", reason=reason_of(error))
             else:
                 self._why_gone = "The index process has ended."
                 self._child = child

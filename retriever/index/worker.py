@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from longleaf.core import logs
 from longleaf.core.catalog import Catalog, Generation
-from longleaf.core.children import end_with_parent, log_plainly
+from longleaf.core.children import end_with_parent
 from longleaf.core.errors import LongleafError
 from longleaf.core.protocols import IndexFilter, LexicalQuery, ScoredPoint
 from longleaf.core.store_settings import CatalogSettings
@@ -169,9 +170,9 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent(int(arguments[0]))
-    log_plainly()
     control, *lanes = [socket.socket(fileno=int(each)) for each in arguments[1:]]
     place = frames.receive(control).header
+    logs.configure(**place["log"])
     generation = Generation(**place["generation"])
     with ExitStack() as opened:
         try:

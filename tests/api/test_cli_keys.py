@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from longleaf.api.cli.main import app
+from longleaf.api.working import work
 from longleaf.core.access import Role
 from longleaf.core.catalog import Catalog
+from longleaf.core.catalog.audit import Audit, AuditWrite
 from longleaf.core.config import load_settings
 from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
 
@@ -108,3 +112,21 @@ def test_beyond_loopback_a_server_wants_a_key(home: Path, monkeypatch: pytest.Mo
     # With a key it goes on to listening, which this machine's addresses do not allow.
     assert "Cannot listen on 192.0.2.1" in str(bound.exception)
     assert load_settings({"home": home}, {}).settings.server.allow_remote is False
+
+
+def test_a_worker_takes_old_rows_of_the_audit_log_away(home: Path) -> None:
+    catalog = Catalog(home)
+    for days in (40, 20):
+        past = Audit(catalog.database, lambda days=days: time.time() - days * 86_400.0)
+        past.put(AuditWrite("Anne", None, "keys create", f"{days} days ago", 0))
+    catalog.close()
+    assert told(home, "audit")["keep_days"] == 0
+    assert "kept for ever" in ran(home, "audit").stdout
+    for keep_days, left in ((0.0, ["20 days ago", "40 days ago"]), (30.0, ["20 days ago"])):
+        settings = load_settings({"home": home, "audit.keep_days": keep_days}, {}).settings
+        assert work(settings, threading.Event(), until_idle=True) == 0
+        acts = told(home, "audit")["acts"]
+        assert [each["target"] for each in acts if each["caller"] == "Anne"] == left
+    assert acts[0]["act"] == "audit forget" and acts[0]["target"].startswith("1 rows before 20")
+    (home / "longleaf.toml").write_text("[audit]\nkeep_days = 30\n")
+    assert "kept for 30 days" in ran(home, "audit").stdout

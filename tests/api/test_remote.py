@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +13,14 @@ import httpx
 import numpy as np
 import pytest
 from tests.api.conftest import TEXTS, Client
-from tests.remote.longleaf import fill, filled, opened, reading_for_others, sensible_cross_encoder
+from tests.remote.longleaf import (
+    fill,
+    filled,
+    opened,
+    process,
+    reading_for_others,
+    sensible_cross_encoder,
+)
 from tests.remote.openai import Embeddings
 from tests.remote.servers import Answer, Server, served
 from tests.reranker.tiny import one_torch_thread
@@ -33,7 +36,6 @@ from longleaf.indexer.prepare import Labels
 if TYPE_CHECKING:
     from longleaf.indexer.embed import MiniLMEmbedder
 
-LONGLEAF = [sys.executable, "-P", "-m", "longleaf.api.cli"]
 QUESTIONS = ("who pays the rent?", "patent litigation", "vaccine in older adults")
 KEY = "sk-very-secret"
 
@@ -51,26 +53,6 @@ def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 # --- reading elsewhere -------------------------------------------------------------------------
-
-
-@contextmanager
-def process(home: Path, **settings: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A real `longleaf serve`; settings through the environment."""
-    variables = {f"LONGLEAF_{name.upper()}": str(value) for name, value in settings.items()}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LONGLEAF_")}
-    child = subprocess.Popen(
-        [*LONGLEAF, "serve", "--port", "0", "--json", "--home", str(home)],
-        env={**kept, **variables, "LONGLEAF_SERVER__WORKER": "false"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    try:
-        yield json.loads(child.stdout.readline())["url"], child
-    finally:
-        child.send_signal(signal.SIGINT)
-        child.wait(60)
-        child.stdout.close()
 
 
 def readings(found: dict[str, Any]) -> dict[str, dict[str, Any]]:

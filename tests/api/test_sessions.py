@@ -17,6 +17,7 @@ from tests.remote.chat import chatting
 from longleaf.api.app import create_app
 from longleaf.api.gate import Gate
 from longleaf.api.http.access import COOKIE, SECURE_COOKIE
+from longleaf.api.http.assets import URL
 from longleaf.api.running import announced, local_headers
 from longleaf.api.wire import open_runtime
 from longleaf.core.access import Caller, Role
@@ -312,3 +313,19 @@ def test_without_keys_everybody_here_is_the_local_user(tmp_path: Path) -> None:
         assert Client(client.app, headers={"X-API-Key": token}).get("/readyz").status_code == 200
     finally:
         runtime.close()
+
+
+@pytest.mark.parametrize("where", ["/", "/library", "/v1/documents", "/api", "/login"])
+def test_no_browser_keeps_what_a_session_saw(site: Site, where: str) -> None:
+    session = opened_session(site, "reader")
+    inside = site.client(Cookie=f"{COOKIE}={session}").get(
+        where, params={"q": QUERY}, follow_redirects=False
+    )
+    assert inside.status_code < 400 and inside.headers["cache-control"] == "no-store"
+    assert site.client().get("/v1/documents").headers["cache-control"] == "no-store"
+    asset = site.client(Cookie=f"{COOKIE}={session}").get(f"{URL}/page.css")
+    assert asset.status_code == 200 and "immutable" in asset.headers["cache-control"]
+
+
+def test_where_there_is_no_key_a_browser_may_keep_pages(client: Client) -> None:
+    assert "cache-control" not in client.get("/library").headers

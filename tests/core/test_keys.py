@@ -12,8 +12,8 @@ from tests.core.conftest import Clock
 
 from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.core.catalog import Catalog
-from longleaf.core.catalog.audit import Audit, AuditWrite
-from longleaf.core.catalog.keys import Keys, KeyWrite
+from longleaf.core.catalog.audit import KEEPER, Audit, AuditWrite
+from longleaf.core.catalog.keys import MAX_SESSIONS, Keys, KeyWrite
 from longleaf.core.catalog.schema import api_keys, sessions
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
@@ -199,7 +199,12 @@ def test_the_audit_log_keeps_acts_and_forgets_old_ones(catalog: Catalog, clock: 
     ]
     assert [each.request_id for each in log.newest(9, before=newest[-1].id)] == ["r2", "r1", "r0"]
     assert log.forget(25.0) == 3  # those of 50, 40 and 30 seconds ago
-    assert [each.request_id for each in log.newest(9)] == ["r4", "r3"]
+    told, *kept = log.newest(9)
+    assert [each.request_id for each in kept] == ["r4", "r3"]
+    assert (told.caller, told.act, told.at) == (KEEPER, "audit forget", 1_050.0)
+    assert told.target == "3 rows before 1970-01-01T00:17:05Z"
+    assert log.forget(25.0) == 0  # and nothing is written where nothing goes
+    assert len(log.newest(9)) == 3
 
 
 def test_the_audit_log_takes_any_text(catalog: Catalog) -> None:
@@ -208,3 +213,21 @@ def test_the_audit_log_takes_any_text(catalog: Catalog) -> None:
     assert "\x00" not in kept.caller
     assert len(kept.target) == 500
     assert LOCAL.scope == Scope.all()
+
+
+def test_of_too_many_sessions_the_oldest_end(keys: Keys, clock: Clock) -> None:
+    callers = []
+    for name in ("Anne", "Bob"):
+        _, token = keys.create(replace(ANNE, name=name))
+        callers.append(keys.caller(token))
+    callers += [Caller("sso:1", Role.READ, Scope.all()), Caller("sso:2", Role.READ, Scope.all())]
+    opened = []
+    for _ in range(MAX_SESSIONS + 3):
+        clock.now += 1
+        opened.append([keys.open_session(each, 9_999.0) for each in callers if each is not None])
+    for ended in opened[:3]:
+        assert [keys.caller(each) for each in ended] == [None] * 4
+    for still in opened[3:]:
+        assert [getattr(keys.caller(each), "name", None) for each in still] == [
+            "Anne", "Bob", "sso:1", "sso:2",
+        ]  # fmt: skip

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,35 @@ from longleaf.core.config import load_settings
 from longleaf.core.protocols import Reranker
 from longleaf.indexer.prepare import Labels
 from longleaf.reranker.qwen3.check import PROBES
+
+LONGLEAF = [sys.executable, "-P", "-m", "longleaf.api.cli"]
+
+
+@contextmanager
+def process(
+    home: Path, log: Path | None = None, **settings: Any
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A real `longleaf serve`, without a worker; settings through the environment. Its log goes to
+    the file `log`."""
+    variables = {f"LONGLEAF_{name.upper()}": str(value) for name, value in settings.items()}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LONGLEAF_")}
+    with ExitStack() as opened:
+        child = subprocess.Popen(
+            [*LONGLEAF, "serve", "--port", "0", "--json", "--home", str(home)],
+            env={**kept, "LONGLEAF_SERVER__WORKER": "false", **variables},
+            stdout=subprocess.PIPE,
+            stderr=None if log is None else opened.enter_context(log.open("w")),
+            text=True,
+        )
+        assert child.stdout is not None
+        try:
+            said = json.loads(child.stdout.readline() or "{}")
+            assert "url" in said, said
+            yield said["url"], child
+        finally:
+            child.send_signal(signal.SIGINT)
+            child.wait(60)
+            child.stdout.close()
 
 
 @contextmanager

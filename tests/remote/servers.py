@@ -39,8 +39,8 @@ class Server:
 
 
 @contextmanager
-def served(say: Say) -> Iterator[Server]:
-    """`say` behind a real port; what it was asked is kept."""
+def served(say: Say, parse: Callable[[bytes], Any] = json.loads) -> Iterator[Server]:
+    """`say` behind a real port; what it was asked, read by `parse`, is kept."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,7 +50,7 @@ def served(say: Say) -> Iterator[Server]:
         def do_POST(self) -> None:
             length = int(self.headers.get("content-length") or 0)
             raw = self.rfile.read(length)
-            body = json.loads(raw) if raw else None
+            body = parse(raw) if raw else None
             server.asked.append((self.path, body))
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.connections.add(self.client_address[1])
