@@ -179,9 +179,28 @@ def test_every_alarm_has_a_series_that_raises_it() -> None:
     assert raised == {rule["alert"] for rule in rules()}
 
 
-def test_promtool_takes_configuration_and_rules() -> None:
+def test_the_key_of_prometheus_is_where_it_is_looked_for() -> None:
+    (job,) = [
+        each for each in _yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]
+        if each["job_name"] == "longleaf"
+    ]  # fmt: skip
+    place = job["authorization"]["credentials_file"]
+    (mounted,) = [each for each in SERVICES["prometheus"]["volumes"] if f":{place}:" in each]
+    source = mounted.partition(":")[0]
+    assert (ROOT / source).read_bytes() == b"", "without keys none is sent, and none is committed"
+    chosen = read_compose(environment={"METRICS_KEY_FILE": "/etc/longleaf/key"})["services"]
+    assert f"/etc/longleaf/key:{place}:ro" in chosen["prometheus"]["volumes"]
+
+
+def test_promtool_takes_configuration_and_rules(tmp_path: Path) -> None:
+    shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
+    config = tmp_path / "prometheus/prometheus.yml"
+    text = config.read_text("utf-8")
+    key = "/run/secrets/metrics_key"
+    assert text.count(key) == 1
+    config.write_text(text.replace(key, str(tmp_path / "prometheus/no-key")), "utf-8")
     done = subprocess.run(
-        [need("promtool"), "check", "config", str(PROMETHEUS / "prometheus.yml")],
+        [need("promtool"), "check", "config", str(config)],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

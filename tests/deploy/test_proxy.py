@@ -331,7 +331,9 @@ def test_what_says_that_it_is_too_large_stops_at_the_proxy(proxy: Proxy) -> None
 
 
 def test_numbers_of_a_replica_are_not_shown(proxy: Proxy) -> None:
-    assert proxy.client.get("/metrics").status_code == 404
+    for way in ("/metrics", "/%6detrics", "/m%65tric%73", "/metrics?x=1"):
+        answer = proxy.client.get(way)
+        assert answer.status_code == 404 and not answer.content, f"{way} reached a replica"
 
 
 def test_the_log_has_paths_and_no_queries(proxy: Proxy) -> None:
