@@ -32,6 +32,7 @@ from longleaf.core.catalog import CandidateHead, Catalog, Generation
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.filters import BUILT_IN_FIELDS, DERIVED_FIELDS, And
 from longleaf.core.language import detect, mismatch_warning
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import DistantEmbedder, Embedder, PassageIndex, ReaderQuery, Reranker
 from longleaf.core.spans import span
 from longleaf.core.types import (
@@ -116,6 +117,8 @@ class SearchEngine:
         self.settings = settings
         self.deadline_ms = deadline_ms
         self.depth: DepthChoice = depth
+        self.embed_failure: str | None = None
+        """Why the last query could not be embedded; None where it could."""
         self._seen_seq = seen_seq
         self.slots = slots or nullcontext()
         waits = isinstance(embedder, DistantEmbedder)
@@ -399,10 +402,13 @@ class SearchEngine:
         try:
             words = instruction_text(instruction) if instruction else None
             with span("embed", model=self.embedder.name):
-                return self.embedder.embed_query(text, words)
-        except Exception:
+                vectors = self.embedder.embed_query(text, words)
+        except Exception as error:
             _log.exception("search.embed_failed")
+            self.embed_failure = reason_of(error)
             return None
+        self.embed_failure = None
+        return vectors
 
     def settings_for(self, request: SearchRequest) -> RetrievalSettings:
         """The first stage's settings with what the request says otherwise."""

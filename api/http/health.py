@@ -10,15 +10,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 import longleaf
+from longleaf.api.doctor import machine
 from longleaf.api.http.access import ANONYMOUS
 from longleaf.api.http.errors import PROBLEM_RESPONSES, http_problem, respond
 from longleaf.api.http.metrics import Sighting
 from longleaf.api.http.schemas import Alive, Ready
 from longleaf.api.http.service import Served
 from longleaf.api.running import home_name
+from longleaf.api.search import SearchEngine
 from longleaf.api.wire import Runtime
 from longleaf.core.errors import IndexUnavailable
-from longleaf.core.protocols import DistantReranker, QueuedReranker
+from longleaf.core.protocols import DistantEmbedder, DistantReranker, QueuedReranker
 
 router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
 
@@ -82,14 +84,32 @@ def readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     if isinstance(reranker, QueuedReranker) and reranker.failure is not None:
         # Searches answer with the first stage's order and say so; another replica reads on.
         reasons.append(f"The reranker reads no more: {reranker.failure}")
+    chosen = dict(runtime.reasons)
+    if (failure := _embedding_failure(runtime.engine)) is not None:
+        said = f"The query's words are not embedded ({failure}): only BM25 finds."
+        if isinstance(runtime.embedder, DistantEmbedder):
+            chosen["embedder"] = f"{chosen.get('embedder', runtime.embedder.name)}. {said}"
+        else:
+            reasons.append(said)
+    free_bytes = shutil.disk_usage(runtime.settings.home).free
+    if free_bytes < machine.FAIL_BELOW_BYTES:
+        # Searches are answered all the same, by every replica; what is written is refused.
+        chosen["disk"] = f"{free_bytes / 2**20:,.0f} MiB are free: nothing more can be indexed."
     if lag and seen_seq == 0:
         reasons.append("The index is still being filled for the first time.")
-    chosen = dict(runtime.reasons)
     if isinstance(reranker, DistantReranker) and (trouble := reranker.trouble) is not None:
         # No reason not to be ready: all replicas ask the same one, and searches say what they lack.
         chosen["reranker"] = f"{chosen.get('reranker', reranker.name)}. {trouble}"
     ready = Ready(seen_seq=seen_seq, head_seq=head_seq, lag=lag, chosen=chosen)
     return ready, reasons
+
+
+def _embedding_failure(engine: SearchEngine) -> str | None:
+    """Why queries are not embedded, where the last one was not: it is tried again, because nobody
+    asks a server that is not ready."""
+    if engine.embed_failure is not None:
+        engine.embed("Is it well again?", None)
+    return engine.embed_failure
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")

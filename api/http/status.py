@@ -80,8 +80,8 @@ def found_status(service: Service) -> StatusView:
     found.append(machine.room(usage.free, usage.total))
     found += _jobs(standing.jobs, standing.files)
     chosen = runtime.reasons if ready is None else ready.chosen
-    # The worker's trouble is a finding of its own.
-    found += [ok(part, reason) for part, reason in chosen.items() if part != "worker"]
+    # The worker's and the disk's troubles are findings of their own.
+    found += [ok(part, reason) for part, reason in chosen.items() if part not in ("worker", "disk")]
     found += machine.programs()
     return StatusView(
         status=str(report.worst),

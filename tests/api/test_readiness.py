@@ -1,0 +1,82 @@
+"""/readyz is true of each part: what breaks is named, and what mends is ready again by itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.api.conftest import Client, wait_until_followed
+
+from longleaf.api.wire import Runtime
+from longleaf.core.catalog import Catalog
+from longleaf.core.errors import CatalogUnavailable, IndexUnavailable
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+def reasons(client: Client) -> list[str]:
+    """Why the server says that it is not ready; /metrics says the same, and /healthz is not
+    asked about parts."""
+    ready = client.get("/readyz")
+    assert client.get("/healthz").status_code == 200
+    metrics = client.get("/metrics")
+    if metrics.status_code == 200:
+        assert f"longleaf_ready {1.0 if ready.status_code == 200 else 0.0}" in metrics.text
+    if ready.status_code == 200:
+        return []
+    assert ready.status_code == 503 and ready.headers["Retry-After"] == "5"
+    told: list[str] = ready.json()["reasons"]
+    assert told
+    return told
+
+
+def test_each_part_that_breaks_is_named(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until_followed(runtime)
+    assert reasons(client) == []
+    engine, followed = runtime.engine, runtime.side.followed
+    gone = failing(CatalogUnavailable("The database does not answer."))
+    away = failing(IndexUnavailable("The index process has ended."))
+    for broken, name, instead, said in (
+        (Catalog, "head_seq", gone, "The catalog cannot be read: CatalogUnavailable."),
+        (engine.index, "passage_count", away, "The index process has ended."),
+        (engine.index, "passage_count", failing(ValueError("x")), "The index cannot be read"),
+        (type(followed), "failure", "OSError: it is gone", "cannot follow the catalog: OSError"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, name, instead)
+            assert said in reasons(client)[0]
+        assert reasons(client) == []
+
+
+def test_an_embedder_that_fails_is_not_ready_until_it_embeds_again(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.embedder, "embed_query", failing(RuntimeError("secret words")))
+        assert reasons(client) == []  # nobody has asked yet
+        assert client.search("security deposit")["degraded"]
+        [said] = reasons(client)
+        assert "RuntimeError" in said and "secret" not in said
+    assert reasons(client) == []
+    assert not client.search("security deposit")["degraded"]
+
+
+def test_a_full_disk_is_told_and_searches_go_on(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(runtime.settings.home)._replace(free=100 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    ready = client.get("/readyz")
+    assert ready.status_code == 200 and ready.json()["chosen"]["disk"].startswith("100 MiB")
+    told = client.get("/v1/status").json()
+    assert told["status"] == "FAIL" and told["ready"]
+    assert [each["subject"] for each in told["findings"]].count("disk") == 1
