@@ -30,6 +30,8 @@ from longleaf.core.config import CONFIG_FILE_NAME, Settings
 from longleaf.core.errors import CatalogBroken, Conflict, InvalidRequest, NotFound
 
 MANIFEST = "manifest.json"
+LAST = "last-backup.json"
+"""In a data folder: when it was last saved, for the doctor."""
 
 _MOST_MANIFEST_BYTES = 1024 * 1024 * 1024
 
@@ -146,6 +148,9 @@ def back_up(
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
+    with contextlib.suppress(OSError):  # the backup is whole all the same
+        said = json.dumps({"at": manifest.created_at, "documents": manifest.documents})
+        (home / LAST).write_text(said, "utf-8")
     return BackedUp(target, manifest, time.monotonic() - started, copied.rounds)
 
 

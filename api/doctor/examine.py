@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from longleaf.api import indexes, wire
-from longleaf.api.doctor import data, machine
+from longleaf.api.doctor import access, data, machine, surroundings
 from longleaf.api.doctor.index import IndexExam
 from longleaf.api.doctor.models import Models, profile
 from longleaf.api.doctor.report import Finding, Report, Status, fail, ok, warn
 from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, ContentWrite, Generation, orphans, repair
 from longleaf.core.catalog.database import DATABASE
+from longleaf.core.catalog.schema import SCHEMA_VERSION
 from longleaf.core.catalog.verify import Verifier
 from longleaf.core.config import Settings
 from longleaf.core.errors import Conflict, LongleafError
@@ -91,6 +92,11 @@ class Examination:
         yield from machine.disk(home)
         yield from machine.programs()
         yield from machine.port(self._settings, server)
+        yield access.permissions(home)
+        yield surroundings.limits()
+        yield from surroundings.gpu()
+        yield from surroundings.services(self._settings)
+        yield surroundings.backup(home, self._settings)
         if not self._settings.catalog.url:
             if not (home / DATABASE).exists():
                 yield warn("catalog", "There is none yet.", "longleaf index PATH makes it.")
@@ -117,6 +123,10 @@ class Examination:
     def _of_catalog(self, catalog: Catalog, server: str | None) -> Iterator[Finding]:
         if catalog.database.file is None:
             yield from data.server(catalog)
+        yield from surroundings.originals(self._settings, catalog)
+        yield ok("schema", f"{SCHEMA_VERSION}, the one of this version")
+        yield from access.keys(self._settings, catalog)
+        yield surroundings.clock(catalog)
         yield from profile(self._models, catalog, server)
         generation = catalog.live_generation()
         verifier = Verifier(catalog, deep=self._wishes.deep, progress=self._progress)

@@ -75,7 +75,7 @@ class CatalogReader:
     """
 
     def __init__(self, folder: Path, settings: CatalogSettings = _IN_THE_FOLDER) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
         self.folder = folder
         self.settings = settings
         self.blobs = open_blobs(folder, settings.originals)
