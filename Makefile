@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LINKS := core indexer retriever reranker api
 
-.PHONY: demo serve test check bench trust links format clean
+.PHONY: demo serve test check bench trust audit links format clean
 
 demo: $(STAMP)
 	$(BIN)/longleaf demo $(if $(DOCS),--docs "$(DOCS)")
@@ -30,6 +30,10 @@ bench: $(STAMP)
 
 trust: $(STAMP)
 	$(BIN)/python -m benchmarks.trust.run $(GOALS)
+
+# ADVISORIES: a copy of OSV's files of PyPI (folder or zip). SBOM: where to write one.
+audit: $(STAMP)
+	$(BIN)/python -m benchmarks.trust.dependencies $(if $(ADVISORIES),--advisories "$(ADVISORIES)") $(if $(SBOM),--sbom "$(SBOM)")
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -45,8 +45,8 @@ def doctor(
 ) -> None:
     """Examine installation, data folder and index; say what is well, what is not and what to do.
 
-    Exits with 0 where nothing is FAIL, 1 where something is, 2 for wrong usage. Reads and compares; only --repair changes anything, and never
-    what the catalog refers to.
+    Exits with 0 where nothing is FAIL, 1 where something is, 2 for wrong usage. Reads and compares;
+    only --repair changes anything, and never what the catalog refers to.
     """
     quiet_logs()
     from longleaf.api.doctor.examine import Examination, Wishes

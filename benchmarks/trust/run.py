@@ -61,6 +61,7 @@ GOALS = (
     Goal(14, "fingerprint", _own("fingerprint"), (), ()),
     Goal(14, "swap under queries", ("benchmarks/swap.py",), (), ("--documents", "40"),
          (str(DATA),)),
+    Goal(29, "dependencies", _own("dependencies"), (), ()),
 )  # fmt: skip
 
 
