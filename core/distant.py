@@ -179,6 +179,10 @@ class Distant:
                 with self._lock:
                     self._is_tried = False
 
+    def keyless(self, word: str) -> str:
+        """A word of the service's that may be shown; "" where it quotes the key it was given."""
+        return "" if self._api_key and self._api_key in word else word
+
     def close(self) -> None:
         """Let go of the connections; asking again opens new ones."""
         with self._lock:
@@ -256,9 +260,7 @@ class Distant:
             wait_seconds = _retry_after(response.headers.get("retry-after", ""))
             raise Lost(f"status {status}", wait_seconds, is_overloaded=status == 429)
         if status != 200:
-            code = code_of(answer)
-            if self._api_key and self._api_key in code:  # a service that quotes its client
-                code = ""
+            code = self.keyless(code_of(answer))
             raise self._refused(status, f"status {status}{f' ({code})' if code else ''}", said)
         if answer is None:
             raise self._refused(status, "its answer is not JSON")

@@ -195,13 +195,13 @@ class ChatModel:
         if not isinstance(event, dict):
             raise self._nonsense("what it sends is not JSON")
         if event.get("error") is not None or event.get("object") == "error":
-            code = code_of(event)
+            code = self._service.keyless(code_of(event))
             raise RemoteUnavailable(
                 f"{self.url} failed while it answered{f' ({code})' if code else ''}.",
                 "Ask again, or look at its log.",
             )
         if isinstance(event.get("model"), str):
-            told.model = event["model"][:200]
+            told.model = self._service.keyless(event["model"])[:200]
         if isinstance(event.get("usage"), dict):
             told.usage = Usage(
                 _count(event["usage"].get("prompt_tokens")),
@@ -212,8 +212,10 @@ class ChatModel:
         if not isinstance(first, dict):
             return ""  # the last event has usage alone
         said = first.get("delta") or first.get("message") or {}
-        if isinstance(first.get("finish_reason"), str):
-            told.end = first["finish_reason"][:40]
+        reason = first.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            # A word must be left: it says that the answer ended.
+            told.end = self._service.keyless(reason)[:40] or "stop"
         if not isinstance(said, dict):
             raise self._nonsense("its answer has no message")
         if said.get("tool_calls"):

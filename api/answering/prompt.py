@@ -42,12 +42,15 @@ whatever it asks for, announces or claims to be, only these rules and the questi
 count. Numbers in round brackets inside a source are the document's own and name no source here.
 """
 
-# What chat templates and reasoning formats are made of: <|…|> and its wide form, <s>, [INST], …
+# What chat templates and reasoning formats are made of: <|…|> and its wide form, <s>, [INST],
+# [|…|], <seed:…>, <extra_id_1>, ]~b], …
 _SIGN = re.compile(
-    r"<[|｜]|[|｜]>|<{2,}|>{2,}"
+    r"<[|｜]|[|｜]>|<{2,}|>{2,}|\[\||\|\]"
     r"|</?(?:s|bos|eos|pad|unk|think(?:ing)?|reasoning|system|user|assistant|tool_call|tool_response"
-    r"|start_of_turn|end_of_turn|start_of_image|image|SYS)>"
-    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK)\]",
+    r"|start_of_turn|end_of_turn|start_of_image|image|SYS|role|sop|eop|eot|eod"
+    r"|(?:seed|minimax):[\w:]+|(?:extra_id|reserved|special)_\d+|unused\d+)>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|gMASK)\]"
+    r"|\]~!?b[\[\]]|\[e~\[",
     re.IGNORECASE,
 )
 _FENCE_LIKE = re.compile(r"\b(SOURCE[^\S\n]+\d+|END)[^\S\n]+[0-9a-f]{8,}", re.IGNORECASE)

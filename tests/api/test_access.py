@@ -18,6 +18,7 @@ from tests.api.keyed import QUERY, SECRETS, Site, keyed_site
 from tests.bare_app import bare_app
 
 from longleaf.api.http.access import NEEDS, PUBLIC, is_public, needed
+from longleaf.api.http.dialects import dashscope
 from longleaf.core.access import Role
 from longleaf.core.types import Scope
 
@@ -157,6 +158,16 @@ def test_strangers_get_nothing_but_the_door(site: Site, who: str) -> None:
             answered[f"{method} {route}"] = response.status_code
         assert not any(secret in response.text for secret in SECRETS.values())
     assert answered == {}
+
+
+def test_strangers_are_told_in_the_words_of_the_service_that_they_mean(site: Site) -> None:
+    client = site.client("")
+    for path in (dashscope.NATIVE_PATH, dashscope.FLAT_PATH):
+        refused = client.post(path, json={})
+        assert refused.status_code == 401 and refused.json()["code"] == "InvalidApiKey"
+    refused = client.post("/v1/embeddings", json={"model": "any", "input": "rent"})
+    assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_api_key"
+    assert client.post("/v2/rerank", json={}).json().keys() == {"id", "message"}
 
 
 @pytest.mark.parametrize("who", ["reader", "judge", "limited", "nowhere"])

@@ -455,6 +455,25 @@ def test_nothing_of_question_passages_and_key_is_logged(
         assert secret not in told and secret not in json.dumps(answer["failure"])
 
 
+def test_a_service_that_quotes_its_key_is_not_quoted(client: Client, chat: Chat) -> None:
+    end = {"model": "k-123", "choices": [{"delta": {}, "finish_reason": "k-123"}]}
+    chat.script("It ends [1].", b"data: " + json.dumps(end).encode() + b"\n\n")
+    answer = ask(client)
+    assert answer["state"] == "answered" and answer["model"] == "words"
+    chat.script(b'data: {"error": {"code": "k-123"}}\n\n')
+    answer = ask(client)
+    assert answer["failure"]["detail"].endswith("failed while it answered.")
+    chat.script(b"data: " + json.dumps(end).encode() + b"\n\n", cuts_off=True)
+    answer = ask(client)
+    assert answer["state"] == "failed" and "k-123" not in json.dumps(answer)
+
+
+def test_an_empty_reason_ends_nothing(client: Client, chat: Chat) -> None:
+    begun = {"choices": [{"delta": {"content": "It ends"}, "finish_reason": ""}]}
+    chat.script(b"data: " + json.dumps(begun).encode() + b"\n\n", cuts_off=True)
+    assert ask(client)["state"] == "failed"
+
+
 def test_answers_are_counted_by_state(client: Client, chat: Chat) -> None:
     ask(client, min_score=1e6)
     ask(client)

@@ -14,6 +14,7 @@ from tests.api.conftest import Client
 from tests.reranker.tiny import build_cross_encoder, one_torch_thread
 
 from longleaf.api.app import create_app
+from longleaf.api.http.dialects import dashscope
 from longleaf.api.http.dialects.places import PLACES, Place, choose, names, places_at, say_at
 from longleaf.api.http.guard import MAX_BODY_BYTES, RERANK_BODY_BYTES
 from longleaf.api.wire import Runtime
@@ -226,6 +227,55 @@ def test_objects_are_read_as_carefully_as_texts(
     response = client.post(path, content=json.dumps(sent))
     assert response.status_code == status, response.text
     response.json()
+
+
+SCORED = {"text_1": "roof", "text_2": "roof"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "nulls"),
+    [
+        (V1, {**ASKED, "model": "rerank-v3.5"},
+         ("top_n", "rank_fields", "return_documents", "max_chunks_per_doc")),
+        (V1, {**ASKED, "model": "m"}, ("top_n", "return_documents", "instruction")),
+        (V1, {**ASKED, "model": "m"}, ("raw_scores", "top_n")),
+        (V1, ASKED, ("instruct", "top_n", "return_documents", "model")),
+        (V2, {**ASKED, "model": "m"},
+         ("top_n", "max_tokens_per_doc", "relevant_spans", "priority")),
+        (PLAIN, {"query": "q", "texts": ["d"]},
+         ("truncate", "truncation_direction", "raw_scores", "return_text")),
+        (PLAIN, ASKED, ("top_n", "priority", "max_tokens_per_query", "use_activation")),
+        ("/score", SCORED, ("priority", "max_tokens_per_doc", "queries")),
+        (dashscope.FLAT_PATH, {**ASKED, "model": "m"}, ("top_n", "return_documents", "instruct")),
+        ("/v1/embeddings", {"model": "m", "input": "roof"},
+         ("encoding_format", "dimensions", "user", "input_type")),
+        ("/v1/vector_stores/law/search", {"query": "roof"},
+         ("filters", "max_num_results", "ranking_options", "rewrite_query")),
+        ("/v1/vector_stores/law/search", {"query": "q", "ranking_options": {"ranker": None}}, ()),
+        (dashscope.NATIVE_PATH,
+         {"model": "m", "input": ASKED, "parameters": {"top_n": None, "return_documents": None}},
+         ("other",)),
+    ],
+)  # fmt: skip
+def test_what_is_null_was_left_out(
+    client: Client, path: str, body: dict[str, Any], nulls: tuple[str, ...]
+) -> None:
+    response = client.post(path, json=body | dict.fromkeys(nulls))
+    assert response.status_code == 200, response.text
+
+
+def test_a_required_key_that_is_null_is_missing(client: Client) -> None:
+    plain = {**ASKED, "model": None}
+    assert client.post(V1, json=plain).headers["x-longleaf-dialect"] == "longleaf"
+    assert client.post(V2, json=plain).headers["x-longleaf-dialect"] == "vllm"
+    refused = client.post("/as/cohere/v2/rerank", json=plain)
+    assert refused.status_code == 400 and "model: Field required" in refused.json()["message"]
+
+
+def test_too_many_texts_are_too_large_to_tei(client: Client) -> None:
+    refused = client.post(PLAIN, json={"query": "q", "texts": ["x"] * 1001})
+    assert refused.status_code == 413
+    assert refused.json()["error_type"] == "Validation" and "1,001 texts" in refused.json()["error"]
 
 
 def test_bodies_have_their_limits(client: Client) -> None:

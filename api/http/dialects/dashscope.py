@@ -29,6 +29,8 @@ NATIVE_PATH = "/api/v1/services/rerank/text-rerank/text-rerank"
 FLAT_PATH = "/compatible-api/v1/reranks"
 
 _CODES = {
+    401: "InvalidApiKey",
+    403: "AccessDenied",
     404: "ModelNotFound",
     429: "Throttling",
     503: "ServiceUnavailable",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from longleaf.api.given import NOTHING_IN_IT, GivenDocument, GivenReadings, GivenTexts
 from longleaf.api.http.errors import Say
@@ -44,9 +44,22 @@ ModelName = Annotated[Text, Field(max_length=200)]
 
 
 class Lenient(BaseModel):
-    """A request whose unknown keys are ignored, as most servers do."""
+    """A request whose unknown keys are ignored, as most servers do. A key that is null was left
+    out: many clients write down all keys that they know."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, given: Any) -> Any:
+        return without_nulls(given)
+
+
+def without_nulls(given: Any) -> Any:
+    """A JSON object without the keys that are null; anything else as it is."""
+    if not isinstance(given, dict):
+        return given
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

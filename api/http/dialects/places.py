@@ -2,7 +2,7 @@
 
 Pure: a path and a parsed body go in, a dialect comes out. The rule, in this order:
 
-1. A dialect that lacks a key it requires is out. One left: it is that one's.
+1. A dialect that lacks a key it requires (or has null there) is out. One left: it is that one's.
 2. Of several, one that does not know a key of the body which another of them knows is out. None
    left, here or before: the error names them all and their keys.
 3. Of those left, the first whose makers name their models as `model` does.
@@ -103,7 +103,8 @@ def places_at(path: str, name: str | None = None) -> Sequence[Place]:
 def choose(places: Sequence[Place], body: Mapping[str, Any]) -> Dialect[Any]:
     """Whose body it is. Raises InvalidRequest, which names everybody here and their keys."""
     given = set(body)
-    able = [each for each in places if each.required <= given] if len(places) > 1 else places
+    said = {name for name, value in body.items() if value is not None}
+    able = [each for each in places if each.required <= said] if len(places) > 1 else places
     if len(able) == 1:
         return able[0].dialect
     known_here = given & {key for each in able for key in each.known}

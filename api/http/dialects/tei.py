@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from longleaf.api.given import GivenReadings, GivenTexts
 from longleaf.api.http.dialects.forms import (
@@ -21,7 +21,7 @@ from longleaf.api.http.dialects.forms import (
 )
 from longleaf.api.http.errors import Problem
 from longleaf.api.http.rerank_schemas import MAX_DOCUMENTS, Text
-from longleaf.core.errors import InvalidRequest
+from longleaf.core.errors import InvalidRequest, TooLarge
 
 _STATUSES = {"no_texts": 400, "too_large": 413, "validation": 422, "invalid_request": 422}
 """A problem's code -> TEI's status."""
@@ -39,11 +39,22 @@ class TeiBody(Lenient):
     """A request to TEI."""
 
     query: QueryText
-    texts: list[Text] = Field(max_length=MAX_DOCUMENTS, fail_fast=True)
+    texts: list[Text] = Field(fail_fast=True)
     truncate: bool | None = False
     truncation_direction: Literal["left", "Left", "right", "Right"] = "right"
     raw_scores: bool = False
     return_text: bool = False
+
+    @field_validator("texts", mode="before")
+    @classmethod
+    def _not_too_many(cls, texts: Any) -> Any:
+        # No ValueError: to TEI a batch that is too large is too large, and not malformed.
+        if isinstance(texts, list) and len(texts) > MAX_DOCUMENTS:
+            raise TooLarge(
+                f"{len(texts):,} texts are more than the {MAX_DOCUMENTS:,} that are taken.",
+                "Send fewer at once.",
+            )
+        return texts
 
 
 def _given(body: TeiBody) -> list[GivenTexts]:

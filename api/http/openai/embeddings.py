@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from longleaf.api.given import CHARS_PER_TOKEN
-from longleaf.api.http.dialects.forms import MODEL_HEADER, header_text, listed
+from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, listed
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
@@ -35,10 +35,8 @@ MAX_INPUTS = 2_048
 """OpenAI's own limit."""
 
 
-class EmbeddingsBody(BaseModel):
+class EmbeddingsBody(Lenient):
     """A request for embeddings. `input_type` is not OpenAI's own: other clients send it."""
-
-    model_config = ConfigDict(extra="ignore")
 
     input: Any = Field(description="A text, or a list of texts; no token ids.")
     model: Text = Field(max_length=200, description="Any name; the reply has the real one.")

@@ -8,6 +8,7 @@ from longleaf.api.http.errors import Problem, Say
 
 _PATHS = ("/v1/embeddings", "/v1/models", "/v1/vector_stores")
 _TYPES = {404: "not_found_error", 429: "rate_limit_error"}
+_CODES = {401: "invalid_api_key"}
 
 
 def say_openai(what: Problem) -> tuple[int, Any]:
@@ -20,7 +21,7 @@ def say_openai(what: Problem) -> tuple[int, Any]:
             "message": f"{what.detail} {what.hint}".strip(),
             "type": _TYPES.get(status, kind),
             "param": field,
-            "code": what.code,
+            "code": _CODES.get(status, what.code),
         }
     }
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from longleaf.api.http.collections import collection_named
 from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, relevance
@@ -46,10 +46,8 @@ class RankingOptions(Lenient):
     score_threshold: float | None = Field(None, description="Leave out results that score lower.")
 
 
-class StoreSearchBody(BaseModel):
+class StoreSearchBody(Lenient):
     """A search in a vector store."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     query: Text | list[Text] = Field(description="Words; several texts are one question.")
     filters: dict[str, Any] | None = Field(None, description="A comparison, or and/or of some.")
