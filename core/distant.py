@@ -198,22 +198,23 @@ class Distant:
     def _once(self, method: str, path: str, content: bytes | None, patience: float) -> Any:
         import httpx
 
+        from longleaf.core.timed import ending
+
         headers = self._headers(content) | {"accept": "application/json"}
         ends = time.monotonic() + patience
-        # A time-out of httpx counts from the last byte; a body that drips is stopped below, a head
-        # that drips only by its size.
         timeout = httpx.Timeout(patience, connect=min(patience, _CONNECT_SECONDS))
         received = bytearray()
         try:
-            with self._opened().stream(
-                method, self.url + path, content=content, headers=headers, timeout=timeout
-            ) as response:
+            with (
+                ending(ends),
+                self._opened().stream(
+                    method, self.url + path, content=content, headers=headers, timeout=timeout
+                ) as response,
+            ):
                 self._check_coding(response)
                 for piece in response.iter_raw():
                     received += piece
                     self._check_length(response, len(received))
-                    if time.monotonic() > ends:
-                        raise Lost(f"no whole answer within {patience:.3g} s", is_late=True)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._lost_on_the_way(error, patience) from error
         return self._answer(response, bytes(received))
@@ -269,12 +270,13 @@ class Distant:
     def _opened(self) -> httpx.Client:
         import httpx
 
+        from longleaf.core.timed import timed_transport
+
         with self._lock:
             if self._client is None:
+                limits = httpx.Limits(max_keepalive_connections=_KEPT_CONNECTIONS)
                 self._client = httpx.Client(
-                    trust_env=False,
-                    follow_redirects=False,
-                    limits=httpx.Limits(max_keepalive_connections=_KEPT_CONNECTIONS),
+                    trust_env=False, follow_redirects=False, transport=timed_transport(limits)
                 )
                 weakref.finalize(self, self._client.close)
             return self._client

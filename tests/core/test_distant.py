@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
 
@@ -211,6 +214,36 @@ def test_a_service_that_refuses_is_there(asking: Callable[..., Distant], clock: 
         may_answer.set()
         refused(distant, RemoteRefused)
         waiting.result()
+
+
+@pytest.mark.parametrize(
+    ("said", "over"),
+    [
+        (b"HTTP/1.1 102 Processing\r\n\r\n", b""),  # and another one, without end
+        (b"x: y\r\n", b"HTTP/1.1 200 OK\r\n"),
+        (b" ", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"),
+    ],
+)
+def test_an_answer_that_drips_is_not_waited_for(
+    asking: Callable[..., Distant], said: bytes, over: bytes
+) -> None:
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.sendall(over or said)
+            for _ in range(500):  # ten seconds, which are another error to who waits for them
+                if select.select([connection], [], [], 0.02)[0] and not connection.recv(65536):
+                    break
+                with suppress(OSError):
+                    connection.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=[listening])
+        thread.start()
+        distant = asking(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        error = refused(distant, RemoteUnavailable, within_seconds=0.3, tries=1)
+        assert "no answer within 0.3 s" in error.message and distant.trouble is None
+        thread.join()
 
 
 def test_who_has_less_time_than_it_takes_says_nothing_about_it(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 from tests.remote.rerankers import RerankServer, overlap
 from tests.remote.servers import served
@@ -20,21 +21,25 @@ TEXTS = ["a lease of a house", "the patent licence of a house", "a patent"]
 def _cohere(url: str) -> list[tuple[int, float]]:
     import cohere
 
-    client = cohere.ClientV2(api_key="k", base_url=url)
-    answer = client.rerank(model="m", query=QUERY, documents=TEXTS)
+    with httpx.Client() as web:  # its own stays open until it is collected
+        client = cohere.ClientV2(api_key="k", base_url=url, httpx_client=web)
+        answer = client.rerank(model="m", query=QUERY, documents=TEXTS)
     return [(each.index, each.relevance_score) for each in answer.results]
 
 
 def _voyage(url: str) -> list[tuple[int, float]]:
     import voyageai
+    from voyageai.api_resources.api_requestor import _thread_context
 
     client = voyageai.Client(api_key="k", base_url=f"{url}/v1")  # type: ignore[attr-defined]
     answer = client.rerank(QUERY, TEXTS, model="m")
+    vars(_thread_context).pop("session").close()
     return [(each.index, each.relevance_score) for each in answer.results]
 
 
 def _dashscope(url: str) -> list[tuple[int, float]]:
     import dashscope
+    from dashscope.api_entities.http_request import close_shared_sync_session
 
     answer = dashscope.TextReRank.call(
         model="m",
@@ -44,6 +49,7 @@ def _dashscope(url: str) -> list[tuple[int, float]]:
         api_key="k",
         base_address=f"{url}/api/v1",
     )
+    close_shared_sync_session()
     return [(each.index, each.relevance_score) for each in answer.output.results]
 
 
