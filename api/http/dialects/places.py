@@ -6,7 +6,8 @@ Pure: a path and a parsed body go in, a dialect comes out. The rule, in this ord
 2. Of several, one that does not know a key of the body which another of them knows is out. None
    left, here or before: the error names them all and their keys.
 3. Of those left, the first whose makers name their models as `model` does.
-4. Else the first of those left that is open to any model name, in the order of the table.
+4. Else, where `top_n` is 0, the one to which that means all; to the others it is an error.
+5. Else the first of those left that is open to any model name, in the order of the table.
 
 So a key that only one dialect has decides, and keys of two that exclude each other are an error. A
 body that several take as it is (query, documents, model) goes to the path's first. Where a client
@@ -38,12 +39,13 @@ from longleaf.core.errors import InvalidRequest, NotFound
 class Place:
     """A dialect at a path. `models`: names by which its makers call theirs ("": none was given).
 
-    `is_open`: bodies with any other model name are its own as well.
+    `is_open`: bodies with any other model name are its own as well. `zero_is_all`: `top_n` 0 is.
     """
 
     dialect: Dialect[Any]
     models: str = r"(?!)"
     is_open: bool = True
+    zero_is_all: bool = False
 
     @property
     def known(self) -> set[str]:
@@ -68,13 +70,13 @@ PLACES: Mapping[str, Sequence[Place]] = {
     "/v1/rerank": (
         Place(LONGLEAF, r"|none|late|qwen3|cross-encoder|remote:.*", is_open=False),
         Place(JINA, r"(jinaai/)?jina-.*"),
-        Place(VLLM),
+        Place(VLLM, zero_is_all=True),
         Place(COHERE_V1, _COHERE_MODELS),
         Place(VOYAGE, r"(voyageai/)?rerank-(lite-)?\d.*"),
         Place(INFINITY),
         Place(SGLANG),
     ),
-    "/v2/rerank": (Place(COHERE, _COHERE_MODELS), Place(VLLM)),
+    "/v2/rerank": (Place(COHERE, _COHERE_MODELS), Place(VLLM, zero_is_all=True)),
     "/rerank": (Place(TEI), Place(VLLM), Place(INFINITY)),
     "/score": (Place(VLLM_SCORE),),
     "/v1/score": (Place(VLLM_SCORE),),
@@ -112,6 +114,10 @@ def choose(places: Sequence[Place], body: Mapping[str, Any]) -> Dialect[Any]:
     if not left:
         raise InvalidRequest(_why_nobody(places, given), "docs/clients.md has examples.")
     named = [each for each in left if each.is_named_by(body.get("model"))]
+    top_n = body.get("top_n")
+    if type(top_n) is int and top_n == 0:
+        named = named if body.get("model") else []  # no name is no maker's
+        named += [each for each in left if each.zero_is_all]
     is_open = [each for each in left if each.is_open]
     return (named or is_open or left)[0].dialect
 
