@@ -29,6 +29,7 @@ from longleaf.api.http import (
     judgements,
     login,
     mcp,
+    oidc,
     page_images,
     pages,
     rerank,
@@ -81,6 +82,8 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         await to_thread.run_sync(service.evaluations.close)
+        if service.openid is not None:
+            await to_thread.run_sync(service.openid.close)
 
     app = FastAPI(
         title="Longleaf",
@@ -98,7 +101,7 @@ def create_app(
     rooms = (
         search, written, export, suggest, dialect_routes, rerank, embeddings, vector_stores,
         documents, document_list, document_text, viewing, page_images, cite, uploads, jobs,
-        collections, judgements, evaluations, health, status, index, login, mcp,
+        collections, judgements, evaluations, health, status, index, login, oidc, mcp,
         pages,
     )  # fmt: skip
     for each in rooms:

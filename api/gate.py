@@ -1,9 +1,9 @@
 """Who may come in: from a key, a session or nothing to a caller, and how often they may come.
 
-As long as there is no key, whoever reaches the server is the local user; the server then listens on
-loopback only (`cli/serving.py`). From the first key on everybody needs one, for good: a key that
-ends does not open the door. Programs of this machine that may read the data folder bring the local
-token, which the server makes at its start (`running.py`).
+As long as there is no key and no identity provider, whoever reaches the server is the local user;
+the server then listens on loopback only (`cli/serving.py`). From the first key on everybody needs
+one, for good: a key that ends does not open the door. Programs of this machine that may read the
+data folder bring the local token, which the server makes at its start (`running.py`).
 
 It knows no web framework. The count of requests is this process's own: with two servers a key may
 come twice as often.
@@ -16,11 +16,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from longleaf.api.running import proof_of
-from longleaf.core.access import LOCAL, Caller
+from longleaf.core.access import LOCAL, Caller, Person
 from longleaf.core.catalog.keys import Keys
 from longleaf.core.errors import LongleafError, Overloaded
 
@@ -28,6 +29,17 @@ _log = structlog.get_logger(__name__)
 
 _MOST_BUCKETS = 10_000
 _NOTE_SECONDS = 60.0
+
+
+class People(Protocol):
+    """What an identity provider's people may do (api/oidc/openid.py). Thread-safe."""
+
+    def caller(self, person: Person) -> Caller | None:
+        """What somebody may do by today's rules, None for nothing. Asks nobody."""
+
+    def bearer(self, token: str) -> Caller | None:
+        """Who comes with an access token, None for one that is not good. Raises
+        RemoteUnavailable."""
 
 
 @dataclass(slots=True)
@@ -39,7 +51,9 @@ class _Bucket:
 
 
 class Gate:
-    """Thread-safe. `local_token`: who has it is the local user, "" for nobody.
+    """Thread-safe. `local_token`: who has it is the local user, "" for nobody. `people`: who may do
+    what of those whom an identity provider knows, None where there is none; with one, everybody
+    must show who they are.
 
     `requests_per_minute`: of each caller who has no narrower limit, 0 for any number; a minute's
     worth may come at once.
@@ -51,11 +65,13 @@ class Gate:
         *,
         local_token: str = "",
         requests_per_minute: int = 0,
+        people: People | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
         self._local_token = local_token
         self._per_minute = requests_per_minute
+        self._people = people
         self._clock = clock
         self._lock = threading.Lock()
         self._buckets: dict[str, _Bucket] = {}
@@ -63,15 +79,19 @@ class Gate:
         self._has_keys = False
 
     def is_shut(self) -> bool:
-        """Whether callers must show who they are: there has been a key."""
+        """Whether callers must show who they are: there has been a key, or there is a provider."""
+        if self._people is not None:
+            return True
         if not self._has_keys:
             self._has_keys = self._keys.exist()
         return self._has_keys
 
     def caller(self, key: str = "", session: str = "") -> Caller | None:
-        """Who comes with this key, or this session of the page; None where that is nobody.
+        """Who comes with this key (or access token), or this session of the page; None where that
+        is nobody.
 
-        A key that opens nothing is not made good by a session beside it.
+        A key that opens nothing is not made good by a session beside it. Somebody's session counts
+        for what the rules give them now. Raises RemoteUnavailable where a token cannot be checked.
         """
         if not self.is_shut():
             return LOCAL
@@ -80,8 +100,13 @@ class Gate:
                 key.encode("utf-8", "replace"), self._local_token.encode()
             ):
                 return LOCAL
-            return self._keys.caller(key) if key.startswith("ll_") else None
-        return self._keys.caller(session) if session.startswith("lls_") else None
+            if key.startswith("ll_"):
+                return self._keys.caller(key)
+            return self._people.bearer(key) if self._people is not None else None
+        found = self._keys.caller(session) if session.startswith("lls_") else None
+        if found is not None and found.person is not None:
+            return self._people.caller(found.person) if self._people is not None else None
+        return found
 
     def proof(self, challenge: str) -> str:
         """What only a server that has the local token can say to this; "" for one without."""

@@ -30,9 +30,24 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody as an identity provider names them. `issuer` and `subject` together are one person
+    for good; `name` is how they are called at the moment.
+
+    `groups` are the provider's; `email` is one that the provider has verified, else "".
+    """
+
+    issuer: str
+    subject: str
+    name: str
+    groups: tuple[str, ...] = ()
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Somebody who asks. `name` is for people (audit, judgements); `key_id` is None for the local
-    user and for who came through OpenID Connect.
+    user and for who came through OpenID Connect, of whom `person` tells.
 
     `requests_per_minute` and `max_body_bytes`: narrower than the server's limits for all; None: as
     configured.
@@ -44,6 +59,7 @@ class Caller:
     key_id: str | None = None
     requests_per_minute: int | None = None
     max_body_bytes: int | None = None
+    person: Person | None = None
 
 
 LOCAL = Caller("local", Role.ADMIN, Scope.all())

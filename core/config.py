@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from longleaf.core.answer_settings import AnswerSettings
 from longleaf.core.embedder_settings import EmbedderSettings
 from longleaf.core.errors import ConfigError
+from longleaf.core.oidc_settings import OidcSettings
 from longleaf.core.operation_settings import AuditSettings, LogSettings, TelemetrySettings
 from longleaf.core.reranker_settings import RerankerSettings
 from longleaf.core.serving_settings import ServingSettings
@@ -184,6 +185,7 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     audit: AuditSettings = AuditSettings()
+    oidc: OidcSettings = OidcSettings()
 
     @field_validator("home")
     @classmethod

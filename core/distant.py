@@ -21,7 +21,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -111,13 +111,15 @@ class Distant:
         path: str,
         body: Any = None,
         *,
+        headers: Mapping[str, str] | None = None,
         within_seconds: float | None = None,
         tries: int = 3,
         patient: bool = False,
         again_when_late: bool = True,
         enough_seconds: float | None = None,
     ) -> Any:
-        """What the service answers, as parsed JSON.
+        """What the service answers, as parsed JSON. `body` is sent as JSON, bytes as they are; then
+        `headers` name their type.
 
         `within_seconds` bounds all tries together, beside the time-out of each. `patient`: nobody
         waits, so it is asked although it failed before. `again_when_late`: ask again what was not
@@ -129,13 +131,13 @@ class Distant:
         enough = self.timeout_seconds if enough_seconds is None else enough_seconds
         until = None if within_seconds is None else self._clock() + within_seconds
         with self._let_in(patient):
-            content = None
-            if body is not None:
+            content: bytes | None = body if isinstance(body, bytes) else None
+            if content is None and body is not None:
                 content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             for number in range(1, tries + 1):
                 patience = self._patience(until)
                 try:
-                    answer = self._once(method, path, content, patience)
+                    answer = self._once(method, path, content, patience, headers or {})
                 except Lost as lost:
                     if not (lost.is_late and patience < enough):
                         self._note_failure(lost)
@@ -195,12 +197,19 @@ class Distant:
             return self.timeout_seconds
         return max(0.001, min(self.timeout_seconds, until - self._clock()))
 
-    def _once(self, method: str, path: str, content: bytes | None, patience: float) -> Any:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        patience: float,
+        more: Mapping[str, str],
+    ) -> Any:
         import httpx
 
         from longleaf.core.timed import ending
 
-        headers = self._headers(content) | {"accept": "application/json"}
+        headers = self._headers(content) | {"accept": "application/json"} | dict(more)
         ends = time.monotonic() + patience
         timeout = httpx.Timeout(patience, connect=min(patience, _CONNECT_SECONDS))
         received = bytearray()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(
     name="keys",
-    help="Make, list and revoke API keys. From the first one on, every request needs one.",
+    help="Make, list and revoke API keys, and end sessions. From the first key on, every request "
+    "needs one.",
     no_args_is_help=True,
 )
 
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
 _Home = Annotated[Path | None, typer.Option(help="The data folder.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _DAY_SECONDS = 86_400.0
+_MINUTE = "%Y-%m-%d %H:%M"
 
 
 @keys.command("create")
@@ -126,6 +128,42 @@ def revoke(
         print_json(asdict(key))
     else:
         console().print(f"Key {key.id} of {key.name} opens nothing any more.", markup=False)
+
+
+@keys.command("sessions")
+def list_sessions(home: _Home = None, as_json: _Json = False) -> None:
+    """List who is signed in at the page, by a key or through an identity provider."""
+    quiet_logs()
+    with opened_catalog(home) as catalog:
+        found = catalog.keys.sessions()
+    if as_json:
+        print_json({"sessions": [asdict(session) for session in found]})
+        return
+    out = console()
+    if not found:
+        out.print("Nobody is signed in at the page.")
+    for session in found:
+        way = f"key {session.key_id}" if session.key_id else "identity provider"
+        begun, over = (_date(at, _MINUTE) for at in (session.created_at, session.expires_at))
+        line = f"{session.id}  {session.name}: {session.role}; {way}; since {begun}, until {over}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@keys.command("end-session")
+def end_session(
+    session_id: Annotated[str, typer.Argument(help="Its id: `longleaf keys sessions`.")],
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """End a session, from the next request on. Who may sign in can do so again."""
+    quiet_logs()
+    with opened_catalog(home) as catalog:
+        session = catalog.keys.end_session(session_id)
+        _note(catalog, "keys end-session", f"{session.id} of {session.name}")
+    if as_json:
+        print_json(asdict(session))
+    else:
+        console().print(f"The session of {session.name} has ended.", markup=False)
 
 
 def audit(

@@ -40,6 +40,7 @@ def serve(
     from longleaf.core import logs
     from longleaf.core.config import load_settings
     from longleaf.core.errors import ConfigError, Conflict
+    from longleaf.core.oidc_settings import check_oidc
 
     flags: dict[str, object] = {"home": home, "server.host": host, "server.port": port}
     if verbose:
@@ -52,6 +53,7 @@ def serve(
         loopback = address == "localhost" or ipaddress.ip_address(address).is_loopback
     except ValueError:
         loopback = False
+    signs_in = check_oidc(settings.oidc)
     runtime = wire.open_runtime(settings, follow=True)
     if not loopback and not settings.server.allow_remote and not runtime.catalog.keys.exist():
         runtime.close()
@@ -60,6 +62,14 @@ def serve(
             "Anybody who reaches the port could read every document. Make a key first: longleaf "
             "keys create NAME. Only inside a container whose port is published on loopback set "
             "LONGLEAF_SERVER__ALLOW_REMOTE=true.",
+        )
+    if signs_in and not runtime.catalog.keys.exist():
+        runtime.close()
+        raise ConfigError(
+            "oidc.issuer is set, and there is no key.",
+            "The first key shuts the door for good: without one it would stand open as soon as the "
+            "setting is gone, and nobody could come in while the provider is away. Make one: "
+            "longleaf keys create NAME --role admin.",
         )
     worker = working.WorkerProcess(settings) if settings.server.worker else None
     upkeep = Upkeep(runtime)

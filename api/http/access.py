@@ -34,7 +34,9 @@ from longleaf.core.errors import LongleafError, Overloaded
 
 _log = structlog.get_logger(__name__)
 
-PUBLIC: Final = frozenset({"/healthz", "/readyz", "/login", "/logout"})
+PUBLIC: Final = frozenset(
+    {"/healthz", "/readyz", "/login", "/logout", "/login/oidc", "/login/oidc/callback"}
+)
 """Paths for everybody, beside the page's own files."""
 _FILES = "/static/"
 ANONYMOUS = Caller("anonymous", Role.READ, types.Scope(frozenset(), frozenset()))

@@ -66,11 +66,18 @@ _ENVIRONMENT.globals["version"] = longleaf.__version__
 _ENVIRONMENT.globals["assets"] = assets.URL
 
 
+def _who(caller: Caller) -> str:
+    """How the page calls whoever may log out; "" for who cannot."""
+    if caller.person is not None:
+        return caller.person.name or caller.name
+    return caller.name if caller.key_id else ""
+
+
 def render(template: str, **values: Any) -> str:
     """A template of api/templates as a page. Values are text, never markup."""
     caller = ASKING.get()
     values |= {
-        "signed_in": caller.name if caller.key_id else "",
+        "signed_in": _who(caller),
         "may_write": caller.role.includes(Role.WRITE),
         "may_manage": caller.role.includes(Role.ADMIN),
         "sees_all": caller.scope == Scope.all(),

@@ -22,6 +22,7 @@ from longleaf.api.given import TextReading
 from longleaf.api.http.draining import Draining
 from longleaf.api.http.lanes import Bounds, GivenUp, Lane
 from longleaf.api.http.metrics import Metrics
+from longleaf.api.oidc.openid import open_openid
 from longleaf.api.rendering import Pages
 from longleaf.api.wire import Runtime, open_chunker
 from longleaf.api.working import WorkerProcess
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _READ_THREADS = 4
 _QUEUED_SEARCHES = 64
 """Threads that wait for a reranker with a queue of its own."""
+_PROVIDER_THREADS = 4
+"""Sign-ins that wait for the identity provider at once."""
 _UPLOAD_THREADS = 2
 """Uploads whose bytes are in memory at once, on their way to the disk."""
 
@@ -55,10 +58,12 @@ class Service:
     ) -> None:
         self.runtime = runtime
         server = runtime.settings.server
+        self.openid = open_openid(runtime.settings.oidc, runtime.catalog)
         self.gate = Gate(
             runtime.catalog.keys,
             local_token=local_token,
             requests_per_minute=server.requests_per_minute,
+            people=self.openid,
         )
         self.caller = LOCAL
         self.worker = worker
@@ -82,6 +87,7 @@ class Service:
         self.metrics.watch_lanes((self._searches, self._bulk, self._answers, self._drawing))
         self._reads = CapacityLimiter(_READ_THREADS)
         self._door = CapacityLimiter(1)
+        self._provider = Lane("sign-ins", _PROVIDER_THREADS, bounds)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
 
@@ -147,6 +153,10 @@ class Service:
     async def at_the_door(self, call: Callable[[], T]) -> T:
         """Run `call` for who has shown no key, one at a time: they keep nobody else waiting."""
         return await to_thread.run_sync(call, limiter=self._door)
+
+    async def at_the_provider(self, request: Request, call: Callable[[], T]) -> T:
+        """Run `call`, which asks the identity provider, beside all else. Raises as `search`."""
+        return await self._provider.run(request, lambda _gone: call())
 
     async def take_in(self, call: Callable[[], T]) -> T:
         """Run `call`, which stores an upload for a worker; nothing is parsed or embedded here."""

@@ -16,16 +16,16 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, update
 
-from longleaf.core.access import Caller, Role
+from longleaf.core.access import Caller, Person, Role
 from longleaf.core.catalog import bounds
 from longleaf.core.catalog.database import Database
-from longleaf.core.catalog.schema import api_keys, sessions
+from longleaf.core.catalog.schema import api_keys, sessions, sign_ins
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
@@ -80,6 +80,22 @@ class Key(KeyWrite):
             self.requests_per_minute,
             self.max_body_bytes,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as it is kept: everything but its token. `key_id` is None for a person whom an
+    identity provider knows (`person`); role and limits are those of its beginning."""
+
+    id: str
+    key_id: str | None
+    name: str
+    role: Role
+    collections: tuple[str, ...] | None
+    groups: tuple[str, ...] | None
+    created_at: float
+    expires_at: float
+    person: Person | None = None
 
 
 class Keys:
@@ -146,16 +162,29 @@ class Keys:
             return None
         return self._of_key(form[2], token) if form[1] == "ll" else self._of_session(form[2], token)
 
-    def open_session(self, caller: Caller, seconds: float) -> str:
-        """A session of that caller, which ends by itself after `seconds`; its token. Of more than
-        MAX_SESSIONS the oldest end."""
+    def open_session(
+        self, caller: Caller, seconds: float, sign_in: tuple[str, float] | None = None
+    ) -> str:
+        """A session of that caller, which ends by itself after `seconds`; its token.
+        Of more than MAX_SESSIONS the oldest end.
+
+        `sign_in`: the state of a provider's answer, and until when that may be answered (seconds
+        since the epoch): it opens one session, at whichever server. Raises InvalidRequest the
+        second time.
+        """
         session_id, token = _new_token(SESSION_PREFIX)
         now = self._clock()
         with self._database.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
-            theirs = sessions.c.key_id == caller.key_id
-            if caller.key_id is None:
-                theirs = sessions.c.key_id.is_(None) & (sessions.c.name == caller.name)
+            if sign_in is not None:
+                state = hashlib.sha256(sign_in[0].encode()).hexdigest()
+                connection.execute(delete(sign_ins).where(sign_ins.c.expires_at <= now))
+                this = select(sign_ins.c.state).where(sign_ins.c.state == state)
+                if connection.execute(this).first() is not None:
+                    raise InvalidRequest("This sign-in has been used.", "Begin again.")
+                row = insert(sign_ins).values(state=state, expires_at=sign_in[1])
+                connection.execute(row)
+            theirs = _sessions_of(caller)
             newest = sessions.c.created_at.desc(), sessions.c.id
             kept = select(sessions.c.id).where(theirs).order_by(*newest).limit(MAX_SESSIONS - 1)
             ended = theirs & sessions.c.id.not_in([row.id for row in connection.execute(kept)])
@@ -169,6 +198,7 @@ class Keys:
                     role=str(caller.role),
                     collections=_listed(caller.scope.collections),
                     groups=_listed(caller.scope.groups),
+                    person=None if caller.person is None else asdict(caller.person),
                     created_at=now,
                     expires_at=now + seconds,
                 )
@@ -186,6 +216,27 @@ class Keys:
                     (sessions.c.id == form[2]) & (sessions.c.digest == _digest(token))
                 )
             )
+
+    def sessions(self) -> list[Session]:
+        """Every session that is open, oldest first."""
+        still = sessions.c.expires_at > self._clock()
+        asked = select(sessions).where(still).order_by(sessions.c.created_at, sessions.c.id)
+        with self._database.reading() as connection:
+            return [_session(row) for row in connection.execute(asked)]
+
+    def end_session(self, session_id: str) -> Session:
+        """End somebody's session by its id. Raises NotFound, also for one that is over."""
+        row = None
+        if bounds.is_storable(session_id):
+            this = sessions.c.id == session_id
+            with self._database.writing() as connection:
+                row = connection.execute(select(sessions).where(this)).first()
+                connection.execute(delete(sessions).where(this))
+        if row is None or row.expires_at <= self._clock():
+            raise NotFound(
+                f"There is no session {session_id[:60]!r}.", "longleaf keys sessions shows them."
+            )
+        return _session(row)
 
     def note_use(self, key_id: str) -> None:
         """Keep when a key was used, to ten minutes."""
@@ -213,7 +264,7 @@ class Keys:
                 return None
             if row.key_id is None:
                 scope = _scope(row.collections, row.groups)
-                return Caller(row.name, Role(row.role), scope)
+                return Caller(row.name, Role(row.role), scope, person=_person(row))
             # What its key may do now, and not what it might do when the session began.
             owner = connection.execute(select(api_keys).where(api_keys.c.id == row.key_id)).first()
         key = None if owner is None else _key(owner)
@@ -263,10 +314,37 @@ def _is_same(row: Row[Any] | None, token: str) -> bool:
 
 
 def _key(row: Row[Any]) -> Key:
-    values = {name: row._mapping[name] for name in Key.__dataclass_fields__}
+    return Key(**_values(row, Key.__dataclass_fields__))
+
+
+def _session(row: Row[Any]) -> Session:
+    return Session(**(_values(row, Session.__dataclass_fields__) | {"person": _person(row)}))
+
+
+def _values(row: Row[Any], names: Iterable[str]) -> dict[str, Any]:
+    values = {name: row._mapping[name] for name in names}
     for name in ("collections", "groups"):
         values[name] = None if values[name] is None else tuple(values[name])
-    return Key(**(values | {"role": Role(row.role)}))
+    return values | {"role": Role(row.role)}
+
+
+def _person(row: Row[Any]) -> Person | None:
+    if row.person is None:
+        return None
+    return Person(**(row.person | {"groups": tuple(row.person["groups"])}))
+
+
+def _sessions_of(caller: Caller) -> ColumnElement[bool]:
+    """Which sessions are that caller's: a key's, a person's, or those of nobody's key."""
+    if caller.key_id is not None:
+        return sessions.c.key_id == caller.key_id
+    if caller.person is None:
+        return sessions.c.key_id.is_(None) & sessions.c.person.is_(None)
+    person = sessions.c.person
+    return and_(
+        person["issuer"].as_string() == caller.person.issuer,
+        person["subject"].as_string() == caller.person.subject,
+    )
 
 
 def _listed(names: Collection[str] | None) -> list[str] | None:

@@ -181,6 +181,14 @@ def _from_7(_connection: Connection, _operations: Operations) -> None:
     """Version 8 has three tables more: `api_keys`, `sessions` and `audit`."""
 
 
+def _from_8(connection: Connection, operations: Operations) -> None:
+    """Sessions of people whom an identity provider knows; and one table more, `sign_ins`."""
+    # A catalog from before version 8 has just been given `sessions` as it is now.
+    columns = {column["name"] for column in inspect(connection).get_columns("sessions")}
+    if "person" not in columns:
+        operations.add_column("sessions", Column("person", JSON, nullable=True))
+
+
 _STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     1: _from_1,
     2: _from_2,
@@ -189,4 +197,5 @@ _STEPS: dict[int, Callable[[Connection, Operations], None]] = {
     5: _from_5,
     6: _from_6,
     7: _from_7,
+    8: _from_8,
 }

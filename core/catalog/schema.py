@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy import String as _String
 from sqlalchemy import Text as _Text
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 TEXT_BLOCK_CHARS = 4096
 
 metadata = MetaData()
@@ -420,9 +420,18 @@ sessions = Table(
     Column("role", String, nullable=False),
     Column("collections", JSON(none_as_null=True), nullable=True),
     Column("groups", JSON(none_as_null=True), nullable=True),
+    Column("person", JSON(none_as_null=True), nullable=True),  # of access.Person; null: of a key
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Index("sessions_by_expiry", "expires_at"),
+)
+
+# Answers of an identity provider that have opened a session, until they are too old to open one.
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    Column("state", String, primary_key=True),  # SHA-256, hexadecimal
+    Column("expires_at", Float, nullable=False),
 )
 
 # Who changed what.

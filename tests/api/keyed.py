@@ -1,4 +1,4 @@
-"""A server with keys of every kind, and documents that not all of them may see."""
+"""A server with keys and people of every kind, and documents that not all of them may see."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from tests.api.conftest import Client, a_worker, wait_until_followed
 
 from longleaf.api.app import create_app
+from longleaf.api.http.access import COOKIE
 from longleaf.api.wire import Runtime, open_runtime
-from longleaf.core.access import Role
+from longleaf.core.access import Caller, Person, Role
 from longleaf.core.catalog.keys import KeyWrite
 from longleaf.core.config import load_settings
+from longleaf.core.types import Scope
 
 LOCAL_TOKEN = "the token of this machine"
 SECRETS = {"sealed": "zyzzogeton", "elsewhere": "quixotrix"}
@@ -36,20 +38,54 @@ class Site:
 
     def client(self, who: str = "", **headers: str) -> Client:
         app = create_app(self.runtime, local_token=LOCAL_TOKEN)
-        if who:
+        if who.startswith("person"):
+            headers["Cookie"] = f"{COOKIE}={self.keys[who]}"
+        elif who:
             headers["Authorization"] = f"Bearer {self.keys[who]}"
         return Client(app, headers=headers)
+
+
+ISSUER = "http://127.0.0.1:1"
+"""Of people; nobody asks it here (tests/oidc does)."""
+OIDC = {
+    "oidc.issuer": ISSUER,
+    "oidc.client_id": "longleaf",
+    "oidc.public_url": "http://127.0.0.1:8765",
+    "oidc.rules": """[
+        {"group": "clerks", "collections": ["law"], "own_groups": true},
+        {"group": "editors", "role": "write", "collections": ["law"]},
+        {"group": "ops", "role": "admin"}
+    ]""",
+}
+PEOPLE = {
+    "person": ("clerks",),
+    "person who edits": ("editors", "ops"),
+    "person of nowhere": ("guests",),
+    "person of another provider": ("ops",),
+}
+"""Sessions of people whom a provider knows, by their groups there."""
+
+
+def _session_of(runtime: Runtime, who: str) -> str:
+    """As a sign-in opens it, before the rules were what they are."""
+    issuer = "https://other.example" if "another" in who else ISSUER
+    person = Person(issuer, who, who, PEOPLE[who])
+    caller = Caller(who, Role.ADMIN, Scope.all(), person=person)
+    return runtime.catalog.keys.open_session(caller, 3_600.0)
 
 
 @contextmanager
 def keyed_site(home: Path) -> Iterator[Site]:
     """Such a server on an empty data folder."""
-    settings = load_settings({"home": home}, {}).settings
+    settings = load_settings({"home": home, **OIDC}, {}).settings
     runtime = open_runtime(settings, follow=True)
     try:
         for name in ("law", "other"):
             runtime.catalog.create_collection(name)
-        local = Client(create_app(runtime))
+        local = Client(
+            create_app(runtime, local_token=LOCAL_TOKEN),
+            headers={"Authorization": f"Bearer {LOCAL_TOKEN}"},
+        )
         documents, jobs = {}, {}
         with a_worker(runtime):
             for name, collection, groups, text in (
@@ -89,6 +125,7 @@ def keyed_site(home: Path) -> Iterator[Site]:
             good = tokens["admin"]
             tokens["guessed"] = good[:12] + "A" * (len(good) - 12)
             tokens["nonsense"] = "sk-1234"
+            tokens |= {who: _session_of(runtime, who) for who in PEOPLE}
             yield Site(runtime, tokens, documents, jobs)
     finally:
         runtime.close()

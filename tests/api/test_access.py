@@ -22,14 +22,17 @@ from longleaf.api.http.dialects import dashscope
 from longleaf.core.access import Role
 from longleaf.core.types import Scope
 
-STRANGERS = ("", "revoked", "expired", "guessed", "nonsense")
+STRANGERS = (
+    "", "revoked", "expired", "guessed", "nonsense", "person of nowhere",
+    "person of another provider",
+)  # fmt: skip
 MAY_NOT_SEE = [
     *(
         (who, name)
-        for who in ("limited", "open only", "nowhere")
+        for who in ("limited", "open only", "nowhere", "person")
         for name in ("sealed", "elsewhere")
     ),
-    *((who, "elsewhere") for who in ("judge", "writer of law", "admin of law")),
+    *((who, "elsewhere") for who in ("judge", "writer of law", "admin of law", "person who edits")),
 ]
 
 
@@ -170,7 +173,7 @@ def test_strangers_are_told_in_the_words_of_the_service_that_they_mean(site: Sit
     assert client.post("/v2/rerank", json={}).json().keys() == {"id", "message"}
 
 
-@pytest.mark.parametrize("who", ["reader", "judge", "limited", "nowhere"])
+@pytest.mark.parametrize("who", ["reader", "judge", "limited", "nowhere", "person"])
 def test_readers_change_nothing(site: Site, who: str) -> None:
     client = site.client(who)
     before = [(each.public_id, each.revision) for each in heads(site)]
@@ -187,8 +190,9 @@ def test_readers_change_nothing(site: Site, who: str) -> None:
     assert [(each.public_id, each.revision) for each in heads(site)] == before
 
 
-def test_writers_are_no_admins(site: Site) -> None:
-    client = site.client("writer")
+@pytest.mark.parametrize("who", ["writer", "person who edits"])
+def test_writers_are_no_admins(site: Site, who: str) -> None:
+    client = site.client(who)
     for method, route in ROUTES:
         if not is_public(route) and needed(method, route)[1] is Role.ADMIN:
             assert asked(site, client, method, route, "open").status_code == 403, route
@@ -219,7 +223,14 @@ def test_no_route_tells_of_what_a_key_may_not_see(site: Site, who: str, name: st
 
 def test_whoever_may_see_it_does(site: Site) -> None:
     """The canary is there to be found: otherwise the test above could not fail."""
-    for who, count in (("reader", 2), ("judge", 1), ("admin", 2), ("limited", 0)):
+    for who, count in (
+        ("reader", 2),
+        ("judge", 1),
+        ("admin", 2),
+        ("limited", 0),
+        ("person", 0),
+        ("person who edits", 1),
+    ):
         found = str(site.client(who).search(QUERY)["hits"])
         assert sum(secret in found for secret in SECRETS.values()) == count, who
     seen = site.client("judge").get(f"/v1/documents/{site.documents['sealed']}?text=true")

@@ -13,12 +13,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from longleaf.api.cli.main import app
+from longleaf.api.oidc import openid
 from longleaf.api.working import work
-from longleaf.core.access import Role
+from longleaf.core.access import Caller, Person, Role
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.audit import Audit, AuditWrite
+from longleaf.core.catalog.keys import KeyWrite
 from longleaf.core.config import load_settings
 from longleaf.core.errors import ConfigError, InvalidRequest, NotFound
+from longleaf.core.oidc_settings import OidcSettings
+from longleaf.core.types import Scope
 
 
 @pytest.fixture
@@ -85,6 +89,27 @@ def test_json_holds_the_key_and_its_limits(home: Path) -> None:
     assert (made["role"], made["groups"], made["max_body_bytes"]) == ("write", None, 1000)
 
 
+def test_sessions_are_listed_and_ended(home: Path) -> None:
+    assert "Nobody is signed in" in ran(home, "keys", "sessions").stdout
+    catalog = Catalog(home)
+    person = Person("https://id.example", "anne-1", "Anne")
+    catalog.keys.open_session(Caller("Anne (anne-1)", Role.READ, Scope.all(), person=person), 600.0)
+    key, _ = catalog.keys.create(KeyWrite("clerk", Role.WRITE))
+    token = catalog.keys.open_session(key.caller(), 600.0)
+    catalog.close()
+    shown = ran(home, "keys", "sessions").stdout
+    assert "Anne (anne-1): read; identity provider; since" in shown
+    assert f"clerk: write; key {key.id}; since" in shown
+    assert token not in shown
+    anne, _ = told(home, "keys", "sessions")["sessions"]
+    assert anne["person"]["subject"] == "anne-1"
+    assert "Anne (anne-1) has ended" in ran(home, "keys", "end-session", anne["id"]).stdout
+    assert [each["name"] for each in told(home, "keys", "sessions")["sessions"]] == ["clerk"]
+    assert isinstance(ran(home, "keys", "end-session", anne["id"]).exception, NotFound)
+    [act] = told(home, "audit", "--limit", "1")["acts"]
+    assert (act["act"], act["target"]) == ("keys end-session", f"{anne['id']} of Anne (anne-1)")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -130,3 +155,37 @@ def test_a_worker_takes_old_rows_of_the_audit_log_away(home: Path) -> None:
     assert acts[0]["act"] == "audit forget" and acts[0]["target"].startswith("1 rows before 20")
     (home / "longleaf.toml").write_text("[audit]\nkeep_days = 30\n")
     assert "kept for 30 days" in ran(home, "audit").stdout
+
+
+def test_with_an_identity_provider_a_server_wants_a_key_on_loopback_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the door would stand open as soon as the setting is gone."""
+    for name, value in {
+        "ISSUER": "https://id.example", "CLIENT_ID": "longleaf", "RULES": '[{"group": "*"}]',
+        "PUBLIC_URL": "https://search.example", "CLIENT_SECRET": "never shown",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"LONGLEAF_OIDC__{name}", value)
+    refused = ran(home, "serve", "--port", "0")
+    assert isinstance(refused.exception, ConfigError)
+    assert "there is no key" in str(refused.exception)
+    shown = ran(home, "config", "--json").stdout
+    assert "never shown" not in shown and "id.example" in shown
+    monkeypatch.delenv("LONGLEAF_OIDC__ISSUER")
+    assert "oidc.issuer is not" in str(ran(home, "serve", "--port", "0").exception)
+
+
+def test_a_provider_without_its_package_says_what_to_install(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = OidcSettings(
+        issuer="https://id.example", client_id="x", public_url="https://search.example",
+        rules='[{"group": "*"}]',
+    )  # fmt: skip
+    monkeypatch.setattr(openid, "find_spec", lambda name: None)
+    catalog = Catalog(home)
+    try:
+        with pytest.raises(ConfigError, match=r"longleaf\[oidc\]"):
+            openid.open_openid(settings, catalog)
+    finally:
+        catalog.close()

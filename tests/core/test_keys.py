@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.conftest import Clock
 
-from longleaf.core.access import LOCAL, Caller, Role
+from longleaf.core.access import LOCAL, Caller, Person, Role
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.audit import KEEPER, Audit, AuditWrite
 from longleaf.core.catalog.keys import MAX_SESSIONS, Keys, KeyWrite
@@ -127,6 +127,33 @@ def test_a_session_without_a_key_is_as_it_was_opened(keys: Keys) -> None:
     assert keys.caller(keys.open_session(caller, 60.0)) == caller
 
 
+def test_a_person_stays_who_they_are(keys: Keys, clock: Clock) -> None:
+    person = Person("https://id.example", "anne-1", "Anne", ("clerks", "judges"), "a@works.example")
+    caller = Caller("Anne (anne-1)", Role.READ, Scope(frozenset({"law"}), None), person=person)
+    token = keys.open_session(caller, 60.0)
+    assert keys.caller(token) == caller
+    [session] = keys.sessions()
+    assert (session.person, session.key_id, session.collections) == (person, None, ("law",))
+    assert keys.end_session(session.id) == session
+    assert keys.caller(token) is None
+    for over in (session.id, "", "nul\x00", "half \ud800"):
+        with pytest.raises(NotFound):
+            keys.end_session(over)
+    keys.open_session(caller, 60.0)
+    clock.now += 60
+    assert keys.sessions() == []
+
+
+def test_a_sign_in_opens_one_session(keys: Keys, clock: Clock) -> None:
+    caller = Caller("anne", Role.READ, Scope.all())
+    keys.open_session(caller, 60.0, ("state", clock.now + 600))
+    for _ in range(2):
+        with pytest.raises(InvalidRequest):
+            keys.open_session(caller, 60.0, ("state", clock.now + 600))
+    keys.open_session(caller, 60.0, ("another", clock.now + 600))
+    assert len(keys.sessions()) == 2
+
+
 def test_the_session_of_one_ends_no_other(keys: Keys) -> None:
     caller = Caller("anne", Role.READ, Scope.all())
     mine, yours = keys.open_session(caller, 60.0), keys.open_session(caller, 60.0)
@@ -220,7 +247,9 @@ def test_of_too_many_sessions_the_oldest_end(keys: Keys, clock: Clock) -> None:
     for name in ("Anne", "Bob"):
         _, token = keys.create(replace(ANNE, name=name))
         callers.append(keys.caller(token))
-    callers += [Caller("sso:1", Role.READ, Scope.all()), Caller("sso:2", Role.READ, Scope.all())]
+    for subject in ("1", "2"):
+        person = Person("https://id.example", subject, "Carol")
+        callers.append(Caller(f"Carol ({subject})", Role.READ, Scope.all(), person=person))
     opened = []
     for _ in range(MAX_SESSIONS + 3):
         clock.now += 1
@@ -229,5 +258,5 @@ def test_of_too_many_sessions_the_oldest_end(keys: Keys, clock: Clock) -> None:
         assert [keys.caller(each) for each in ended] == [None] * 4
     for still in opened[3:]:
         assert [getattr(keys.caller(each), "name", None) for each in still] == [
-            "Anne", "Bob", "sso:1", "sso:2",
+            "Anne", "Bob", "Carol (1)", "Carol (2)",
         ]  # fmt: skip

@@ -11,8 +11,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, inspect, make_url
 from tests.postgres import PostgresServer
 
+from longleaf.core.access import Role
 from longleaf.core.catalog import Catalog, migrations, schema
 from longleaf.core.catalog.database import Database
+from longleaf.core.catalog.keys import KeyWrite
 from longleaf.core.errors import CatalogBroken
 from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Scope
@@ -31,13 +33,19 @@ _BACK_TO_1 = """
     DROP INDEX documents_by_title; DROP INDEX documents_by_update;
     ALTER TABLE documents DROP COLUMN title_key;
     DROP TABLE ocr_pages; DROP TABLE signature_bands; DROP TABLE signatures;
-    DROP TABLE title_words;
+    DROP TABLE title_words; DROP TABLE sessions; DROP TABLE sign_ins;
     UPDATE meta SET value = '1' WHERE key = 'schema_version';
 """
 
 
+_BACK_TO_8 = """
+    ALTER TABLE sessions DROP COLUMN person; DROP TABLE sign_ins;
+    UPDATE meta SET value = '8' WHERE key = 'schema_version';
+"""
+
+
 class Old:
-    """A catalog of version 1, looked at past our own code."""
+    """A catalog of an older version, looked at past our own code."""
 
     def __init__(self, folder: Path, settings: CatalogSettings) -> None:
         self.folder, self.settings = folder, settings
@@ -91,6 +99,22 @@ def test_version_1_becomes_the_current_schema(old: Old) -> None:
         assert differences(connection) == []
         assert migrations.stored_version(connection) == schema.SCHEMA_VERSION
     catalog.close()
+
+
+def test_sessions_of_version_8_go_on(tmp_path: Path, catalog_settings: CatalogSettings) -> None:
+    catalog = Catalog(tmp_path, catalog_settings)
+    key, token = catalog.keys.create(KeyWrite("anne", Role.READ))
+    session = catalog.keys.open_session(key.caller(), 600.0)
+    catalog.close()
+    opened = Old(tmp_path, catalog_settings)
+    opened.execute(_BACK_TO_8)
+    assert "person" not in opened.columns()["sessions"]
+    catalog = opened.open()
+    assert catalog.keys.caller(session) == catalog.keys.caller(token) == key.caller()
+    with catalog.database.reading() as connection:
+        assert differences(connection) == []
+    catalog.close()
+    opened.engine.dispose()
 
 
 def test_an_upgrade_that_fails_changes_nothing(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
