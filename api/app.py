@@ -40,9 +40,10 @@ from longleaf.api.http import (
     viewing,
     written,
 )
-from longleaf.api.http.access import Access
+from longleaf.api.http.access import PUBLIC, Access
 from longleaf.api.http.assets import Assets
 from longleaf.api.http.compress import Compress
+from longleaf.api.http.description import describe
 from longleaf.api.http.dialects import places
 from longleaf.api.http.dialects import routes as dialect_routes
 from longleaf.api.http.draining import Drain, Draining
@@ -109,10 +110,17 @@ def create_app(
     app.include_router(judgements.form_router)
     app.mount("/static", Assets(), name="static")
     add_handlers(app)
-    _describe(
-        app, Problem, embeddings.EmbeddingsBody, vector_stores.StoreSearchBody,
-        *dialect_routes.body_models(),
-    )  # fmt: skip
+    described: list[type[BaseModel]] = [
+        Problem,
+        embeddings.EmbeddingsBody,
+        vector_stores.StoreSearchBody,
+    ]
+    describe(
+        app,
+        [*described, *dialect_routes.body_models()],
+        public=PUBLIC,
+        is_shut=service.gate.is_shut,
+    )
     server = runtime.settings.server
     app.add_middleware(Compress)
     app.add_middleware(Access, gate=service.gate, audit=runtime.catalog.audit)
@@ -126,21 +134,3 @@ def create_app(
     app.add_middleware(Drain, draining=service.draining)
     app.add_middleware(Observe, metrics=service.metrics, tracing=tracing)
     return app
-
-
-def _describe(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Put the schemas that routes refer to by name into the OpenAPI document."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, object]:
-        if app.openapi_schema is None:
-            described = generate()
-            schemas = described.setdefault("components", {}).setdefault("schemas", {})
-            for model in models:
-                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas.update(schema.pop("$defs", {}))
-                schemas[model.__name__] = schema
-            app.openapi_schema = described
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ half-open.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -56,6 +56,10 @@ class PassageNormal(BaseModel):
 
     dense: float | None
     bm25: float | None
+
+
+PageSize = Annotated[list[float], Field(min_length=2, max_length=2)]
+"""Width and height. A list, because not every reader of OpenAPI knows `prefixItems`."""
 
 
 class RectangleView(BaseModel):

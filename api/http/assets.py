@@ -8,6 +8,7 @@ an old page may ask a new server.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class Assets(StaticFiles):
 
     def __init__(self) -> None:
         super().__init__(directory=FOLDER)
+        self._names = frozenset(file.name for file in FOLDER.iterdir())
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Only names that are in the folder are looked for: no other path is even asked about."""
+        return super().lookup_path(path) if path in self._names else ("", None)
 
     async def get_response(self, path: str, scope: Any) -> Response:
         digest, _, name = path.partition("/")

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
+from pydantic import Field
 
 from longleaf.api import jobs
 from longleaf.api.http.answer_schemas import rectangle_views
@@ -67,6 +68,10 @@ _ID = Path(description="The document's id.", max_length=64)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_NAME_CHARS = 255
 _MAX_KEY_CHARS = 1024
+_Group = Annotated[
+    str,
+    Field(json_schema_extra={"minLength": 1, "maxLength": _MAX_NAME_CHARS, "pattern": r"\S"}),
+]
 _MAX_METADATA_FIELDS = 200
 
 
@@ -83,7 +88,7 @@ _MAX_METADATA_FIELDS = 200
 async def upload_document(
     service: Served,
     file: Annotated[UploadFile, File(description="A document of any type that is read.")],
-    collection: Annotated[str, Form(description="Where it goes; it must exist.")],
+    collection: Annotated[str, Form(min_length=1, description="Where it goes; it must exist.")],
     key: Annotated[
         str | None,
         Form(
@@ -93,7 +98,7 @@ async def upload_document(
         ),
     ] = None,
     groups: Annotated[
-        list[str] | None, Form(description="Access groups; repeat it for more.")
+        list[_Group] | None, Form(description="Access groups; repeat it for more.")
     ] = None,
     metadata: Annotated[
         str | None,
@@ -317,7 +322,7 @@ async def get_rectangles(
             document_id=head.public_id,
             start_char=start,
             end_char=end,
-            pages=[(float(w), float(h)) for w, h in layout.pages] if layout else None,
+            pages=[[float(w), float(h)] for w, h in layout.pages] if layout else None,
             rectangles=rectangle_views(found),
         )
 

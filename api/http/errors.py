@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from longleaf.api.http.allowed import allowed, routes_of
 from longleaf.api.http.html import render
 from longleaf.api.http.plain import PlainJSON
 from longleaf.core import errors
@@ -124,6 +125,17 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     }
 }
 """What every route declares, so that OpenAPI shows problems and not the framework's own errors."""
+
+FOREIGN_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem, in the form of those whose clients ask here.",
+        "content": {
+            **PROBLEM_RESPONSES["default"]["content"],
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+"""The same for routes that speak another API's dialect."""
 
 
 class BodyTooLarge(HTTPException):
@@ -239,15 +251,18 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return respond(request, validation_problem(error.errors()))
 
+    routes = routes_of(app)
+
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, StarletteHTTPException)
-        detail, hint = error.detail, ""
+        detail, hint, headers = error.detail, "", error.headers
         if error.status_code == 404:
             detail = f"There is nothing at {request.url.path[:200]}."
             hint = "The /api page lists the routes."
         elif error.status_code == 405:
             detail = f"{request.url.path[:200]} does not take {request.method[:20]}."
-        return respond(request, http_problem(error.status_code, detail, hint), error.headers)
+            headers = {**(headers or {}), "Allow": allowed(routes, request.url.path)}
+        return respond(request, http_problem(error.status_code, detail, hint), headers)
 
     app.add_exception_handler(errors.LongleafError, on_longleaf_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)

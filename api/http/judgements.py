@@ -224,7 +224,12 @@ async def get_standing(service: Served) -> StandingList:
     return await service.read(lambda: standing_of(service))
 
 
-@router.get("/judgements/table", summary="Export judgements")
+@router.get(
+    "/judgements/table",
+    summary="Export judgements",
+    response_class=Response,
+    responses={200: {"content": {"text/csv": {}}, "description": "The table."}},
+)
 async def export_table(
     service: Served,
     collection: Annotated[

@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 PATH = "/mcp"
 MISSING = "MCP needs a package that is not installed here."
 INSTALL = 'pip install "longleaf[mcp]"'
-_FORWARDED = ("authorization", "x-api-key")
+_FORWARDED = (b"authorization", b"x-api-key")
 """Who asks."""
 
 
@@ -87,8 +87,9 @@ def _load() -> None:
 
 def _own_routes(request: Request) -> httpx.AsyncClient:
     """A client of this app's routes, as whoever sent `request`, at the same Host."""
-    headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
-    headers["x-request-id"] = str(getattr(request.state, "request_id", ""))
+    # As bytes: a header may hold what ASCII does not.
+    headers = [each for each in request.headers.raw if each[0] in _FORWARDED]
+    headers.append((b"x-request-id", str(getattr(request.state, "request_id", "")).encode()))
     peer = (request.client.host, request.client.port) if request.client else ("", 0)
     transport = httpx.ASGITransport(request.app, raise_app_exceptions=False, client=peer)
     return httpx.AsyncClient(

@@ -56,7 +56,7 @@ async def get_pages(service: Served, document_id: _Id) -> Response:
                 revision=head.revision,
                 images=not why,
                 why_no_images=why,
-                pages=[(float(w), float(h)) for w, h in layout.pages] if layout else None,
+                pages=[[float(w), float(h)] for w, h in layout.pages] if layout else None,
             )
         )
 

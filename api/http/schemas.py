@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from longleaf.api.http.answer_schemas import RectangleView
+from longleaf.api.http.answer_schemas import PageSize, RectangleView
 from longleaf.core.catalog import Collection, DocumentHead, ReadingDefaults, Versions
+from longleaf.core.catalog.catalog import COLLECTION_NAME
 from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.catalog.listing import ListedDocument
 from longleaf.core.types import DepthChoice, PassageText
+from longleaf.retriever.index.sparse import LANGUAGES
 
 _INSTRUCTION = (
     "What counts as an answer here, for models that take it: a preset's name or words. A search "
@@ -45,12 +47,15 @@ class CollectionBody(BaseModel):
     )
 
     name: str = Field(
-        description="1 to 64 letters, digits, dots, dashes and underscores.", max_length=1000
+        description="1 to 64 letters, digits, dots, dashes and underscores.",
+        max_length=1000,
+        json_schema_extra={"pattern": f"^{COLLECTION_NAME.pattern}$"},
     )
     language: str = Field(
         "english",
         max_length=100,
         description="What BM25's stemmer reads, such as english or german; none: no stemming.",
+        json_schema_extra={"enum": list(LANGUAGES)},
     )
     description: str = Field("", max_length=2000)
     instruction: str = Field("", max_length=2000, description=_INSTRUCTION)
@@ -107,7 +112,7 @@ class PlacesView(BaseModel):
     document_id: str
     start_char: int
     end_char: int
-    pages: list[tuple[float, float]] | None = Field(
+    pages: list[PageSize] | None = Field(
         description="Width and height of each page in points, page 1 first; null: not known."
     )
     rectangles: list[RectangleView] | None = Field(

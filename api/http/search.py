@@ -29,7 +29,7 @@ from longleaf.api.http.search_schemas import (
 )
 from longleaf.api.http.search_view import order_view, view
 from longleaf.api.http.service import GivenUp, Served, Service
-from longleaf.api.http.streaming import MEDIA_TYPE, Tell, is_wanted, stream
+from longleaf.api.http.streaming import EVENT_SCHEMA, MEDIA_TYPE, Tell, is_wanted, stream
 from longleaf.api.search import SearchAnswer, SearchEngine, SearchRequest, Watch
 from longleaf.api.similar import similar
 from longleaf.api.wire import Runtime
@@ -44,7 +44,7 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {MEDIA_TYPE: {"schema": EVENT_SCHEMA}},
         "description": "The answer; with `Accept: text/event-stream` events on the way to it.",
     }
 }

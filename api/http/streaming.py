@@ -24,6 +24,12 @@ from longleaf.api.http.service import GivenUp, Service
 from longleaf.core.errors import LongleafError
 
 MEDIA_TYPE = "text/event-stream"
+EVENT_SCHEMA = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+"""One event, for OpenAPI; `data` holds JSON."""
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 _log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from longleaf.api.http.answer_schemas import DegradedView, PassageHit, RectangleView
+from longleaf.api.http.answer_schemas import DegradedView, PageSize, PassageHit, RectangleView
 
 
 class DecidingPassage(PassageHit):
@@ -55,7 +55,7 @@ class PageList(BaseModel):
     revision: int
     images: bool = Field(description="Whether pages can be had as pictures.")
     why_no_images: str = Field(description="Why not; empty where they can.")
-    pages: list[tuple[float, float]] | None = Field(
+    pages: list[PageSize] | None = Field(
         description="Width and height of each page in points, page 1 first; null: not known."
     )
 

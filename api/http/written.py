@@ -29,7 +29,7 @@ from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.search import as_json, asked_as, reading_tokens, request_of
 from longleaf.api.http.search_view import document_url, view
 from longleaf.api.http.service import GivenUp, Served, Service
-from longleaf.api.http.streaming import MEDIA_TYPE, Tell, follow, is_wanted
+from longleaf.api.http.streaming import EVENT_SCHEMA, MEDIA_TYPE, Tell, follow, is_wanted
 from longleaf.api.http.written_schemas import (
     AskBody,
     LeftOutView,
@@ -51,7 +51,7 @@ router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {MEDIA_TYPE: {"schema": EVENT_SCHEMA}},
         "description": "The answer; with `stream` events `sources`, `token`, `done`, `error`.",
     }
 }

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from longleaf.api.http.answer_schemas import AnswerView, DegradedView
 from longleaf.api.http.errors import Problem
-from longleaf.api.http.search_schemas import SearchBody
+from longleaf.api.http.search_schemas import Query, SearchBody
+from longleaf.api.searched import MAX_QUERY_CHARS
 
 
 class AskBody(SearchBody):
@@ -26,6 +27,11 @@ class AskBody(SearchBody):
         }
     )
 
+    query: Query = Field(
+        max_length=MAX_QUERY_CHARS,
+        description="The question, in words; may have the syntax of a search.",
+        json_schema_extra={"pattern": r"\S"},
+    )
     stream: bool = Field(
         False, description="Answer as events; `Accept: text/event-stream` asks for the same."
     )

@@ -14,7 +14,7 @@ from longleaf.api.app import create_app
 from longleaf.api.http.access import COOKIE
 from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.access import Caller, Person, Role
-from longleaf.core.catalog.keys import KeyWrite
+from longleaf.core.catalog.keys import Keys, KeyWrite
 from longleaf.core.config import load_settings
 from longleaf.core.types import Scope
 
@@ -75,9 +75,9 @@ def _session_of(runtime: Runtime, who: str) -> str:
 
 
 @contextmanager
-def keyed_site(home: Path) -> Iterator[Site]:
-    """Such a server on an empty data folder."""
-    settings = load_settings({"home": home, **OIDC}, {}).settings
+def open_site(home: Path, **flags: str) -> Iterator[Site]:
+    """Such a server on an empty data folder, before it has keys; `flags` are settings."""
+    settings = load_settings({"home": home, **flags}, {}).settings
     runtime = open_runtime(settings, follow=True)
     try:
         for name in ("law", "other"):
@@ -103,29 +103,38 @@ def keyed_site(home: Path) -> Iterator[Site]:
                 body = {"query": f"{secret} asked", "document_id": documents[name], "grade": 1}
                 assert local.post("/v1/judgements", json=body).status_code == 200
             wait_until_followed(runtime)
-            keys = runtime.catalog.keys
-            limited = KeyWrite("limited", Role.READ, ("law",), ("clerks",))
-            made_keys = {
-                "admin": keys.create(KeyWrite("admin", Role.ADMIN)),
-                "writer": keys.create(KeyWrite("writer", Role.WRITE)),
-                "reader": keys.create(KeyWrite("reader", Role.READ)),
-                "judge": keys.create(KeyWrite("judge", Role.READ, ("law",), ("judges",))),
-                "limited": keys.create(limited),
-                "open only": keys.create(replace(limited, groups=())),
-                "writer of law": keys.create(KeyWrite("wol", Role.WRITE, ("law",))),
-                "admin of law": keys.create(KeyWrite("aol", Role.ADMIN, ("law",))),
-                "nowhere": keys.create(KeyWrite("nowhere", Role.READ, (), ())),
-                "revoked": keys.create(KeyWrite("revoked", Role.ADMIN)),
-                "expired": keys.create(
-                    KeyWrite("expired", Role.ADMIN, expires_at=time.time() + 0.01)
-                ),
-            }
-            keys.revoke(made_keys["revoked"][0].id)
-            tokens = {name: token for name, (_, token) in made_keys.items()}
-            good = tokens["admin"]
-            tokens["guessed"] = good[:12] + "A" * (len(good) - 12)
-            tokens["nonsense"] = "sk-1234"
-            tokens |= {who: _session_of(runtime, who) for who in PEOPLE}
-            yield Site(runtime, tokens, documents, jobs)
+            yield Site(runtime, {}, documents, jobs)
     finally:
         runtime.close()
+
+
+@contextmanager
+def keyed_site(home: Path, **flags: str) -> Iterator[Site]:
+    """Such a server with its keys, and sessions of PEOPLE."""
+    with open_site(home, **OIDC, **flags) as site:
+        people = {who: _session_of(site.runtime, who) for who in PEOPLE}
+        yield replace(site, keys=made_keys(site.runtime.catalog.keys) | people)
+
+
+def made_keys(keys: Keys) -> dict[str, str]:
+    """A key of each kind, by name."""
+    limited = KeyWrite("limited", Role.READ, ("law",), ("clerks",))
+    made_keys = {
+        "admin": keys.create(KeyWrite("admin", Role.ADMIN)),
+        "writer": keys.create(KeyWrite("writer", Role.WRITE)),
+        "reader": keys.create(KeyWrite("reader", Role.READ)),
+        "judge": keys.create(KeyWrite("judge", Role.READ, ("law",), ("judges",))),
+        "limited": keys.create(limited),
+        "open only": keys.create(replace(limited, groups=())),
+        "writer of law": keys.create(KeyWrite("wol", Role.WRITE, ("law",))),
+        "admin of law": keys.create(KeyWrite("aol", Role.ADMIN, ("law",))),
+        "nowhere": keys.create(KeyWrite("nowhere", Role.READ, (), ())),
+        "revoked": keys.create(KeyWrite("revoked", Role.ADMIN)),
+        "expired": keys.create(KeyWrite("expired", Role.ADMIN, expires_at=time.time() + 0.01)),
+    }
+    keys.revoke(made_keys["revoked"][0].id)
+    tokens = {name: token for name, (_, token) in made_keys.items()}
+    good = tokens["admin"]
+    tokens["guessed"] = good[:12] + "A" * (len(good) - 12)
+    tokens["nonsense"] = "sk-1234"
+    return tokens

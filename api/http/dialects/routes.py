@@ -20,12 +20,12 @@ from pydantic import BaseModel, ValidationError
 from longleaf.api.given import GivenReadings, about_tokens
 from longleaf.api.http.dialects import places
 from longleaf.api.http.dialects.forms import notes, unread_error
-from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.rerank_schemas import RerankView
 from longleaf.api.http.service import GivenUp, Served, Service
 
-router = APIRouter(tags=["rerank"], responses=PROBLEM_RESPONSES)
+router = APIRouter(tags=["rerank"], responses=FOREIGN_PROBLEMS)
 
 
 async def json_object(request: Request) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from longleaf.api.given import CHARS_PER_TOKEN
 from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, listed
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
-from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.rerank_schemas import Text
 from longleaf.api.http.service import GivenUp, Served
@@ -28,17 +28,27 @@ from longleaf.core.protocols import Embedder
 from longleaf.core.types import EmbedInput
 from longleaf.retriever.query import readable
 
-router = APIRouter(prefix="/v1", tags=["openai"], responses=PROBLEM_RESPONSES)
+router = APIRouter(prefix="/v1", tags=["openai"], responses=FOREIGN_PROBLEMS)
 
 PATH = "/v1/embeddings"
 MAX_INPUTS = 2_048
 """OpenAI's own limit."""
 
 
+_TEXT = {"type": "string", "pattern": r"\S"}
+_Input = Annotated[
+    Any,
+    WithJsonSchema(
+        {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_INPUTS}]}
+    ),
+]
+"""Looked at by `texts`, which says better what is wrong with token ids."""
+
+
 class EmbeddingsBody(Lenient):
     """A request for embeddings. `input_type` is not OpenAI's own: other clients send it."""
 
-    input: Any = Field(description="A text, or a list of texts; no token ids.")
+    input: _Input = Field(description="A text, or a list of texts; no token ids.")
     model: Text = Field(max_length=200, description="Any name; the reply has the real one.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="base64: little-endian float32."

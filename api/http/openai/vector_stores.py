@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from longleaf.api.http.collections import collection_named
 from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, relevance
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
-from longleaf.api.http.errors import PROBLEM_RESPONSES
+from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON, check_plain
 from longleaf.api.http.rerank_schemas import Text
 from longleaf.api.http.service import GivenUp, Served
@@ -32,7 +32,7 @@ from longleaf.core.protocols import Reranker
 from longleaf.reranker.cache import uncached
 from longleaf.retriever.filters import MAX_DEPTH, filter_from_json
 
-router = APIRouter(prefix="/v1/vector_stores", tags=["openai"], responses=PROBLEM_RESPONSES)
+router = APIRouter(prefix="/v1/vector_stores", tags=["openai"], responses=FOREIGN_PROBLEMS)
 
 _WINDOW = 100
 """Documents that a threshold looks through."""
