@@ -27,10 +27,19 @@ OWED_WORDS = {
     "indexer/parsers/pdf_text.py": {"Usage.of"},
 }
 """Names without a docstring today; whoever explains one takes it out."""
-_BANNED_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal"}
+_BANNED_MODULES = {
+    "pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib",
+    "jsonpickle", "dbm", "copyreg", "code", "codeop",
+}  # fmt: skip
 _BANNED_CALLS = {
+    "builtins.compile",
     "builtins.eval",
     "builtins.exec",
+    "pandas.read_pickle",
+    "runpy.run_path",
+    "types.CodeType",
+    "types.FunctionType",
+    "asyncio.create_subprocess_shell",
     "os.popen",
     "os.system",
     "torch.load",
@@ -150,6 +159,9 @@ def surroundings(tree: ast.AST) -> list[tuple[int, str]]:
         "import yaml\nread = yaml.load",
         "eval('1')",
         "run = exec",
+        "compile(text, 'name', 'exec')",
+        "import joblib",
+        "import asyncio\nasyncio.create_subprocess_shell('ls')",
         "import os\nos.system('ls')",
         "from os import system\nsystem('ls')",
         "import subprocess\nsubprocess.run('ls', shell=True)",

@@ -31,15 +31,13 @@ from benchmarks.trust import common
 
 MARK = "outside-marker"
 ROOT = Path(__file__).resolve().parents[2]
-_WRITES = re.compile(
-    r'^(?:\d+ +)?(?:openat|open|creat)\((?:AT_FDCWD|\d+)?,? ?"([^"]*)", (O_[A-Z_|]+)'
-)
+_OPENED = re.compile(r'(?:openat|open|creat)\((?:AT_FDCWD|\d+)?,? ?"([^"]*)", (O_[A-Z_|]+)')
 _OWN_WRITES = ("/dev/", "/proc/", "/sys/")
 """Where a process writes that is no file: devices, and its own limits and name spaces."""
 
 
-def names(folder: Path) -> list[str]:
-    """Ways of leaving, absolute ones too; `folder` holds the data folder and MARK."""
+def names(folder: Path, every: int) -> list[str]:
+    """Each `every`th way of leaving; `folder` holds the data folder, and MARK beside it."""
     away = f"{folder}/{MARK}/stolen"
     return [
         f"../{MARK}/stolen", f"../../{MARK}/stolen", f"../../../../../../..{away}", away,
@@ -50,10 +48,10 @@ def names(folder: Path) -> list[str]:
         f"$HOME/{MARK}", f"/proc/self/cwd/{MARK}", f"{MARK}:stream", f"CON.{MARK}",
         f"{MARK}/" * 200, f"{MARK}{'a' * 5_000}.txt", f"{MARK}/.", f"{MARK}/..", f" ../{MARK}",
         f"..\u2215{MARK}", f"\uff0e\uff0e/{MARK}", f".{MARK}",
-    ]  # fmt: skip
+    ][::every]  # fmt: skip
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, every: int) -> None:
     """A data folder with documents, a backup and an export of it, and changed copies of those."""
     from longleaf.api.backup import back_up
     from longleaf.api.transfer import exporting
@@ -69,7 +67,7 @@ def prepare(folder: Path) -> None:
         exporting.export(catalog, folder / "export", exporting.Options())
     finally:
         catalog.close()
-    for number, name in enumerate(names(folder)):
+    for number, name in enumerate(names(folder, every)):
         _change_backup(folder, number, name)
         if "\0" not in name:
             (folder / f"import-{number}.tar").write_bytes(_tar(name, folder))
@@ -126,13 +124,13 @@ def _package(name: str, first: str) -> bytes:
     return out.getvalue()
 
 
-def attack(folder: Path) -> dict[str, Any]:
+def attack(folder: Path, every: int) -> dict[str, Any]:
     """Meet all of them; {"tries": by kind, "ended": by status or error, "seen": paths by hook}."""
     seen: list[str] = []
     sys.addaudithook(lambda event, arguments: _note(seen, event, arguments))
     tries: Counter[str] = Counter()
     ended: Counter[str] = Counter()
-    for kind, one in _attempts(folder):
+    for kind, one in _attempts(folder, every):
         tries[kind] += 1
         try:
             ended[f"{kind}: {one()}"] += 1
@@ -146,11 +144,11 @@ def _note(seen: list[str], event: str, arguments: tuple[Any, ...]) -> None:
         seen += [f"{event} {each}" for each in map(str, arguments) if MARK in each]
 
 
-def _attempts(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _attempts(folder: Path, every: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     from longleaf.api.restoring import restore
     from longleaf.api.transfer.opening import import_into
 
-    yield from _requests(folder)
+    yield from _requests(folder, every)
     for number, path in enumerate(sorted(folder.glob("backup-*"))):
         yield "restore", lambda path=path, n=number: restore(path, folder / f"restored-{n}")
     settings = common.settings_of(folder / "imported")
@@ -164,7 +162,7 @@ def _attempts(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         )  # fmt: skip
 
 
-def _requests(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _requests(folder: Path, every: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     from tests.api.conftest import Client, a_worker
 
     from longleaf.api.app import create_app
@@ -179,7 +177,7 @@ def _requests(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
                 fields = {"collection": common.COLLECTION} | form
                 return client.upload(name, data, **fields).status_code
 
-            for name in names(folder):
+            for name in names(folder, every):
                 quoted = quote(name, safe="")
                 text = f"A text of its own: {ascii(name)[:80]}".encode()
                 yield "name", lambda n=name, t=text: sent(n, t)
@@ -208,17 +206,17 @@ def may_trace() -> bool:
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
-def run(traced: bool) -> common.Outcome:
+def run(traced: bool, every: int) -> common.Outcome:
     """The attack in a process of its own, traced or with the audit hook alone."""
     with common.scratch() as folder:
-        how, made = common.apart(lambda: prepare(folder))
+        how, made = common.apart(lambda: prepare(folder, every))
         assert how == "returned", made
         (folder / "tmp").mkdir()
         trace = folder / "trace"
         strace = ["strace", "-f", "-qq", "-s", "4096", "-e", "trace=%file", "-o", str(trace)]
         done = subprocess.run(
             [*(strace if traced else []), sys.executable, "-m", "benchmarks.trust.paths",
-             "--attack", str(folder)],
+             "--attack", str(folder), str(every)],
             cwd=ROOT, capture_output=True, text=True, check=False,
             env={**os.environ, "TMPDIR": str(folder / "tmp")},
         )  # fmt: skip
@@ -251,11 +249,13 @@ def _wrong(line: str, folder: Path) -> list[str]:
 
 def main() -> int:
     if sys.argv[1:2] == ["--attack"]:
-        told = attack(Path(sys.argv[2]))
+        told = attack(Path(sys.argv[2]), int(sys.argv[3]))
         print(json.dumps(told))
         return 0
-    chosen = common.options(__doc__ or "", traced=1)
-    return common.finish(run(bool(chosen.traced) and may_trace()), as_json=chosen.json)
+    chosen = common.options(__doc__ or "", traced=1, every=1)
+    return common.finish(
+        run(bool(chosen.traced) and may_trace(), chosen.every), as_json=chosen.json
+    )
 
 
 if __name__ == "__main__":

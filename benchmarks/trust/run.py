@@ -61,6 +61,10 @@ GOALS = (
     Goal(14, "fingerprint", _own("fingerprint"), (), ()),
     Goal(14, "swap under queries", ("benchmarks/swap.py",), (), ("--documents", "40"),
          (str(DATA),)),
+    Goal(22, "hostile input", _own("input"), ("--passes", "2", "--examples", "10"),
+         ("--passes", "2", "--examples", "2", "--every", "12", "--strings", "2")),
+    Goal(26, "paths", _own("paths"), (), ("--every", "6")),
+    Goal(27, "deserialisation", _own("deserialise"), (), ()),
     Goal(29, "dependencies", _own("dependencies"), (), ()),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ others must take it.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -132,15 +133,13 @@ def ran(
     from schemathesis.engine import events, from_schema
 
     told = _configured(seed, examples, phases, token)
-    schema: Any = schemathesis.openapi.from_asgi(
-        "/openapi.json",
-        app,
-        config=SchemathesisConfig.from_dict(told),
-        headers=told.get("headers", {}),
+    described = dict(app.openapi())
+    paths = itertools.islice(described["paths"].items(), seed % every, None, every)
+    described["paths"] = copy.deepcopy(dict(paths))
+    schema: Any = schemathesis.openapi.from_dict(
+        described, config=SchemathesisConfig.from_dict(told)
     )
-    if every > 1:
-        paths = list(schema.raw_schema["paths"])
-        schema = schema.include(path=list(itertools.islice(paths, seed % every, None, every)))
+    schema.app = app
     found = Found()
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
