@@ -9,15 +9,19 @@ Trade-off: on a CPU one pair at a time. For a 6-layer, 384-wide model and 200-to
 costs 60 ms of one core alone and 59-75 ms in batches of 4-32, so batches buy nothing there, while
 padding changes the last bits of a score with its neighbours; alone, equal inputs get equal scores
 to the bit and a deadline is asked after each pair. On a GPU batches pay, and scores agree within
-the noise of padding (1e-7 to 1e-5 of a logit in float32).
+the noise of padding (1e-7 to 1e-5 of a logit in float32). A batch that does not fit into memory is
+read in halves, and what does not fit alone stays unread, visibly.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import structlog
 
 from longleaf.core.budget import Budget
 from longleaf.core.control_tokens import ControlTokens
@@ -25,6 +29,8 @@ from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import DocumentLimits, PassageText, Reading, ReadingInput
 from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.models import control_tokens_of, load_cross_encoder, model_fingerprint
+
+_log = structlog.get_logger(__name__)
 
 _WINDOW_CANDIDATES = 16
 """Pairs are sorted by length inside this many candidates, so a deadline still cuts off the last."""
@@ -120,6 +126,9 @@ class CrossEncoderReranker:
                 if (scores := self._score(query_text, batch, budget)) is None:
                     return
                 for pair, score in zip(batch, scores, strict=True):
+                    if score is None:
+                        budget.stop("a passage does not fit into memory beside the model")
+                        continue  # and its candidate stays unread
                     self._note(progress[pair.position], pair, score, budget)
                     if progress[pair.position].waiting == 0:
                         yield _reading(window[pair.position], progress[pair.position])
@@ -155,17 +164,41 @@ class CrossEncoderReranker:
         for start in range(0, len(pairs), batch_pairs):
             yield pairs[start : start + batch_pairs]
 
-    def _score(self, query_text: str, batch: list[_Pair], budget: Budget) -> list[float] | None:
+    def _score(
+        self, query_text: str, batch: list[_Pair], budget: Budget
+    ) -> list[float | None] | None:
         """Logits of a batch, or None when the budget is gone by the time it is our turn."""
         with self._lock:
             if budget.begin_unit() is not None:
                 return None
+            return self._logits(query_text, batch)
+
+    def _logits(
+        self, query_text: str, batch: list[_Pair], *, is_again: bool = False
+    ) -> list[float | None]:
+        """Logits of a batch; of one that does not fit into memory, of its halves.
+
+        None for a pair that does not fit alone, tried twice: what others held may be free by then.
+        """
+        import torch
+
+        with suppress(torch.OutOfMemoryError, MemoryError):
             logits = self._encoder.predict(
                 [(query_text, pair.text) for pair in batch],
                 batch_size=len(batch),
                 show_progress_bar=False,
             )
-        return [float(logit) for logit in logits]
+            return [float(logit) for logit in logits]
+        # Out here nothing holds the failed pass's tensors any more.
+        _log.warning("cross-encoder.out_of_memory", pairs=len(batch))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(batch) == 1:
+            return [None] if is_again else self._logits(query_text, batch, is_again=True)
+        half = len(batch) // 2
+        # From now on: what did not fit once will not the next time.
+        self._batch_pairs = min(half, self._batch_pairs or half)
+        return self._logits(query_text, batch[:half]) + self._logits(query_text, batch[half:])
 
     def _note(self, progress: _Progress, pair: _Pair, score: float, budget: Budget) -> None:
         longest = self._encoder.max_seq_length

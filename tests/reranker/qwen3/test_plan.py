@@ -51,6 +51,28 @@ def test_every_document_is_in_exactly_one_batch_within_bounds(
             assert batch.alone == (batch.items[0].tokens >= bounds.alone_tokens)
 
 
+@given(
+    st.lists(st.integers(0, 65_536), min_size=1, max_size=100),
+    st.integers(0, 500),
+    st.integers(512, 65_536),
+    st.integers(1, 64),
+)
+def test_a_token_budget_holds_for_any_lengths(
+    given_lengths: list[int], prefix: int, batch_tokens: int, batch_items: int
+) -> None:
+    """Up to 100 documents of up to 64k tokens: only one that is over the budget by itself is in a
+    pass over the budget, and no other one with it."""
+    bounds = Limits(batch_tokens, batch_tokens, batch_items)
+    batches = pack(items(given_lengths), prefix, bounds)
+    places = [item.place for batch in batches for item in batch.items]
+    assert sorted(places) == list(range(len(given_lengths)))
+    for batch in batches:
+        assert len(batch.items) <= batch_items
+        if prefix + batch.tokens > batch_tokens:
+            assert len(batch.items) == 1
+            assert batch.alone == (batch.tokens >= batch_tokens)
+
+
 @given(lengths, st.integers(0, 500), limits)
 def test_with_a_deadline_the_order_is_kept(
     given_lengths: list[int], prefix: int, bounds: Limits
