@@ -1,0 +1,128 @@
+"""Goal 20: 500 slow clients of a kind at once, and what the others notice.
+
+Kinds: a head that trickles, a body that trickles, an answer that nobody reads. Each connection must
+be closed within 15 s, and the 95th percentile of honest searches meanwhile be at most a fifth above
+what it is without. The slow ones are a process of their own, and so are the honest ones.
+
+    python -m benchmarks.trust.slow_clients --connections 500
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+from benchmarks.trust import common
+from benchmarks.trust.load import heard, percentile, start
+from benchmarks.trust.overload import fixed
+
+KINDS = ("head", "body", "reader")
+MOST_SECONDS, MOST_WORSE = 15.0, 1.2
+HONEST_RATE, HONEST_SECONDS = 5.0, 18.0
+ANSWERS_IN_LINE = 4_000
+"""Requests that a client which never reads sends ahead: more than the kernel keeps answers for."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=500)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--be", choices=KINDS, help="be the slow clients of --url, as a child")
+    parser.add_argument("--url", default="")
+    given = parser.parse_args()
+    if given.be:
+        print(json.dumps(asyncio.run(be_slow(given.url, given.be, given.connections))))
+        return 0
+    wrong, told = [], []
+    with common.scratch() as folder, fixed(folder / "home") as server:
+        heard(start(server.url, HONEST_RATE, 4.0))
+        quiet = _p95(server.url)
+        for kind in KINDS:
+            slow = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.trust.slow_clients", "--be", kind, "--url",
+                 server.url, "--connections", str(given.connections)],
+                stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            busy = _p95(server.url)
+            lasted: list[float] = json.loads(slow.communicate()[0])
+            told.append(f"{kind}: closed after {max(lasted):.1f} s at most, p95 {busy:.0f} ms")
+            common.log(told[-1])
+            if len(lasted) < given.connections or max(lasted) > MOST_SECONDS:
+                wrong.append(f"{kind}: {len(lasted)} closed, the last after {max(lasted):.1f} s")
+            if busy > MOST_WORSE * quiet:
+                wrong.append(f"{kind}: p95 {busy:.0f} ms, {quiet:.0f} ms without them")
+        counted = httpx.get(f"{server.url}/metrics", timeout=60.0).text
+        cut = [line for line in counted.splitlines() if line.startswith("longleaf_http_cut_total")]
+    figure = f"{given.connections} connections each; p95 {quiet:.0f} ms without; {'; '.join(told)}"
+    outcome = common.Outcome(20, "slow clients", figure, not wrong, [*wrong, *cut])
+    return common.finish(outcome, as_json=given.json)
+
+
+def _p95(url: str) -> float:
+    said = heard(start(url, HONEST_RATE, HONEST_SECONDS))
+    assert all(each["status"] == 200 for each in said["rows"]), "an honest search was not answered"
+    return percentile((each["ms"] for each in said["rows"]), 95)
+
+
+async def be_slow(url: str, kind: str, count: int) -> list[float]:
+    """Seconds that each connection lasted."""
+    lasted = await asyncio.gather(*(_slow(url, kind) for _ in range(count)))
+    return [each for each in lasted if each >= 0]
+
+
+async def _slow(url: str, kind: str) -> float:
+    """-1 for a connection that could not be made or was not closed in a minute."""
+    loop = asyncio.get_running_loop()
+    host, port = url.removeprefix("http://").split(":")
+    with socket.socket() as held:
+        held.setblocking(False)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        try:
+            await loop.sock_connect(held, (host, int(port)))
+            began = time.perf_counter()
+            head = f"POST /v1/search HTTP/1.1\r\nHost: {host}\r\n"
+            if kind == "body":
+                head += "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+            if kind == "reader":
+                await _never_read(loop, held, host)
+            else:
+                await loop.sock_sendall(held, head.encode())
+            while time.perf_counter() - began < 60.0:
+                await asyncio.sleep(0.5)
+                if _is_closed(held, reads=kind != "reader"):
+                    return time.perf_counter() - began
+                if kind != "reader":
+                    await loop.sock_sendall(held, b"a")
+        except (ConnectionError, BrokenPipeError):
+            return time.perf_counter() - began
+        return -1.0
+
+
+async def _never_read(loop: asyncio.AbstractEventLoop, held: socket.socket, host: str) -> None:
+    asked = f"GET /static/page.css HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    try:
+        async with asyncio.timeout(2.0):
+            await loop.sock_sendall(held, asked * ANSWERS_IN_LINE)
+    except TimeoutError:
+        pass
+
+
+def _is_closed(held: socket.socket, *, reads: bool) -> bool:
+    if held.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        return True
+    try:
+        return reads and held.recv(65536) is not None
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
