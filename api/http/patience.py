@@ -143,7 +143,7 @@ class PatientProtocol(H11Protocol):
 
     def _cut(self, what: str) -> None:
         self.note(what)
-        _log.warning("http.cut", what=what)
+        _log.info("http.cut", what=what)  # hundreds at once would fill a log of warnings
 
     def _reset(self) -> None:
         """Close and forget what was not sent, which the kernel would go on offering for minutes."""

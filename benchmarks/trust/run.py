@@ -67,6 +67,7 @@ GOALS = (
     Goal(27, "deserialisation", _own("deserialise"), (), ()),
     Goal(29, "dependencies", _own("dependencies"), (), ()),
     Goal(15, "overload, and clients that leave (19)", _own("overload"), (), ("--seconds", "8")),
+    Goal(16, "stages slow, failing or still", _own("stages"), (), ("--searches", "5")),
     Goal(20, "slow clients", _own("slow_clients"), (), ("--connections", "50")),
     Goal(21, "soak", _own("soak"), ("--hours", "24"), ("--minutes", "2")),
 )  # fmt: skip

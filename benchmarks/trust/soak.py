@@ -33,11 +33,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=0.0)
     parser.add_argument("--minutes", type=float, default=5.0, help="without --hours")
+    parser.add_argument("--rate", type=float, default=0.5 * WORKERS / SERVICE_SECONDS)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     seconds = given.hours * 3600.0 or given.minutes * 60.0
     warm = min(WARM_SECONDS, seconds / 3.0)
-    rate = 0.5 * WORKERS / SERVICE_SECONDS
+    rate = given.rate
     samples: list[tuple[float, float, int]] = []
     uploads: dict[int, int] = {}
     with common.scratch() as folder, fixed(folder / "home") as server:
@@ -71,7 +72,7 @@ def main() -> int:
     failed = sum(each["status"] >= 500 or each["status"] == 0 for each in rows)
     failed += sum(count for status, count in uploads.items() if status >= 500)
     figure = (
-        f"{seconds / 60.0:.0f} min at {rate:.0f}/s: memory {samples[0][1]:.0f} -> "
+        f"{seconds / 60.0:.0f} min at {rate:g}/s: memory {samples[0][1]:.0f} -> "
         f"{samples[-1][1]:.0f} MiB, {slope:+.1f} %/h after {warm / 60.0:.0f} min; files "
         f"{int(files[0])} -> {int(files[-1])}; p95 {early:.0f} -> {late:.0f} ms; "
         f"{failed} failed of {len(rows)} searches and {sum(uploads.values())} uploads; "
