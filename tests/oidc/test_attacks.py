@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import httpx
 import pytest
 from joserfc.jwk import RSAKey
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from tests.api.conftest import Client
 from tests.oidc.conftest import Browser, browser_of
+from tests.remote.longleaf import served_app
 from tests.remote.provider import (
     EC,
     OTHER_RSA,
@@ -263,11 +265,15 @@ def test_a_provider_that_stalls_holds_nobody_else(runtime: Runtime, provider: Pr
     _, key = runtime.catalog.keys.create(KeyWrite("meanwhile", Role.READ))
     stall = provider.wrongs.stall = threading.Event()
     try:
-        with ThreadPoolExecutor(6) as pool:
-            waiting = [pool.submit(browser.client.get, "/login/oidc") for _ in range(6)]
-            inside = Client(browser.client.app, headers={"X-API-Key": key})
-            assert inside.get("/v1/collections").status_code == 200
-            assert browser.client.get("/login").status_code == 200
+        with (
+            served_app(browser.client.app) as url,
+            ThreadPoolExecutor(6) as pool,
+            httpx.Client(base_url=url, trust_env=False, verify=False) as client,
+        ):
+            waiting = [pool.submit(client.get, "/login/oidc") for _ in range(6)]
+            inside = client.get("/v1/collections", headers={"X-API-Key": key})
+            assert inside.status_code == 200
+            assert client.get("/login").status_code == 200
             assert {each.result().status_code for each in waiting} == {503}
     finally:
         stall.set()
