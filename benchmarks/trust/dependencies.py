@@ -81,15 +81,17 @@ def installed() -> list[dict[str, str]]:
     return [each for each in packages if each["Name"].lower() != "longleaf"]
 
 
-def known_advisories(place: Path) -> tuple[list[str], int]:
-    """What of the installed packages has an advisory in `place`, and how many it holds."""
+def known_advisories(place: Path, where: Path | None = None) -> tuple[list[str], int]:
+    """What of the installed packages (of the folder `where`, if given) has an advisory in `place`,
+    and how many it holds."""
+    only = () if where is None else (f"--path={where}",)
     held = advisories.read(place)
     with advisories.serving(held) as url, tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
         _run(
             "pip_audit", "--vulnerability-service=osv", f"--osv-url={url}", "--skip-editable",
             "--format=json", f"--output={report}", f"--cache-dir={scratch}/cache",
-            "--progress-spinner=off", ends=(0, 1),
+            "--progress-spinner=off", *only, ends=(0, 1),
         )  # fmt: skip
         told: dict[str, Any] = json.loads(report.read_text("utf-8"))
     skipped = [
@@ -107,9 +109,10 @@ def known_advisories(place: Path) -> tuple[list[str], int]:
 
 
 def write_sbom(file: Path) -> int:
-    """Write what is installed as CycloneDX JSON; returns how many components."""
+    """Write what is installed as CycloneDX JSON; returns how many components. Its library makes the
+    form; checking that against the schema as well takes a minute of one core."""
     _run(
-        "cyclonedx_py", "environment", "--output-format=JSON", "--output-reproducible",
+        "cyclonedx_py", "environment", "--output-format=JSON", "--output-reproducible", "--no-validate",
         f"--output-file={file.absolute()}", sys.executable,
     )  # fmt: skip
     return len(json.loads(file.read_text("utf-8"))["components"])
