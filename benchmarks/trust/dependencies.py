@@ -112,8 +112,8 @@ def write_sbom(file: Path) -> int:
     """Write what is installed as CycloneDX JSON; returns how many components. Its library makes the
     form; checking that against the schema as well takes a minute of one core."""
     _run(
-        "cyclonedx_py", "environment", "--output-format=JSON", "--output-reproducible", "--no-validate",
-        f"--output-file={file.absolute()}", sys.executable,
+        "cyclonedx_py", "environment", "--output-format=JSON", "--output-reproducible",
+        "--no-validate", f"--output-file={file.absolute()}", sys.executable,
     )  # fmt: skip
     return len(json.loads(file.read_text("utf-8"))["components"])
 
