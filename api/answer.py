@@ -19,13 +19,14 @@ from longleaf.api.disjunctive import filtered_fields, revisions_without
 from longleaf.api.explain import explanation
 from longleaf.api.facets import facet_warnings, facets_of, is_counted
 from longleaf.api.highlight import Highlighter
-from longleaf.api.hits import found_of
+from longleaf.api.hits import Suspect, found_of
 from longleaf.api.minimum import least_score, minimum_warnings, only_good
 from longleaf.api.searched import Found, Highlight, SearchAnswer, SearchRequest, StageRun
 from longleaf.api.sentences import SentenceMarker
 from longleaf.api.showing import Span, places_of, show, texts_by_point, texts_by_span
 from longleaf.api.versions import collapsed
 from longleaf.core.dates import date_of, newest_first
+from longleaf.core.suspicion import suspicions
 from longleaf.core.types import QueryVectors, Scope
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def answer_of(
         texts_by_point(engine.catalog, engine.generation),
         Highlighter(run.parsed.text, run.parsed.phrases),
         _marker(engine, request.highlight, run.vectors, request.given_up) if run.is_final else None,
+        _suspect(engine, run.parsed.text),
     )
     rest = tuple(found) if request.cursor else ()
     timings["show"] = lap_ms(began)
@@ -137,7 +139,18 @@ def more(
         texts = texts_by_span(engine.catalog, engine.generation, kept.spans)
     found = iter(kept.found)
     highlighter = Highlighter(query.text, query.phrases)
-    shown = show(engine.catalog, scope, found, limit, texts, highlighter, marker, only_current=True)
+    suspect = _suspect(engine, query.text)
+    shown = show(
+        engine.catalog,
+        scope,
+        found,
+        limit,
+        texts,
+        highlighter,
+        marker,
+        suspect,
+        only_current=True,
+    )
     kept = replace(kept, found=tuple(found), limit=limit)
     return replace(
         kept.answer,
@@ -148,6 +161,12 @@ def more(
         next_cursor=seal(kept, key) if kept.found else None,
         timings_ms={"show": lap_ms(started), "total": lap_ms(started)},
     )
+
+
+def _suspect(engine: SearchEngine, query_text: str) -> Suspect:
+    if not engine.marks_suspicious:
+        return lambda _: ()
+    return lambda text: suspicions(text, query_text)
 
 
 def _by_date(

@@ -7,14 +7,18 @@ place of the window needs, without text; `hit_of` joins it with what the catalog
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from longleaf.api.collapse import Member
 from longleaf.api.highlight import Highlighter
 from longleaf.api.searched import Found, FoundVersion, StageRun
 from longleaf.core.catalog import DocumentHead
 from longleaf.core.hits import FoundPassage, Hit, HitPassage, HitSentence, HitVersion
+from longleaf.core.suspicion import of_warnings
 from longleaf.core.types import PassageText
+
+Suspect = Callable[[str], tuple[str, ...]]
+"""A text to the reasons why it seems to be written for a machine."""
 
 _NEWCOMER_MARGIN = 0.05
 """In the cosines of `late`, which alone scores the passages of a whole document one by one. Recall
@@ -93,6 +97,7 @@ def hit_of(
     texts: Mapping[int, PassageText],
     highlighter: Highlighter,
     sentences: Mapping[int, tuple[HitSentence, ...]],
+    suspect: Suspect,
 ) -> Hit:
     """A hit of what was found; `heads` by revision id (its own is there), `texts` and `sentences`
     by point id.
@@ -100,6 +105,19 @@ def hit_of(
     Passages and versions that are gone are left out.
     """
     head = heads[found.revision_id]
+    passages = tuple(
+        HitPassage(
+            texts[each.point_id],
+            highlighter.spans(texts[each.point_id]),
+            each,
+            sentences.get(each.point_id),
+            suspect(texts[each.point_id].text),
+        )
+        for each in found.passages
+        if each.point_id in texts
+    )
+    reasons = [*of_warnings(head.warnings), *suspect(head.title)]
+    reasons += [reason for each in passages for reason in each.suspicious]
     return Hit(
         rank=found.rank,
         score=found.score,
@@ -113,22 +131,14 @@ def hit_of(
         first_stage_rank=found.first_stage_rank,
         first_stage_score=found.first_stage_score,
         reading=found.reading,
-        passages=tuple(
-            HitPassage(
-                texts[each.point_id],
-                highlighter.spans(texts[each.point_id]),
-                each,
-                sentences.get(each.point_id),
-            )
-            for each in found.passages
-            if each.point_id in texts
-        ),
+        passages=passages,
         versions=tuple(
             _hit_version(each, heads[each.revision_id])
             for each in found.versions
             if each.revision_id in heads
         ),
         earlier=found.earlier,
+        suspicious=tuple(dict.fromkeys(reasons)),
     )
 
 

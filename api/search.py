@@ -106,6 +106,7 @@ class SearchEngine:
         depth: DepthChoice = "passage",
         seen_seq: Callable[[], int] = lambda: 0,
         slots: AbstractContextManager[Any] | None = None,
+        marks_suspicious: bool = True,
     ) -> None:
         """`slots` is held while the query is embedded (here, and not elsewhere) and candidates are
         found, not while they are read: more may wait than should compute at once."""
@@ -120,6 +121,7 @@ class SearchEngine:
         self.embed_failure: str | None = None
         """Why the last query could not be embedded; None where it could."""
         self._seen_seq = seen_seq
+        self.marks_suspicious = marks_suspicious
         self.slots = slots or nullcontext()
         waits = isinstance(embedder, DistantEmbedder)
         self.embedding: AbstractContextManager[Any] = nullcontext() if waits else self.slots

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import structlog
 
 from longleaf.api.highlight import Highlighter
-from longleaf.api.hits import hit_of
+from longleaf.api.hits import Suspect, hit_of
 from longleaf.api.searched import Found, StageRun
 from longleaf.api.sentences import SentenceMarker
 from longleaf.core.catalog import Catalog, DocumentHead, Generation
@@ -52,6 +52,7 @@ def show(
     texts: Texts,
     highlighter: Highlighter,
     marker: SentenceMarker | None = None,
+    suspect: Suspect = lambda _: (),
     *,
     only_current: bool = False,
 ) -> Shown:
@@ -76,7 +77,7 @@ def show(
                     sentences = _placed(catalog, there, heads, sentences)
             except Exception as error:
                 degraded = (_unmarked(error),)
-        hits += [hit_of(each, heads, words, highlighter, sentences) for each in there]
+        hits += [hit_of(each, heads, words, highlighter, sentences, suspect) for each in there]
         left_out_count += len(some) - len(there)
     return Shown(tuple(hits), left_out_count, degraded)
 

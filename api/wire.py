@@ -293,6 +293,7 @@ def open_side(
             settings.reranker.depth or depth_of(reranker),
             seen_seq=lambda: follower.applied_seq,
             slots=threading.BoundedSemaphore(settings.server.workers),
+            marks_suspicious=settings.suspicion.mark,
         )
     except BaseException:
         followed.close()

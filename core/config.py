@@ -32,6 +32,7 @@ from longleaf.core.store_settings import (
     has_password,
     without_password,
 )
+from longleaf.core.suspicion_settings import SuspicionSettings
 
 ENVIRONMENT_PREFIX = "LONGLEAF_"
 CONFIG_FILE_NAME = "longleaf.toml"
@@ -186,6 +187,7 @@ class Settings(Section):
     telemetry: TelemetrySettings = TelemetrySettings()
     audit: AuditSettings = AuditSettings()
     oidc: OidcSettings = OidcSettings()
+    suspicion: SuspicionSettings = SuspicionSettings()
 
     @field_validator("home")
     @classmethod

@@ -52,6 +52,7 @@ class FoundPassage:
 class HitPassage:
     """A deciding passage: exact offsets, pages, text, and highlights as offsets in the document.
 
+    `suspicious`: the reasons of `core.suspicion` why it seems to be written for a machine.
     `found`: what the stages said of it. `sentences`: those that carry the score, in text order;
     None where they were not asked for, or nobody can tell (no token vectors).
     """
@@ -60,6 +61,7 @@ class HitPassage:
     highlights: tuple[tuple[int, int], ...]
     found: FoundPassage
     sentences: tuple[HitSentence, ...] | None = None
+    suspicious: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Hit:
 
     `versions` are other documents of nearly the same text, where they were asked to be collapsed.
     `earlier` is the reading of its passages that came before `reading` where that is of the whole.
+    `suspicious`: the reasons of its passages, its title, and of its file as the parser saw it.
     """
 
     rank: int
@@ -102,3 +105,4 @@ class Hit:
     passages: tuple[HitPassage, ...]
     versions: tuple[HitVersion, ...] = ()
     earlier: Reading | None = None
+    suspicious: tuple[str, ...] = ()

@@ -126,7 +126,12 @@ def _wordless(chat: ChatModel, told: Told, *, thought: bool) -> LongleafError:
 
 
 def _warnings(told: Told, chosen: Chosen, within_seconds: float) -> list[str]:
-    warnings = []
+    warnings = [
+        f"Source {each.number} is suspicious ({'; '.join(each.suspicious)}): it was sent as data, "
+        "and the model may have believed it all the same."
+        for each in chosen.sources
+        if each.suspicious
+    ]
     if told.is_late:
         warnings.append(
             f"The answer was cut: its time was up (answer.timeout_seconds), {within_seconds:.0f} s "

@@ -15,6 +15,7 @@ from itertools import zip_longest
 from typing import Literal
 
 from longleaf.core.hits import Hit, HitPassage, HitSentence
+from longleaf.core.suspicion import of_warnings
 from longleaf.core.types import MetaValue
 from longleaf.indexer.sentences import sentence_spans
 
@@ -33,7 +34,8 @@ class Source:
     """A passage, or whole sentences of it: `text` is the document's from start_char to end_char.
 
     `rank` is its document's among the hits. `sentences`: those that carry the score. `is_cut`: the
-    passage goes on. `tokens` are the embedding model's.
+    passage goes on. `tokens` are the embedding model's. `suspicious`: the passage's reasons, and
+    what the parser saw in its file.
     """
 
     number: int
@@ -53,6 +55,7 @@ class Source:
     tokens: int
     sentences: tuple[HitSentence, ...] = ()
     is_cut: bool = False
+    suspicious: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def _source(number: int, hit: Hit, shown: HitPassage, start: int, end: int, toke
             if start <= each.start_char and each.end_char <= end
         ),
         is_cut=is_cut,
+        suspicious=tuple(dict.fromkeys((*shown.suspicious, *of_warnings(hit.suspicious)))),
     )
 
 

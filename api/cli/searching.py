@@ -178,6 +178,9 @@ def print_answer(answer: dict[str, Any], passage_count: int = 1) -> None:
             f"score {first['score']:.3f} | {read}",
             style="dim",
         )
+        if hit["suspicious"]:
+            told = f"    suspicious: {'; '.join(hit['suspicious'])}"
+            out.print(told, style="yellow", markup=False)
         for passage in hit["passages"][:passage_count]:
             scores = passage["scores"]
             page = f"p. {passage['first_page']} · " if passage["first_page"] else ""

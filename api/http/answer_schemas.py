@@ -107,6 +107,9 @@ class PassageHit(BaseModel):
         description="Those that carry the score, in text order; null where they were not asked for "
         "(`highlight`) or cannot be told (no token vectors)."
     )
+    suspicious: list[str] = Field(
+        description="Why it seems to be written for a machine; empty: nothing was seen."
+    )
     scores: PassageScores
     normalised: PassageNormal | None = Field(description="With `explain`.")
 
@@ -143,6 +146,11 @@ class HitView(BaseModel):
     url: str = Field(description="The document's page on this server, at its best passage.")
     first_stage: FirstStage
     reading: ReadingView | None = Field(description="Null: it was not read.")
+    suspicious: list[str] = Field(
+        description="Why it seems to be written for a machine and not for readers: reasons of its "
+        "passages, its title, and text in its file that the page does not show. Its rank does not "
+        "depend on it. Empty: nothing was seen."
+    )
     passages: list[PassageHit] = Field(description="Best first.")
     versions: list[VersionHit] = Field(description="With `collapse`: who stands behind it.")
     earlier: ReadingView | None = Field(

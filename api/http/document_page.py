@@ -24,11 +24,13 @@ from longleaf.api.rendering import PDF
 from longleaf.core.catalog import DocumentHead, DocumentText
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.layout import Layout, Rectangle
+from longleaf.core.suspicion import suspicions
 from longleaf.core.types import Section
 
 router = APIRouter(include_in_schema=False)
 
 _MAX_OUTLINE = 500
+_LOOKED_AT_CHARS = 100_000
 _MAX_SENTENCES = 32
 
 _Id = Annotated[str, Path(max_length=64)]
@@ -162,6 +164,7 @@ def _document_page(service: Service, document_id: str, link: DocumentLink) -> Re
         page_count=shown.document.page_count,
         link=link,
         mark=link.mark,
+        suspicious=_suspicious(service, shown),
         to=shown.to,
         to_part=lambda begin: shown.to(begin=begin),
         to_section=to_section,
@@ -177,6 +180,14 @@ def _document_page(service: Service, document_id: str, link: DocumentLink) -> Re
         pages_url=_pages_url(shown, window),
     )
     return HTMLResponse(page)
+
+
+def _suspicious(service: Service, shown: _Shown) -> tuple[str, ...]:
+    """Of the marked passage; what the parser saw stands among the document's warnings."""
+    if shown.link.mark is None or not service.runtime.settings.suspicion.mark:
+        return ()
+    start, end = shown.link.mark
+    return suspicions(shown.document.text[start:end][:_LOOKED_AT_CHARS], shown.link.q)
 
 
 def _back(link: DocumentLink) -> str:

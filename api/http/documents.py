@@ -287,7 +287,10 @@ async def get_passages(
             document_id=head.public_id,
             revision=head.revision,
             first=begin,
-            passages=[PassageView.of(each) for each in found[:limit]],
+            passages=[
+                PassageView.of(each, marks=service.runtime.settings.suspicion.mark)
+                for each in found[:limit]
+            ],
             next=begin + limit if len(found) > limit else None,
         )
 

@@ -13,6 +13,7 @@ from longleaf.core.catalog import Collection, DocumentHead, ReadingDefaults, Ver
 from longleaf.core.catalog.catalog import COLLECTION_NAME
 from longleaf.core.catalog.jobs import Job, JobFile
 from longleaf.core.catalog.listing import ListedDocument
+from longleaf.core.suspicion import suspicions
 from longleaf.core.types import DepthChoice, PassageText
 from longleaf.retriever.index.sparse import LANGUAGES
 
@@ -138,7 +139,9 @@ class DocumentView(BaseModel):
     source: str = Field(description="The file it came from.")
     media_type: str
     language: str | None = Field(description="As detected; null when that is not clear.")
-    warnings: list[str] = Field(description="What could not be read well.")
+    warnings: list[str] = Field(
+        description="What could not be read well, and text that its pages do not show."
+    )
     text_chars: int
     created_at: datetime
     updated_at: datetime
@@ -260,11 +263,15 @@ class PassageView(BaseModel):
     last_page: int | None
     headings: list[str]
     role: str = Field(description="body, footnote, references or contents.")
+    suspicious: list[str] = Field(
+        description="Why it seems to be written for a machine; empty: nothing was seen."
+    )
     token_count: int
     text: str
 
     @classmethod
-    def of(cls, passage: PassageText) -> PassageView:
+    def of(cls, passage: PassageText, *, marks: bool) -> PassageView:
+        """`marks`: look whether it is suspicious."""
         return cls(
             start_char=passage.start_char,
             end_char=passage.end_char,
@@ -272,6 +279,7 @@ class PassageView(BaseModel):
             last_page=passage.last_page,
             headings=list(passage.headings),
             role=passage.role.value,
+            suspicious=list(suspicions(passage.text)) if marks else [],
             token_count=passage.token_count,
             text=passage.text,
         )

@@ -133,6 +133,7 @@ def _hit(hit: Hit, *, explain: bool) -> HitView:
         else f"/documents/{hit.document_id}",
         first_stage=FirstStage(rank=hit.first_stage_rank, score=hit.first_stage_score),
         reading=_reading(hit.reading),
+        suspicious=list(hit.suspicious),
         passages=[_passage(each, explain=explain) for each in hit.passages],
         versions=[
             VersionHit(**asdict(each), url=f"/documents/{each.document_id}")
@@ -175,6 +176,7 @@ def _passage(shown: HitPassage, *, explain: bool) -> PassageHit:
         last_page=passage.last_page,
         headings=list(passage.headings),
         role=passage.role.value,
+        suspicious=list(shown.suspicious),
         text=passage.text,
         highlights=list(shown.highlights),
         sentences=None

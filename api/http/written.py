@@ -218,6 +218,7 @@ def source_view(source: Source, url_of: UrlOf) -> SourceView:
         headings=list(source.headings),
         text=source.text,
         is_cut=source.is_cut,
+        suspicious=list(source.suspicious),
         tokens=source.tokens,
         url=url_of(source),
     )

@@ -67,6 +67,10 @@ class SourceView(BaseModel):
     headings: list[str]
     text: str = Field(description="Exactly the document's text from start_char to end_char.")
     is_cut: bool = Field(description="The passage goes on: not all of its sentences were sent.")
+    suspicious: list[str] = Field(
+        description="Why the passage or its file seems to be written for a machine; `warnings` "
+        "repeat it."
+    )
     tokens: int = Field(description="The embedding model's.")
     url: str = Field(description="The document's page on this server, with the passage marked.")
 

@@ -59,6 +59,7 @@ def search(answer: SearchAnswer) -> str:
             f"revision={each.revision} collection={each.collection} score={each.score:.3f}",
             f"   source {_quoted(each.source)} metadata {_quoted(each.metadata)}",
             f"   {each.why}",
+            *([f"   Suspicious: {'; '.join(each.suspicious)}"] if each.suspicious else []),
         ]
         for passage in each.passages:
             out.lines.append(f"   {_place(passage)}: {_quoted(passage.why)}")
@@ -77,6 +78,8 @@ def passages(answer: PassageAnswer) -> str:
         out.lines.append("There is no such passage.")
     for each in answer.passages:
         out.lines.append(f"passage {each.number}, {each.role}: {_place(each)}")
+        if each.suspicious:
+            out.lines.append(f"Suspicious: {'; '.join(each.suspicious)}")
         out.fence(each.text)
     if answer.is_last:
         out.lines.append("No passage follows.")

@@ -157,6 +157,7 @@ def _found_document(
         source=hit["source"],
         metadata=metadata,
         why=why,
+        suspicious=hit["suspicious"],
         passages=passages,
         more_passages=len(hit["passages"]) - len(passages),
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from longleaf.core.errors import Rejected, RejectReason
 from longleaf.core.protocols import NO_CONTEXT, ParseContext
+from longleaf.core.suspicion import HIDDEN_TEXT
 from longleaf.core.types import (
     Document,
     MetaValue,
@@ -27,6 +28,7 @@ from longleaf.indexer.parsers.headings import sections_of
 from longleaf.indexer.parsers.pdf_asides import asides_of
 from longleaf.indexer.parsers.pdf_file import Bookmark, PdfContents, read_contents
 from longleaf.indexer.parsers.pdf_flow import Joined, join_pages
+from longleaf.indexer.parsers.pdf_hidden import LEAST_CHARS
 from longleaf.indexer.parsers.scan import has_words, no_text, ranges
 from longleaf.indexer.parsers.sections import Mark, nest, shorten, title_from
 
@@ -74,7 +76,7 @@ def _notes(contents: PdfContents, name: str, context: ParseContext) -> list[str]
         if contents.ocr is not None and contents.ocr.failures:
             raise next(iter(contents.ocr.failures.values()))
         raise no_text(name, f"its {total} pages", context)
-    notes = list(contents.warnings)
+    notes = [*contents.warnings, *_hidden(contents)]
     if unread:
         notes.append(f"pages that cannot be read: {ranges(contents.unread)}")
     if contents.ocr is not None:
@@ -85,6 +87,19 @@ def _notes(contents: PdfContents, name: str, context: ParseContext) -> list[str]
     if pictures:
         notes.append(f"pages with an image and almost no text: {ranges(pictures)}")
     return notes
+
+
+def _hidden(contents: PdfContents) -> list[str]:
+    """What `core.suspicion` takes for a reason."""
+    pages = [page for page in contents.pages if page.hidden_chars]
+    chars = sum(page.hidden_chars for page in pages)
+    if chars < LEAST_CHARS:
+        return []
+    where = ranges([page.number for page in pages])
+    return [
+        f"{HIDDEN_TEXT}: {chars:,} characters on page{'' if len(pages) == 1 else 's'} {where} "
+        "(white, invisible, tiny or outside of it)"
+    ]
 
 
 def _document(contents: PdfContents, joined: Joined, name: str, notes: list[str]) -> Document:

@@ -13,12 +13,13 @@ import ctypes
 import math
 import re
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from longleaf.indexer.parsers.pdf_hidden import hidden_chars
 from longleaf.indexer.parsers.pdf_runs import read_runs
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class SourcePage:
     `characters`: pdfium's, one each, but line ends are "\\n". `spans`: (n_runs, 2) int32, start and
     end of each run in it, ascending. `boxes`: (n_runs, 4) float32, left, top, right, bottom in
     points from the upper left corner of the page as shown; all 0 where a run has no place there.
+    `hidden_chars`: how many of the characters nobody sees there.
     `heights`: (n_runs,) float32, height of the type from ascender to descender; 0 where not known.
     """
 
@@ -52,6 +54,7 @@ class SourcePage:
     heights: NDArray[np.float32]
     has_picture: bool = False
     has_marks: bool = True
+    hidden_chars: int = 0
 
     @classmethod
     def blank(cls, number: int) -> SourcePage:
@@ -68,24 +71,27 @@ def read_page(page: PdfPage, number: int, max_chars: int) -> SourcePage | None:
             return None
         characters = _characters(text_page, count)
         spans, boxes, heights = read_runs(text_page, characters)
-    line_ends = [match.start() for match in _LINE_END.finditer(characters)]
-    if line_ends:
-        spans -= np.searchsorted(np.array(line_ends), spans).astype(np.int32)
-        characters = characters.replace("\r\n", "\n")
-    frame = _frame_of(page)
-    width, height = frame.size()
-    is_short = len(characters.strip()) < _SCAN_CHARS
-    return SourcePage(
-        number,
-        characters,
-        width,
-        height,
-        spans,
-        frame.shown(boxes),
-        heights,
-        has_picture=is_short and image_pixels(page) is not None,
-        has_marks=not is_short or _has_marks(page),
-    )
+        starts = spans[:, 0].copy()
+        line_ends = [match.start() for match in _LINE_END.finditer(characters)]
+        if line_ends:
+            spans -= np.searchsorted(np.array(line_ends), spans).astype(np.int32)
+            characters = characters.replace("\r\n", "\n")
+        frame = _frame_of(page)
+        width, height = frame.size()
+        is_short = len(characters.strip()) < _SCAN_CHARS
+        source = SourcePage(
+            number,
+            characters,
+            width,
+            height,
+            spans,
+            frame.shown(boxes),
+            heights,
+            has_picture=is_short and image_pixels(page) is not None,
+            has_marks=not is_short or _has_marks(page),
+        )
+        hidden = hidden_chars(page, text_page, source, starts, boxes)
+    return replace(source, hidden_chars=hidden) if hidden else source
 
 
 def image_pixels(page: PdfPage) -> int | None:

@@ -75,12 +75,26 @@ def placed_pdf(pages: Sequence[Sequence[Words]], box: Box = LETTER) -> bytes:
     return _pdf(streams, box)
 
 
+def drawn_pdf(pages: Sequence[str]) -> bytes:
+    """Pages as their content streams draw them; the font is /F."""
+    return _pdf([page.encode("latin-1") for page in pages])
+
+
 def scanned_pdf(
-    picture: bytes, width_pixels: int, height_pixels: int, box: Box = LETTER, words: str = ""
+    picture: bytes,
+    width_pixels: int,
+    height_pixels: int,
+    box: Box = LETTER,
+    words: str = "",
+    more: str = "",
 ) -> bytes:
-    """A page that is a grey picture, with a line of text over it if there are `words`."""
+    """A page that is a grey picture, with a line of text over it if there are `words`.
+
+    `more`: what is drawn last.
+    """
     shown = f"q {box.width} 0 0 {box.height} 0 0 cm /I Do Q".encode()
-    return _pdf([shown + b" " + _shown_lines([words])], box, (picture, width_pixels, height_pixels))
+    page = b" ".join((shown, _shown_lines([words]), more.encode("latin-1")))
+    return _pdf([page], box, (picture, width_pixels, height_pixels))
 
 
 def raw_pdf(objects: Mapping[int, bytes], trailer: bytes = b"") -> bytes:
