@@ -210,13 +210,14 @@ class Distant:
         from longleaf.core.timed import ending
 
         headers = self._headers(content) | {"accept": "application/json"} | dict(more)
+        client = self._opened()  # which takes its time once, and none of the service's
         ends = time.monotonic() + patience
         timeout = httpx.Timeout(patience, connect=min(patience, _CONNECT_SECONDS))
         received = bytearray()
         try:
             with (
                 ending(ends),
-                self._opened().stream(
+                client.stream(
                     method, self.url + path, content=content, headers=headers, timeout=timeout
                 ) as response,
             ):
