@@ -12,7 +12,6 @@ class SuspicionSettings(Section):
 
     mark: bool = Field(
         True,
-        description="Look at the passages that are shown: 0.2 ms for each 1,000 characters, about "
-        "5 ms for 10 hits. Ranks are the same either way. Hidden text that the parser saw is told "
-        "in any case.",
+        description="Look at the passages that are shown: 0.2 ms of CPU for each 1,000 characters. "
+        "Ranks are the same either way. Text that a PDF does not show is told in any case.",
     )

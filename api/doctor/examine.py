@@ -91,6 +91,7 @@ class Examination:
         yield from machine.installation(self._settings)
         yield from machine.disk(home)
         yield from machine.programs()
+        yield from machine.sandbox(self._settings)
         yield from machine.port(self._settings, server)
         yield access.permissions(home)
         yield surroundings.limits()

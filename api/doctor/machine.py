@@ -18,6 +18,7 @@ from longleaf.api.doctor.report import Finding, fail, ok, warn
 from longleaf.api.http import mcp
 from longleaf.core.catalog.database import DATABASE
 from longleaf.core.config import Settings
+from longleaf.core.errors import LongleafError
 
 FAIL_BELOW_BYTES = 256 * 1024 * 1024
 WARN_BELOW_BYTES = 2 * 1024 * 1024 * 1024
@@ -96,6 +97,36 @@ def programs() -> Iterator[Finding]:
                 f"{name} is not installed; without it {what.replace(' are ', ' are not ')}.",
                 f"Debian: apt-get install {package}. Nothing else needs it.",
             )
+
+
+def sandbox(settings: Settings) -> Iterator[Finding]:
+    """What parsers, and the programs that they may start, are kept from: asked of a child of each
+    that has given it up. Limits of time and output are kept by their parent everywhere."""
+    from longleaf.indexer.sandbox.pool import SandboxReader, find_programs
+
+    reader = SandboxReader(
+        settings.indexer, programs=find_programs(settings.indexer), private=[settings.home]
+    )
+    try:
+        reports = reader.confinements()
+    except LongleafError as error:
+        yield fail("sandbox", f"No file can be read: {error.message}", error.hint)
+        return
+    finally:
+        reader.close()
+    for who, report in reports.items():
+        holds = {name: hold["how"] for name, hold in report.to_json().items() if hold["holds"]}
+        stands = "; ".join(f"{name}: {how}" for name, how in holds.items()) or "nothing"
+        if report.gaps:
+            yield warn(
+                f"sandbox of {who}",
+                f"{who} are not held back from everything. Missing: {'; '.join(report.gaps)}. "
+                f"In force: {stands}",
+                "Linux 5.13 with Landlock and seccomp gives all of it; in a container, its seccomp "
+                "profile may be what forbids it.",
+            )
+        else:
+            yield ok(f"sandbox of {who}", stands)
 
 
 def port(settings: Settings, server: str | None) -> Iterator[Finding]:

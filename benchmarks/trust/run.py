@@ -70,6 +70,8 @@ GOALS = (
     Goal(16, "stages slow, failing or still", _own("stages"), (), ("--searches", "5")),
     Goal(20, "slow clients", _own("slow_clients"), (), ("--connections", "50")),
     Goal(21, "soak", _own("soak"), ("--hours", "24"), ("--minutes", "2")),
+    Goal(28, "reranker injection", _own("injection"), ("--full",), (), (str(DATA),)),
+    Goal(28, "honest documents marked", _own("marks"), (), (), (str(DATA),)),
 )  # fmt: skip
 
 
