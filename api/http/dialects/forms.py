@@ -43,11 +43,22 @@ Instruction = Annotated[Text, Field(max_length=2000)]
 ModelName = Annotated[Text, Field(max_length=200)]
 
 
+def _told_of_nulls(schema: dict[str, Any]) -> None:
+    """Say of every key that may be left out that it may be null."""
+    for name, part in schema.get("properties", {}).items():
+        taken = [part, *part.get("anyOf", ())]
+        if name not in schema.get("required", ()) and {"type": "null"} not in taken:
+            kept = {
+                key: part.pop(key) for key in ("default", "description", "title") if key in part
+            }
+            schema["properties"][name] = {"anyOf": [part, {"type": "null"}], **kept}
+
+
 class Lenient(BaseModel):
     """A request whose unknown keys are ignored, as most servers do. A key that is null was left
     out: many clients write down all keys that they know."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, json_schema_extra=_told_of_nulls)
 
     @model_validator(mode="before")
     @classmethod
