@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longleaf.api import reindexing
-from longleaf.api.backup import FileEntry, Manifest, Progress, read_manifest
+from longleaf.api.backup import LAST, FileEntry, Manifest, Progress, read_manifest
 from longleaf.api.running import find_server
 from longleaf.core.catalog import Catalog, hold, orphans, schema, snapshot
 from longleaf.core.catalog.blobs import sync_folder
@@ -32,7 +32,7 @@ from longleaf.core.errors import CatalogBroken, Conflict, NoSpace
 from longleaf.core.types import Scope
 
 _PARTS = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", ORIGINALS, SEGMENTS, "index")
-_HARMLESS = {CONFIG_FILE_NAME, "server.json", "lost+found", hold.LOCK, reindexing.LOCK}
+_HARMLESS = {CONFIG_FILE_NAME, "server.json", "lost+found", hold.LOCK, reindexing.LOCK, LAST}
 
 
 @dataclass(frozen=True, slots=True)
