@@ -80,7 +80,7 @@ def test_settings_that_make_no_sense(home: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("LONGLEAF_ANSWER__MODEL")
     assert "answer.model is not" in longleaf(home, "answer", QUESTION, expect=1)
     monkeypatch.setenv("LONGLEAF_ANSWER__MODEL", "words")
-    report = json.loads(longleaf(home, "doctor", "--json"))
+    report = json.loads(longleaf(home, "doctor", "--json", expect=1))  # nobody is there
     (answers,) = [each for each in report["findings"] if each["subject"] == "answers"]
     assert (
         "words at http://127.0.0.1:1/v1" in answers["fact"] and "are sent there" in answers["fact"]

@@ -118,7 +118,7 @@ def test_errors_are_cohere_s_own(url: str, tmp_path: Path) -> None:
         v2(url).rerank(model="m", query=" ", documents=TEXTS)
     assert "empty" in empty.value.body["message"]
     with pytest.raises(cohere.BadRequestError, match="top_n"):
-        v2(url).rerank(model="m", query=QUESTION, documents=TEXTS, top_n=0)
+        v2(url).rerank(model="m", query=QUESTION, documents=TEXTS, top_n=-1)
     spans = {"mode": "enabled"}
     with pytest.raises(cohere.BadRequestError, match="relevant_spans"):
         v2(url).rerank(model="m", query=QUESTION, documents=TEXTS, relevant_spans=spans)

@@ -243,7 +243,7 @@ def test_documents_come_back_as_each_has_them(url: str) -> None:
         ("/rerank", {"query": QUESTION}, 422, TeiError, "vllm (needs documents, query)"),
         ("/rerank", {"query": " ", "texts": TEXTS}, 422, TeiError, "empty"),
         ("/rerank", {**DOCUMENTS, "texts": TEXTS}, 422, TeiError, "texts: tei"),
-        ("/rerank", {"query": QUESTION, "texts": ["x"] * 1001}, 422, TeiError, "1000"),
+        ("/rerank", {"query": QUESTION, "texts": ["x"] * 1001}, 413, TeiError, "1,000"),
         ("/rerank", {**DOCUMENTS, "top_n": "x"}, 400, ErrorOutside, "top_n"),
         ("/rerank", {**DOCUMENTS, "instruction": "x"}, 400, ErrorOutside, "no instruction"),
         ("/rerank", {**DOCUMENTS, "chat_template_kwargs": {"a": 1}}, 400, ErrorOutside, "template"),

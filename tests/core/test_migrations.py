@@ -20,7 +20,7 @@ from longleaf.core.store_settings import CatalogSettings
 from longleaf.core.types import Scope
 
 # What version 1 had and this version changes; everything else is the same in both.
-_BACK_TO_1 = """
+BACK_TO_1 = """
     ALTER TABLE contents ADD COLUMN source_map JSON NOT NULL DEFAULT '[]';
     ALTER TABLE contents DROP COLUMN regions;
     ALTER TABLE generations DROP COLUMN settings;
@@ -76,7 +76,7 @@ def old(tmp_path: Path, catalog_settings: CatalogSettings) -> Any:
     catalog.create_collection("law")
     catalog.close()
     opened = Old(tmp_path, catalog_settings)
-    opened.execute(_BACK_TO_1)
+    opened.execute(BACK_TO_1)
     yield opened
     opened.engine.dispose()
 
