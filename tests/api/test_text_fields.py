@@ -43,6 +43,6 @@ def test_every_part_of_a_request_is_tried() -> None:
 
 
 def test_no_string_breaks_a_route(site: Site) -> None:
-    tries = naughty.tries(PLACES, naughty.strings(), 2)
+    tries = naughty.tries(PLACES, naughty.strings(), 1)
     assert {text for _, text in tries} >= set(naughty.OWN)
     assert asyncio.run(naughty.asked(site, tries)) == {}
