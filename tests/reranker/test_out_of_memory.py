@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tests.reranker.tiny import (
 )
 
 from longleaf.core.budget import Budget
+from longleaf.reranker import crossencoder
 from longleaf.reranker.crossencoder import CrossEncoderReranker
 from longleaf.reranker.models import load_cross_encoder
 from longleaf.reranker.read import ReadResult, read_candidates
@@ -57,8 +59,8 @@ class Failing:
 def read(folder: str, batch_pairs: int, **how: Any) -> tuple[ReadResult, Failing]:
     reranker = CrossEncoderReranker(folder, device="cpu", batch_pairs=batch_pairs)
     failing = Failing(load_cross_encoder(folder, device="cpu", bf16=False), **how)
-    reranker._encoder = failing
-    return read_candidates(QUERY, CANDIDATES, INPUTS, reranker, Budget()), failing
+    with patch.object(crossencoder, "load_cross_encoder", lambda *_, **__: failing):
+        return read_candidates(QUERY, CANDIDATES, INPUTS, reranker, Budget()), failing
 
 
 def scored(result: ReadResult) -> dict[int, float]:
