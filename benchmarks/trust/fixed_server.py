@@ -60,9 +60,9 @@ def main() -> int:
     from longleaf.api.app import create_app
     from longleaf.api.http.draining import Draining
     from longleaf.api.http.server import make_server
-    from longleaf.core.children import log_plainly
+    from longleaf.core.logs import configure
 
-    log_plainly()  # standard output is for the URL
+    configure()  # standard output is for the URL
     flags: dict[str, Any] = {"reranker.cached_readings": 0}
     flags |= dict(each.split("=", 1) for each in given.set)
     settings = common.settings_of(given.home, **flags)

@@ -119,9 +119,9 @@ def _plain() -> Any:
 
 def _opened(home: Any) -> tuple[Any, Any]:
     from longleaf.api import wire
-    from longleaf.core.children import log_plainly
+    from longleaf.core.logs import configure
 
-    log_plainly()
+    configure()
     settings = common.settings_of(home, **{"reranker.cached_readings": 0})
     runtime = wire.open_runtime(settings, follow=False)
     return runtime.engine, runtime.close
