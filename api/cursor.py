@@ -6,16 +6,11 @@ holds no text of documents; it is signed and not encrypted, so whoever has it ca
 Nothing is kept on the server. Trade-off: a window of 100 documents of 3 passages makes about 12,000
 characters, so long windows want POST.
 
-Format: base64url without padding of HMAC-SHA256 (RFC 2104) and zlib-compressed JSON. The signature
-is checked before anything is read.
+Format: zlib-compressed JSON, signed as `sealing` does it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
 import zlib
 from collections.abc import Mapping
@@ -23,6 +18,7 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
 
+from longleaf.api.sealing import sealed, unsealed
 from longleaf.api.searched import (
     Explanation,
     Found,
@@ -83,7 +79,7 @@ def seal(rest: Rest, key: bytes) -> str:
         "found": [_found_to_json(each, rest.spans) for each in rest.found],
     }
     packed = zlib.compress(json.dumps(body, separators=(",", ":"), allow_nan=False).encode())
-    token = base64.urlsafe_b64encode(_signature(packed, key) + packed).rstrip(b"=").decode()
+    token = sealed(packed, key)
     if len(token) > MAX_CURSOR_CHARS:
         raise InvalidRequest(
             f"A cursor for this window would have {len(token):,} characters; "
@@ -95,13 +91,8 @@ def seal(rest: Rest, key: bytes) -> str:
 
 def unseal(token: str, key: bytes) -> Rest:
     """What `seal` was given. Raises InvalidRequest for anything that it did not make."""
-    try:
-        signed = base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise _no_cursor() from None
-    size = hashlib.sha256().digest_size
-    signature, packed = signed[:size], signed[size:]
-    if not hmac.compare_digest(signature, _signature(packed, key)):
+    packed = unsealed(token, key)
+    if packed is None:
         raise _no_cursor()
     body = json.loads(zlib.decompress(packed))
     if body["version"] != _VERSION:
@@ -129,10 +120,6 @@ def _no_cursor() -> InvalidRequest:
         "Search again for a new one: cursors end when a backup is restored, and with updates of "
         "Longleaf that change their form.",
     )
-
-
-def _signature(packed: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, packed, "sha256")
 
 
 def _names(names: frozenset[str] | None) -> list[str] | None:

@@ -16,6 +16,7 @@ from longleaf.api.running import FILE_NAME
 from longleaf.core.access import Role
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.database import DATABASE
+from longleaf.core.catalog.snapshot import ORIGINALS, SEGMENTS
 from longleaf.core.config import Settings
 
 _DAY_SECONDS = 86_400.0
@@ -25,7 +26,7 @@ _SOON_DAYS = 14.0
 def permissions(home: Path) -> Finding:
     """Whether other users of the machine can read the documents, or change them."""
     others: dict[str, list[str]] = {"change": [], "read": []}
-    within = [home / name for name in (DATABASE, "originals", "token-vectors", "index", FILE_NAME)]
+    within = [home / name for name in (DATABASE, ORIGINALS, SEGMENTS, "index", FILE_NAME)]
     mode = _mode(home)
     # Who may not pass the folder reaches nothing in it.
     for path in (home, *(within if mode & 0o011 else ())):

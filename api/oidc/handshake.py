@@ -6,26 +6,24 @@ the sign-in (nonce) and the code to us (PKCE verifier). Signed, so that its end 
 are ours; not encrypted, because it is its reader's own. That an answer opens one session only is
 kept in the catalog, once it is known to be good (`Keys.open_session`).
 
-Format: base64url of HMAC-SHA256 over the JSON, and the JSON.
+Format: JSON, signed as `sealing` does it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import json
 import secrets
 from dataclasses import asdict, dataclass
 
 from longleaf.api.oidc.tokens import Refused
+from longleaf.api.sealing import sealed, unsealed
 
 LASTS_SECONDS = 600.0
 MAX_NEXT_CHARS = 2_000
 """A longer path does not fit into a cookie; then a sign-in leads to the first page."""
 _MAX_CHARS = 4_000
 _PURPOSE = b"longleaf oidc handshake 1\0"
-_DIGEST_BYTES = 32
 LOST = "This sign-in did not begin in this browser, or took longer than ten minutes. Begin again."
 
 
@@ -49,19 +47,13 @@ class Handshake:
     def sealed(self, key: bytes) -> str:
         """The cookie."""
         body = json.dumps(asdict(self), separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(_signature(body, key) + body).decode().rstrip("=")
+        return sealed(body, key, _PURPOSE)
 
 
-def unsealed(cookie: str, key: bytes, *, state: str, now: float) -> Handshake:
+def opened(cookie: str, key: bytes, *, state: str, now: float) -> Handshake:
     """The handshake that an answer with `state` belongs to. Raises Refused."""
-    try:
-        signed = base64.b64decode(cookie + "=" * (-len(cookie) % 4), b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        signed = b""
-    body = signed[_DIGEST_BYTES:]
-    if len(cookie) > _MAX_CHARS or not hmac.compare_digest(
-        signed[:_DIGEST_BYTES], _signature(body, key)
-    ):
+    body = unsealed(cookie, key, _PURPOSE) if len(cookie) <= _MAX_CHARS else None
+    if body is None:
         raise Refused("the browser brought no handshake of ours", LOST)
     handshake = Handshake(**json.loads(body))
     if not hmac.compare_digest(handshake.state.encode(), state.encode("utf-8", "replace")):
@@ -69,7 +61,3 @@ def unsealed(cookie: str, key: bytes, *, state: str, now: float) -> Handshake:
     if now >= handshake.until:
         raise Refused("the handshake is over", LOST)
     return handshake
-
-
-def _signature(body: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, _PURPOSE + body, "sha256")

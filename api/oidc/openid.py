@@ -54,7 +54,7 @@ class OpenId:
     def recognise(self, answer: Mapping[str, str], cookie: str) -> Handshake:
         """The handshake that the provider's answer belongs to. Raises Refused for an answer to a
         question of another browser."""
-        return handshake.unsealed(
+        return handshake.opened(
             cookie, self._signing_key(), state=answer.get("state", ""), now=self._clock()
         )
 

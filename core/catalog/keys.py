@@ -33,7 +33,7 @@ KEY_PREFIX = "ll_"
 SESSION_PREFIX = "lls_"
 MAX_NAME_CHARS = 100
 MAX_SESSIONS = 20
-"""Of one key, or of one name where a session has none; one more ends the oldest."""
+"""Of one key or one person; one more ends the oldest."""
 MAX_NAMES = 1_000
 """Collections, or groups, of one key."""
 _ID_BYTES, _SECRET_BYTES = 5, 32
