@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from benchmarks.trust.ack_order import unsynced_acks
 
 HOME = "/data"
 ACK = re.compile(r'<socket.*"HTTP/1.1 2')
@@ -35,12 +35,7 @@ FOLDERS = [f"8 fsync(4</data/originals{each}>) = 0" for each in ("", "/ab")]
         ),
     ],
 )  # fmt: skip
-def test_what_is_written_must_be_synced_before_the_answer(
-    calls: list[str], early: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2]))
-    from benchmarks.trust.ack_order import unsynced_acks
-
+def test_what_is_written_must_be_synced_before_the_answer(calls: list[str], early: int) -> None:
     acks, found = unsynced_acks("\n".join(calls), HOME, ACK)
     assert acks == 1
     assert len(found) == early
