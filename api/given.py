@@ -24,6 +24,7 @@ from longleaf.core.budget import Budget
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.protocols import Chunker, Embedder, LoneSpans, ReaderQuery, Reranker
 from longleaf.core.types import Depth, Document, PassageText, Reading, ReadingInput
+from longleaf.core.waiting import stage
 from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.late_texts import LateOfTexts
 from longleaf.reranker.read import collect
@@ -155,13 +156,19 @@ class TextReading:
         laid_out = _Layout(reader, self._chunker_of(engine.embedder), engine.embedder, given)
         query = ReaderQuery(given.query, given.instruction, None, given.is_bulk)
         if isinstance(reader, LateOfTexts):
-            query = reader.with_vectors(query)
+            with stage("the embedding model"):
+                query = reader.with_vectors(query)
         if query.vectors is not None:
             cut_tokens += query.vectors.truncated_tokens
         deadline_ms = given.deadline_ms
         if deadline_ms is not None:
             deadline_ms -= (time.perf_counter() - given.began) * 1000.0
-        budget = Budget(deadline_ms, given.max_tokens, given_up=given.given_up)
+        budget = Budget(
+            deadline_ms,
+            given.max_tokens,
+            given_up=given.given_up,
+            stall_seconds=engine.limits.reading_seconds,
+        )
         inputs, empty = [], set()
         for place in range(len(given.documents)):
             if place and budget.spent() is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -43,6 +43,7 @@ from longleaf.core.types import (
     ReadingInput,
     Scope,
 )
+from longleaf.core.waiting import Patience, stage
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.read import ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
@@ -68,8 +69,22 @@ _READING_DEFAULTS = (
     ("max_tokens", "max_tokens", "how many tokens may be read"),
 )
 """Of a request, of a collection, and in words."""
+INDEX, CATALOG = "the index", "the catalog"
+"""Parts that a search waits for, as an error names them."""
 _LOOK_MS = 150.0
 """Between two looks at a reading under way: each costs a sort and the catalog's texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageLimits:
+    """How long what neither answers nor fails is waited for; None: as long as it takes.
+
+    `stage_seconds`: the embedding model. `reading_seconds`: the reranker, from one reading to the
+    next. The index and the catalog are watched by whoever waits for the search (`waiting.stage`).
+    """
+
+    stage_seconds: float | None = None
+    reading_seconds: float | None = None
 
 
 class _LookedUp:
@@ -86,7 +101,8 @@ class _LookedUp:
         self.public_ids = catalog.public_ids
 
     def visible(self, revision_ids: Sequence[int], scope: Scope) -> Mapping[int, int]:
-        found = self._catalog.candidate_heads(revision_ids, scope)
+        with stage(CATALOG):
+            found = self._catalog.candidate_heads(revision_ids, scope)
         self.heads |= found
         return {revision_id: head.document_id for revision_id, head in found.items()}
 
@@ -107,9 +123,11 @@ class SearchEngine:
         seen_seq: Callable[[], int] = lambda: 0,
         slots: AbstractContextManager[Any] | None = None,
         marks_suspicious: bool = True,
+        limits: StageLimits | None = None,
     ) -> None:
         """`slots` is held while the query is embedded (here, and not elsewhere) and candidates are
-        found, not while they are read: more may wait than should compute at once."""
+        found, not while they are read: more may wait than should compute at once. `limits`: how
+        long parts that stand still are waited for; None: as long as it takes."""
         self.catalog = catalog
         self.generation = generation
         self.index = index
@@ -118,6 +136,8 @@ class SearchEngine:
         self.settings = settings
         self.deadline_ms = deadline_ms
         self.depth: DepthChoice = depth
+        self.limits = limits or StageLimits()
+        self._embedder_calls = Patience("the embedding model")
         self.embed_failure: str | None = None
         """Why the last query could not be embedded; None where it could."""
         self._seen_seq = seen_seq
@@ -125,6 +145,7 @@ class SearchEngine:
         self.slots = slots or nullcontext()
         waits = isinstance(embedder, DistantEmbedder)
         self.embedding: AbstractContextManager[Any] = nullcontext() if waits else self.slots
+        self._embed_seconds = None if waits else self.limits.stage_seconds
 
     def search(self, request: SearchRequest, watch: Watch | None = None) -> SearchAnswer:
         """Answer a request. Raises InvalidRequest and NotFound for what the caller got wrong.
@@ -134,13 +155,18 @@ class SearchEngine:
         """
         started = time.perf_counter()
         seen_seq = self._seen_seq()
+
+        def put_together(run: StageRun) -> SearchAnswer:
+            with stage(CATALOG):
+                return answer_of(self, run, request, started, seen_seq)
+
         if watch is None:
-            return answer_of(self, self.run(request), request, started, seen_seq)
+            return put_together(self.run(request))
 
         def tell(run: StageRun) -> None:
-            watch(answer_of(self, replace(run, is_final=False), request, started, seen_seq))
+            watch(put_together(replace(run, is_final=False)))
 
-        return answer_of(self, self.run(request, tell), request, started, seen_seq)
+        return put_together(self.run(request, tell))
 
     def nearest(self, text: str, passages: Sequence[PassageText]) -> PassageText:
         """The passage that is nearest to `text`; the first where that cannot be told."""
@@ -148,7 +174,7 @@ class SearchEngine:
             vectors = self.embed(text, None)
         if vectors is None:
             return passages[0]
-        with self.slots:
+        with stage(INDEX), self.slots:
             points = [passage.point_id for passage in passages]
             scores = self.index.score_dense(vectors.dense, points)
         return max(passages, key=lambda passage: scores.get(passage.point_id, -2.0))
@@ -178,8 +204,9 @@ class SearchEngine:
         _check(request)
         self._check_reranker(request)
         least_score(self.reranker, request)
-        languages = self.catalog.collection_languages(request.scope, request.collections)
-        parsed = self._parse(request, list(languages))
+        with stage(CATALOG):
+            languages = self.catalog.collection_languages(request.scope, request.collections)
+            parsed = self._parse(request, list(languages))
         if request.where is not None:
             where = And((parsed.where, request.where)) if parsed.where else request.where
             parsed = replace(parsed, where=where)
@@ -191,7 +218,8 @@ class SearchEngine:
             and not parsed.excluded
         ):
             raise InvalidRequest("The query is empty.", "Ask with words, a phrase or a filter.")
-        request, differently = self._with_defaults(request, languages)
+        with stage(CATALOG):
+            request, differently = self._with_defaults(request, languages)
         timings["parse"] = lap_ms(started)
         if not languages:
             return _nothing(parsed, timings)
@@ -201,7 +229,8 @@ class SearchEngine:
             started = time.perf_counter()
             vectors = asked.vectors if asked else self.embed(parsed.text, request.instruction)
             timings["embed"] = lap_ms(started)
-        with self.slots, span("first_stage", collections=len(languages)) as note:
+        first_stage = span("first_stage", collections=len(languages))
+        with stage(INDEX), self.slots, first_stage as note:
             retrieval = retrieve(
                 RetrievalQuery(
                     text=parsed.text,
@@ -284,12 +313,11 @@ class SearchEngine:
         started = time.perf_counter()
         points = [passage.point_id for c in candidates for passage in c.passages]
         reranker = self.reranker if request.rerank and query.text.strip() else None
-        passages, sizes = self.catalog.hydrate(
-            heads,
-            points,
-            self.generation,
-            with_text=reranker is not None and reranker.reads_text,
-        )
+        with_text = reranker is not None and reranker.reads_text
+        with stage(CATALOG):
+            passages, sizes = self.catalog.hydrate(
+                heads, points, self.generation, with_text=with_text
+            )
         inputs = [
             ReadingInput(
                 rank=candidate.rank,
@@ -330,6 +358,7 @@ class SearchEngine:
             deadline_ms=request.deadline_ms or self.deadline_ms,
             max_tokens=request.max_tokens,
             given_up=request.given_up,
+            stall_seconds=self.limits.reading_seconds,
         )
         with span("read", reranker=reranker.name if reranker else "none", depth=depth) as note:
             result = read_candidates(
@@ -404,7 +433,12 @@ class SearchEngine:
         try:
             words = instruction_text(instruction) if instruction else None
             with span("embed", model=self.embedder.name):
-                vectors = self.embedder.embed_query(text, words)
+                if self._embed_seconds is None:
+                    vectors = self.embedder.embed_query(text, words)
+                else:
+                    vectors = self._embedder_calls.call(
+                        lambda: self.embedder.embed_query(text, words), self._embed_seconds
+                    )
         except Exception as error:
             _log.exception("search.embed_failed")
             self.embed_failure = reason_of(error)

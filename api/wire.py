@@ -21,7 +21,7 @@ from longleaf.api.indexes import Followed
 from longleaf.api.late_model import OF_LATE_MODELS, check_late_settings, with_late_model
 from longleaf.api.reading import LateCalibration, close_reranker, depth_of, open_reranker
 from longleaf.api.rendering import Pages
-from longleaf.api.search import SearchEngine
+from longleaf.api.search import SearchEngine, StageLimits
 from longleaf.api.targets import Models
 from longleaf.core.catalog import Catalog, Generation, generations
 from longleaf.core.config import Settings
@@ -294,6 +294,7 @@ def open_side(
             seen_seq=lambda: follower.applied_seq,
             slots=threading.BoundedSemaphore(settings.server.workers),
             marks_suspicious=settings.suspicion.mark,
+            limits=StageLimits(settings.serving.stage_seconds, settings.reranker.stall_seconds),
         )
     except BaseException:
         followed.close()

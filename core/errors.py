@@ -93,6 +93,12 @@ class ShuttingDown(LongleafError):
     code = "shutting_down"
 
 
+class StageStalled(LongleafError):
+    """A part of this machine that neither answers nor fails: a model, the index, the catalog."""
+
+    code = "stage_stalled"
+
+
 class RemoteUnavailable(LongleafError):
     """A service elsewhere that embeds or reads for us and does not answer at the moment."""
 

@@ -87,6 +87,14 @@ class RerankerSettings(Section):
     deadline_ms: float | None = Field(
         None, gt=0, description="Time to read in; what is not read by then keeps its place."
     )
+    stall_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="Longest that a search waits for a reranker from which nothing comes; what is "
+        "not read by then keeps its place. A deadline ends reading sooner: a tenth behind it, or "
+        "100 ms where that is more.",
+    )
     depth: DepthChoice | None = Field(
         None,
         description="What is read of a candidate: the passages that the first stage found, the "

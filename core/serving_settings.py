@@ -54,6 +54,14 @@ class ServingSettings(Section):
         "uses up serving.stall_seconds, a faster one wins them back. 256 MiB at this rate take "
         "three days and are let through.",
     )
+    stage_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Longest that a search waits for one part of this machine that neither answers "
+        "nor fails: the embedding model (then it finds by words only), the index or the catalog "
+        "(503). Services elsewhere have limits of their own.",
+    )
     drain_seconds: float = Field(
         0.0,
         ge=0,

@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from longleaf.core.budget import Budget
-from longleaf.core.errors import LongleafError, Overloaded
+from longleaf.core.errors import LongleafError, Overloaded, StageStalled
 from longleaf.core.logs import reason_of
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.scores import z_scores
 from longleaf.core.types import Candidate, Degradation, DepthChoice, Reading, ReadingInput
+from longleaf.core.waiting import Patience
 
 _log = logging.getLogger(__name__)
 
@@ -300,6 +301,9 @@ def _whole(
     return readings
 
 
+_READERS = Patience("the reranker")
+
+
 def collect(
     reranker: Reranker,
     query: ReaderQuery,
@@ -307,18 +311,34 @@ def collect(
     budget: Budget,
     note: Callable[[dict[int, Reading]], None] = lambda _readings: None,
 ) -> dict[int, Reading]:
-    """Readings by rank; raises _BrokenReading for one that breaks the protocol."""
+    """Readings by rank; raises _BrokenReading for one that breaks the protocol.
+
+    A reader that stands still is left behind when `budget` waits for it no longer; the budget says
+    so, and what had been read counts.
+    """
     known = {reading_input.rank for reading_input in inputs}
     readings: dict[int, Reading] = {}
-    for reading in reranker.read(query, inputs, budget):
-        if reading.rank not in known:
-            raise _BrokenReading(f"it read rank {reading.rank}, which nobody asked for")
-        if reading.rank in readings:
-            raise _BrokenReading(f"it read rank {reading.rank} twice")
-        if not math.isfinite(reading.score):
-            raise _BrokenReading(f"its score for rank {reading.rank} is {reading.score}")
-        readings[reading.rank] = reading
-        note(readings)
+
+    def read() -> Iterator[Reading]:  # the call too may be where it stands
+        yield from reranker.read(query, inputs, budget)
+
+    coming = read()
+    if budget.wait_seconds() is not None:
+        coming = _READERS.each(coming, budget.wait_seconds)
+    try:
+        for reading in coming:
+            if reading.rank not in known:
+                raise _BrokenReading(f"it read rank {reading.rank}, which nobody asked for")
+            if reading.rank in readings:
+                raise _BrokenReading(f"it read rank {reading.rank} twice")
+            if not math.isfinite(reading.score):
+                raise _BrokenReading(f"its score for rank {reading.rank} is {reading.score}")
+            readings[reading.rank] = reading
+            note(readings)
+    except StageStalled as error:
+        why = error.message[0].lower() + error.message[1:].rstrip(".")
+        is_late = budget.spent() == "deadline"
+        budget.leave(f"deadline reached, {why}" if is_late else why)
     return readings
 
 

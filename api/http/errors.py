@@ -37,6 +37,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.NoAnswers: (501, "No model answers here"),
     errors.RemoteRefused: (502, "A service elsewhere cannot be used"),
     errors.ShuttingDown: (503, "The server is ending"),
+    errors.StageStalled: (503, "A part of this machine does not answer"),
     errors.RemoteUnavailable: (503, "A service elsewhere does not answer"),
     errors.CatalogBusy: (503, "Another process keeps the catalog locked"),
     errors.CatalogUnavailable: (503, "The catalog's database or store does not answer"),
@@ -56,6 +57,7 @@ _RETRY_AFTER: Mapping[type[errors.LongleafError], str] = {
     errors.CatalogUnavailable: "5",
     errors.IndexUnavailable: "2",
     errors.ShuttingDown: "5",
+    errors.StageStalled: "10",
 }
 """Seconds after which a class of errors may be over by itself."""
 

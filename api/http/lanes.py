@@ -4,7 +4,9 @@ The line is bounded three ways, because each alone lets an overload through: by 
 tokens that they want read (ten requests may be a thousand searches' work), and by how long the last
 one would wait, so that whoever is taken is answered while somebody still wants the answer. What is
 beyond is refused at once with a time to come back. A client that leaves gives up its place at once
-while it waits, and its thread is told while it works. It knows nothing of what it runs.
+while it waits, and its thread is told while it works. A thread that stands in one stage of its work
+for too long is left behind, and while as many are as may run at once, nobody else is let in. It
+knows nothing of what it runs, but for the names of stages that `core.waiting.stage` tells.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from anyio import CancelScope, CapacityLimiter, create_task_group, to_thread
 from fastapi import HTTPException, Request
 
 from longleaf.api.http.errors import CLIENT_LEFT
-from longleaf.core.errors import Overloaded
+from longleaf.core.errors import Overloaded, StageStalled
+from longleaf.core.waiting import WHEREABOUTS, Whereabouts
 
 T = TypeVar("T")
 GivenUp = Callable[[], bool]
 
 _LOOK_SECONDS = 0.25
-"""Between two looks whether a client has left."""
+"""Between two looks whether a client has left, and a thread stands; less for a short limit."""
+_AGAIN = "Ask again; if it stays so, look at `longleaf doctor` and start Longleaf again."
 _FRESH = 0.2
 """What the newest call counts in the mean of how long calls take."""
 
@@ -38,6 +42,8 @@ class Bounds:
     requests: int
     tokens: int
     seconds: float
+    stage_seconds: float | None = None
+    """How long a thread may stand in one stage."""
 
 
 class Lane:
@@ -56,6 +62,8 @@ class Lane:
         self.bounds = bounds
         self.waiting_tokens = 0
         self.refused = 0
+        self.left = 0
+        """Threads that stand in a stage, and that nobody waits for any more."""
         self._mean_seconds = 0.0
         self._clock = clock
         self._free = CapacityLimiter(at_once)
@@ -75,17 +83,19 @@ class Lane:
         """Run `call` in a thread when it is its turn.
 
         `call` gets what says whether the client has left, and may then end as it likes. `tokens`:
-        about what it wants read. Raises Overloaded where the line is full, HTTPException for a
-        client that leaves while it waits, and what `call` raises.
+        about what it wants read. Raises Overloaded where the line is full, StageStalled where a
+        stage does not come back, HTTPException for a client that leaves while it waits, and what
+        `call` raises.
         """
         self._admit(tokens)
         has_left = threading.Event()
+        work = _Work(self.bounds.stage_seconds, self._leave)
         failure: Exception | None = None
         async with create_task_group() as watching:
             in_line = CancelScope()
-            watching.start_soon(_watch, request, has_left, in_line)
+            watching.start_soon(_watch, request, has_left, in_line, work)
             try:
-                answer = await self._in_turn(call, tokens, has_left, in_line)
+                answer = await self._in_turn(call, tokens, has_left, in_line, work)
             except Exception as error:  # as itself, and not in the group's ExceptionGroup
                 failure = error
             watching.cancel_scope.cancel()
@@ -99,6 +109,7 @@ class Lane:
         tokens: int,
         has_left: threading.Event,
         in_line: CancelScope,
+        work: _Work,
     ) -> T:
         turn = object()
         has_turn = False
@@ -115,11 +126,44 @@ class Lane:
         try:
             if has_left.is_set():
                 raise HTTPException(CLIENT_LEFT, "The client has left.")
-            return await to_thread.run_sync(lambda: call(has_left.is_set), limiter=self._threads)
+            self._refuse_if_stalled()
+            return await self._waited_for(lambda: call(has_left.is_set), work)
         finally:
             self._free.release_on_behalf_of(turn)
-            if not has_left.is_set():  # whoever left was not read to the end
+            if not (has_left.is_set() or work.is_left):  # those were not read to the end
                 self._note(self._clock() - began)
+
+    async def _waited_for(self, call: Callable[[], T], work: _Work) -> T:
+        """Run `call` in a thread; raises StageStalled once the thread is left behind."""
+        loop = asyncio.get_running_loop()
+
+        def came_back() -> None:
+            self.left -= 1
+
+        def run() -> T:
+            WHEREABOUTS.set(work.whereabouts)  # of this call's own copy of the context
+            try:
+                return call()
+            finally:
+                with work.lock:
+                    work.is_done = True
+                    if work.is_left:
+                        loop.call_soon_threadsafe(came_back)
+
+        # From outside it cannot be cancelled: the thread would go on, and its place be another's.
+        with CancelScope(shield=True) as work.scope:
+            return await to_thread.run_sync(run, limiter=self._threads, abandon_on_cancel=True)
+        raise StageStalled(work.why, _AGAIN)
+
+    def _leave(self) -> None:
+        self.left += 1
+
+    def _refuse_if_stalled(self) -> None:
+        """Raises StageStalled while all threads that there may be stand somewhere."""
+        if self.left >= self.at_once:
+            raise StageStalled(
+                f"{self.left} {self.what} stand in a part that does not come back.", _AGAIN
+            )
 
     def _note(self, seconds: float) -> None:
         mean = self._mean_seconds
@@ -133,6 +177,7 @@ class Lane:
 
     def _admit(self, tokens: int) -> None:
         """Raises Overloaded for one too many."""
+        self._refuse_if_stalled()
         waiting, bounds = self.waiting, self.bounds
         expected_seconds = self.wait_seconds()
         why = ""
@@ -149,12 +194,47 @@ class Lane:
             )
 
 
-async def _watch(request: Request, has_left: threading.Event, in_line: CancelScope) -> None:
+class _Work:
+    """One call's thread, and whether it is still waited for."""
+
+    def __init__(self, stage_seconds: float | None, leave: Callable[[], None]) -> None:
+        """`leave` is told that it is not; used from the event loop, but for what is locked."""
+        self.whereabouts = Whereabouts()
+        self.scope = CancelScope()
+        self.lock = threading.Lock()
+        self.is_done = self.is_left = False
+        self.why = ""
+        self.look_seconds = min(_LOOK_SECONDS, (stage_seconds or 1e9) / 20)
+        self._stage_seconds = stage_seconds
+        self._leave = leave
+
+    def look(self) -> None:
+        """Leave the thread behind if it stands."""
+        stands = self.whereabouts.stands()
+        if self._stage_seconds is None or stands is None or stands[1] < self._stage_seconds:
+            return
+        with self.lock:
+            if self.is_done or self.is_left:
+                return
+            self.is_left = True
+        self._leave()
+        self.why = f"Nothing came from {stands[0]} for {stands[1]:.3g} s."
+        self.scope.cancel()
+
+
+async def _watch(
+    request: Request, has_left: threading.Event, in_line: CancelScope, work: _Work
+) -> None:
     """Sets `has_left` and takes the caller out of the line once the client has left, or when the
-    request is cancelled: the thread cannot be, but it looks."""
+    request is cancelled: the thread cannot be, but it looks. Leaves a thread behind that stands.
+    """
     try:
-        while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS)
+        while True:
+            if not has_left.is_set() and await request.is_disconnected():
+                has_left.set()
+                in_line.cancel()
+            work.look()
+            await asyncio.sleep(work.look_seconds)
     finally:
         has_left.set()
         in_line.cancel()

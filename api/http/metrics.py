@@ -85,11 +85,17 @@ class _LaneCollector:
         refused = CounterMetricFamily(
             "longleaf_lane_refused", "Requests refused (429): the line was full.", labels=["lane"]
         )
+        left = GaugeMetricFamily(
+            "longleaf_lane_left",
+            "Requests whose thread stands in a part that does not come back.",
+            labels=["lane"],
+        )
         for each in self._lanes:
+            left.add_metric([each.what], each.left)
             waiting.add_metric([each.what], each.waiting)
             running.add_metric([each.what], each.running)
             refused.add_metric([each.what], each.refused)
-        yield from (waiting, running, refused)
+        yield from (waiting, running, refused, left)
 
 
 class Metrics:

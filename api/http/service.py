@@ -79,7 +79,12 @@ class Service:
             # than `workers` at once.
             workers = _QUEUED_SEARCHES
         serving = runtime.settings.serving
-        bounds = Bounds(serving.queue_requests, serving.queue_tokens, serving.queue_seconds)
+        bounds = Bounds(
+            serving.queue_requests,
+            serving.queue_tokens,
+            serving.queue_seconds,
+            serving.stage_seconds,
+        )
         self._searches = Lane("searches", workers, bounds)
         self._answers = Lane("answers", runtime.settings.answer.concurrent, bounds)
         self._bulk = Lane("bulk searches", max(1, workers // 2), bounds)

@@ -242,7 +242,7 @@ class Qwen3Reranker:
             is_over=lambda: budget.spent() in (DEADLINE, GIVEN_UP),
             unscored=unscored,
             priority=Priority.BULK if query.is_bulk else Priority.INTERACTIVE,
-            given_up=budget.given_up,
+            given_up=budget.nobody_waits,
         )
         for scored in scores:
             number = owner[scored.place]

@@ -6,7 +6,9 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx
@@ -19,9 +21,10 @@ from longleaf.api.app import create_app
 from longleaf.api.http.lanes import Bounds, GivenUp, Lane
 from longleaf.api.wire import Runtime
 from longleaf.core.budget import Budget
-from longleaf.core.errors import Overloaded
+from longleaf.core.errors import Overloaded, StageStalled
 from longleaf.core.protocols import ReaderQuery, Reranker
 from longleaf.core.types import DocumentLimits, Reading, ReadingInput
+from longleaf.core.waiting import stage
 
 WIDE = Bounds(requests=100, tokens=10_000, seconds=1e6)
 
@@ -171,6 +174,66 @@ def test_an_error_of_a_call_comes_as_itself_and_frees_the_place() -> None:
     in_loop(test)
 
 
+def standing(held: Held, name: str) -> Callable[[GivenUp], str]:
+    """A call that stands in stage `name` until it is let go, whoever asks."""
+
+    def call(_given_up: GivenUp) -> str:
+        with stage(name):
+            held.begun += 1
+            held.let_go.wait()
+        return "late"
+
+    return call
+
+
+def test_a_thread_that_stands_is_left_and_its_place_is_free() -> None:
+    async def test(held: Held) -> None:
+        lane = Lane("searches", 2, replace(WIDE, stage_seconds=0.1))
+        with pytest.raises(StageStalled, match=r"Nothing came from the index for 0\.\d+ s\."):
+            await lane.run(there(), standing(held, "the index"))
+        assert (lane.running, lane.left, lane.wait_seconds()) == (0, 1, 0.0)
+        assert await lane.run(there(), lambda _given_up: "done") == "done"
+        held.let_go.set()
+        await until(lambda: lane.left == 0)
+
+    in_loop(test)
+
+
+def test_nobody_is_let_in_while_as_many_stand_as_may_run() -> None:
+    async def test(held: Held) -> None:
+        lane = Lane("searches", 1, replace(WIDE, stage_seconds=0.1))
+        stands = asyncio.create_task(lane.run(there(), standing(held, "the catalog")))
+        await until(lambda: lane.running == 1)
+        waits = asyncio.create_task(lane.run(there(), lambda _given_up: "done"))
+        for each, why in ((stands, "from the catalog"), (waits, "1 searches stand")):
+            with pytest.raises(StageStalled, match=why):
+                await each
+        with pytest.raises(StageStalled, match="1 searches stand"):
+            await lane.run(there(), lambda _given_up: "done")
+        held.let_go.set()
+        await until(lambda: lane.left == 0)
+        assert await lane.run(there(), lambda _given_up: "done") == "done"
+        assert held.begun == 1
+
+    in_loop(test)
+
+
+def test_a_long_call_that_goes_from_stage_to_stage_is_not_left() -> None:
+    async def test(_held: Held) -> None:
+        lane = Lane("searches", 1, replace(WIDE, stage_seconds=0.4))
+
+        def call(_given_up: GivenUp) -> str:
+            for name in ("the catalog", "the index") * 5:
+                with stage(name):
+                    time.sleep(0.08)
+            time.sleep(0.5)  # reading, which has limits of its own
+            return "done"
+
+        assert await lane.run(there(), call) == "done" and lane.left == 0
+
+    in_loop(test)
+
+
 class Counting:
     """Reads one candidate after the other while `open`, and counts them."""
 
@@ -276,3 +339,37 @@ def test_a_full_line_is_429_with_a_time_for_programs_and_people(
         counting.go_on.set()
         assert asked.recv(12) == b"HTTP/1.1 200"
         asked.close()
+
+
+@pytest.mark.parametrize(
+    ("part", "call", "named"),
+    [("index", "search_bm25", "the index"), ("catalog", "hydrate", "the catalog")],
+)
+def test_a_part_that_stands_still_is_503_by_name_and_searches_go_on_behind_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, part: str, call: str, named: str
+) -> None:
+    serving = runtime.settings.serving.model_copy(update={"stage_seconds": 0.3})
+    settings = runtime.settings.model_copy(update={"serving": serving})
+    monkeypatch.setattr(runtime, "settings", settings)
+    let_go = threading.Event()
+    stood = getattr(runtime.engine, part)
+    real = getattr(stood, call)
+
+    def stands(*given: Any, **more: Any) -> Any:
+        let_go.wait()
+        return real(*given, **more)
+
+    with served_app(create_app(runtime)) as url:
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(stood, call, stands)
+                refused = httpx.post(f"{url}/v1/search", json={"query": "rent"})
+        finally:
+            let_go.set()
+        assert refused.status_code == 503 and refused.headers["Retry-After"] == "10"
+        problem = refused.json()
+        assert problem["code"] == "stage_stalled"
+        assert problem["detail"].startswith(f"Nothing came from {named} for 0.3")
+        answer = httpx.post(f"{url}/v1/search", json={"query": "rent"})
+        assert answer.status_code == 200 and not answer.json()["degraded"]
+        assert httpx.get(f"{url}/metrics").status_code == 200

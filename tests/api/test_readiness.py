@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.api.conftest import Client, wait_until_followed
 from longleaf.api.wire import Runtime
 from longleaf.core.catalog import Catalog
 from longleaf.core.errors import CatalogUnavailable, IndexUnavailable
+from longleaf.core.types import QueryVectors
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -68,6 +70,31 @@ def test_an_embedder_that_fails_is_not_ready_until_it_embeds_again(
         assert "RuntimeError" in said and "secret" not in said
     assert reasons(client) == []
     assert not client.search("security deposit")["degraded"]
+
+
+def test_an_embedder_that_stands_still_is_told_and_searches_find_by_words(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    engine = runtime.engine
+    embed_query = engine.embedder.embed_query
+
+    def stands(text: str, instruction: str | None) -> QueryVectors:
+        let_go.wait()
+        return embed_query(text, instruction)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "_embed_seconds", 0.2)
+            patch.setattr(engine.embedder, "embed_query", stands)
+            answer = client.search("security deposit")
+            assert answer["hits"] and answer["degraded"][0]["stage"] == "dense"
+            [said] = reasons(client)
+            assert "Nothing came from the embedding model" in said
+    finally:
+        let_go.set()
+    assert not client.search("security deposit")["degraded"]
+    assert reasons(client) == []
 
 
 def test_a_full_disk_is_told_and_searches_go_on(

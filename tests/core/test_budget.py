@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.reranker.tiny import TickingClock
 
-from longleaf.core.budget import Budget
+from longleaf.core.budget import GIVEN_UP, Budget
 
 
 def test_time_that_is_left_goes_below_nothing() -> None:
@@ -55,6 +56,29 @@ def test_a_long_unit_is_remembered_for_a_while() -> None:
     clock.now_ms = 79.0  # 60 * 0.9 ** 3 = 43.7: half of it is more than what is left
     assert budget.begin_unit() == "deadline"
     assert Budget(clock=clock).begin_unit() is None, "without a deadline there is time"
+
+
+def test_a_reader_is_waited_for_a_little_longer_than_the_deadline() -> None:
+    clock = TickingClock()
+    assert Budget(clock=clock).wait_seconds() is None
+    assert Budget(stall_seconds=30.0, clock=clock).wait_seconds() == 30.0
+    long = Budget(deadline_ms=2000.0, stall_seconds=30.0, clock=clock)
+    short = Budget(deadline_ms=50.0, stall_seconds=0.01, clock=clock)
+    assert long.wait_seconds() == pytest.approx(2.2)
+    assert short.wait_seconds() == 0.01
+    assert Budget(deadline_ms=50.0, clock=clock).wait_seconds() == pytest.approx(0.15)
+    clock.now_ms = 2100.0
+    assert long.wait_seconds() == pytest.approx(0.1)
+    clock.now_ms = 9000.0
+    assert long.wait_seconds() == 0.0
+
+
+def test_a_reader_that_is_left_hears_that_nobody_waits_and_keeps_the_reason() -> None:
+    budget = Budget()
+    budget.leave("nothing came from it")
+    assert budget.nobody_waits() and budget.begin_unit() == GIVEN_UP
+    assert budget.stopped_because == "nothing came from it"
+    assert Budget(given_up=lambda: True).nobody_waits() and not Budget().nobody_waits()
 
 
 def test_asking_does_not_count_as_work() -> None:

@@ -17,6 +17,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from tests.deploy.reading import ROOT
 
+from longleaf.api.http.lanes import Bounds, Lane
 from longleaf.api.http.metrics import Metrics, Sighting
 from longleaf.api.search import SearchAnswer
 from longleaf.core.catalog import CatalogCounts
@@ -88,6 +89,7 @@ def dashboard_expressions() -> list[str]:
 def exposition() -> dict[str, set[str]]:
     """Sample name -> its labels, of everything that the program tells."""
     metrics = Metrics()
+    metrics.watch_lanes((Lane("searches", 1, Bounds(1, 1, 1.0)),))
     metrics.note_request("GET", "/v1/search", 200, 0.1)
     degraded = [SimpleNamespace(stage="rerank")]
     answer = SimpleNamespace(timings_ms={"total": 1.0}, degraded=degraded)
