@@ -91,6 +91,7 @@ def exposition() -> dict[str, set[str]]:
     metrics = Metrics()
     metrics.watch_lanes((Lane("searches", 1, Bounds(1, 1, 1.0)),))
     metrics.note_request("GET", "/v1/search", 200, 0.1)
+    metrics.note_cut("head")
     degraded = [SimpleNamespace(stage="rerank")]
     answer = SimpleNamespace(timings_ms={"total": 1.0}, degraded=degraded)
     metrics.note_answer(cast(SearchAnswer, answer))
