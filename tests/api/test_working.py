@@ -130,7 +130,7 @@ def test_a_worker_that_hangs_loses_its_job_and_writes_nothing_when_it_wakes(
         until(lambda: state(catalog, upload) is JobState.DONE)  # the models are loaded now
         pid = hanging.pid
         assert pid is not None
-        long_text = b"The tenant pays the rent on the first day. " * 20_000
+        long_text = b"The tenant pays the rent on the first day. " * 6_000
         job = jobs.ask_for_upload(catalog, "law", long_text, UploadSpec("", "long.txt", "long"))
         until(lambda: state(catalog, job) is JobState.RUNNING)
         os.kill(pid, signal.SIGSTOP)

@@ -235,11 +235,11 @@ def test_a_million_characters_scroll_and_are_found_without_freezing(
     # The scroll bar is the whole text's all the while.
     assert 0.5 < page.evaluate("document.documentElement.scrollHeight") / height < 2
     # Upwards: what is looked at stays where it is while parts come in above it.
+    first = page.locator(".part").first.get_attribute("data-start")
     page.evaluate(
         "scrollTo({top: document.querySelector('.part').getBoundingClientRect().top + scrollY + 40,"
         " behavior: 'instant'})"
     )
-    first = page.locator(".part").first.get_attribute("data-start")
     line = "() => document.caretPositionFromPoint(innerWidth / 2, innerHeight / 2)?.offsetNode"
     seen = page.evaluate(f"window.seen = ({line})(); window.seen.parentNode.dataset.at")
     where = "window.seen.parentNode.getBoundingClientRect().top"
