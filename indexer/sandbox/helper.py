@@ -100,9 +100,15 @@ class Helper:
         self._child: ChildProcess | None = None
         self._scratch: Scratch | None = None
         self._engine = ""
+        self._is_unwanted = False
+
+    def begin(self) -> None:
+        """What comes now is asked for by another file."""
+        self._is_unwanted = False
 
     def kill(self) -> None:
         """End what runs for the file that nobody wants any more; from any thread."""
+        self._is_unwanted = True  # first: a child that is just starting is not there to be killed
         child = self._child
         if child is not None:
             child.kill()
@@ -203,6 +209,9 @@ class Helper:
     def _ask(self, header: Mapping[str, Any], seconds: float, program: str, *arrays: Any) -> Frame:
         """Raises Rejected: what the program's child says, or how it ended."""
         child = self._ready_child()
+        if self._is_unwanted:
+            self.rest()
+            raise Rejected(RejectReason.UNREADABLE, "Reading was ended.")
         child.clock = Clock(seconds + _SLACK_SECONDS, seconds + _SLACK_SECONDS)
         bounds = wire.bounds(self.programs.memory_bytes)
         try:

@@ -143,6 +143,7 @@ class Worker(threading.Thread):
     def _read(self, file: OpenedInSandbox, *, again: bool = False) -> LongleafError | None:
         """How the file ended: None when it was read to its end, or given up."""
         child = self._ready_child()
+        self._helper.begin()
         if not file.begin(self._kill):
             return None
         terms = self._terms

@@ -21,9 +21,10 @@ from tests.indexer.test_sandbox import HOSTILE, MIB, rejection, still_reads, wai
 
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import NoTextFound, RejectReason
+from longleaf.core.frames import Frame
 from longleaf.core.types import Document, OcrWord
 from longleaf.indexer.office import find_libreoffice
-from longleaf.indexer.sandbox.helper import Programs
+from longleaf.indexer.sandbox.helper import Asked, Helper, Programs
 from longleaf.indexer.sandbox.pool import SandboxReader, find_programs
 from longleaf.indexer.sandbox.scratch import Scratch, remove_abandoned
 
@@ -239,6 +240,16 @@ def test_closing_a_file_ends_the_program_that_works_for_it(hostile: SandboxReade
     thread.join()
     assert heard.is_set()
     assert still_reads(hostile)
+
+
+def test_who_gives_up_while_a_program_starts_waits_for_none(hostile_programs: Programs) -> None:
+    helper = Helper(hostile_programs, HOSTILE, (), None)
+    helper.begin()
+    helper.kill()  # no child is there yet that could be ended
+    asked = Frame({"say": "convert", "suffix": ".rtf"}, (np.zeros(1, np.uint8),))
+    answer = helper.answer(asked, Asked(b"", ""))
+    assert answer.header["error"]["reason"] == RejectReason.UNREADABLE
+    assert children() == []
 
 
 def test_a_parser_gets_nothing_that_there_is_not(hostile: SandboxReader) -> None:
