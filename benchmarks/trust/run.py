@@ -52,6 +52,8 @@ GOALS = (
     Goal(4, "lost tail of the index", _own("lost_tail"), (), ("--every", "20")),
     Goal(5, "bit rot", _own("bitrot"), ("--trials", "500"), ("--trials", "8")),
     Goal(6, "disk full", _own("disk_full"), (), ("--rooms", "2", "--limits", "2"), ("unshare",)),
+    Goal(7, "backups under load, killed upgrades", _own("backups"), (),
+         ("--queries", "50", "--kills", "4")),
     Goal(9, "malformed files", ("benchmarks/outcomes.py",), (),
          (str(DATA / "malformed"), "--no-ocr"), (str(DATA),)),
     Goal(10, "bombs", ("benchmarks/sandbox.py", "--only", "bombs"), (), ()),
