@@ -24,7 +24,7 @@ from longleaf.core.budget import Budget
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.protocols import Chunker, Embedder, LoneSpans, ReaderQuery, Reranker
 from longleaf.core.types import Depth, Document, PassageText, Reading, ReadingInput
-from longleaf.core.waiting import stage
+from longleaf.core.waiting import EMBEDDER, stage
 from longleaf.reranker.evidence import own_tokens
 from longleaf.reranker.late_texts import LateOfTexts
 from longleaf.reranker.read import collect
@@ -156,7 +156,7 @@ class TextReading:
         laid_out = _Layout(reader, self._chunker_of(engine.embedder), engine.embedder, given)
         query = ReaderQuery(given.query, given.instruction, None, given.is_bulk)
         if isinstance(reader, LateOfTexts):
-            with stage("the embedding model"):
+            with stage(EMBEDDER):
                 query = reader.with_vectors(query)
         if query.vectors is not None:
             cut_tokens += query.vectors.truncated_tokens

@@ -43,7 +43,7 @@ from longleaf.core.types import (
     ReadingInput,
     Scope,
 )
-from longleaf.core.waiting import Patience, stage
+from longleaf.core.waiting import CATALOG, EMBEDDER, INDEX, Patience, stage
 from longleaf.reranker.instructions import instruction_text
 from longleaf.reranker.read import ReadResult, read_candidates
 from longleaf.retriever.query import ParsedQuery, parse_query
@@ -69,8 +69,6 @@ _READING_DEFAULTS = (
     ("max_tokens", "max_tokens", "how many tokens may be read"),
 )
 """Of a request, of a collection, and in words."""
-INDEX, CATALOG = "the index", "the catalog"
-"""Parts that a search waits for, as an error names them."""
 _LOOK_MS = 150.0
 """Between two looks at a reading under way: each costs a sort and the catalog's texts."""
 
@@ -85,6 +83,20 @@ class StageLimits:
 
     stage_seconds: float | None = None
     reading_seconds: float | None = None
+
+
+class InTurn:
+    """Slots whose wait is a stage: searches that stand still keep theirs."""
+
+    def __init__(self, slots: AbstractContextManager[Any]) -> None:
+        self._slots = slots
+
+    def __enter__(self) -> None:
+        with stage("the searches before it"):
+            self._slots.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._slots.__exit__(*error)
 
 
 class _LookedUp:
@@ -137,12 +149,12 @@ class SearchEngine:
         self.deadline_ms = deadline_ms
         self.depth: DepthChoice = depth
         self.limits = limits or StageLimits()
-        self._embedder_calls = Patience("the embedding model")
+        self._embedder_calls = Patience(EMBEDDER)
         self.embed_failure: str | None = None
         """Why the last query could not be embedded; None where it could."""
         self._seen_seq = seen_seq
         self.marks_suspicious = marks_suspicious
-        self.slots = slots or nullcontext()
+        self.slots = nullcontext() if slots is None else InTurn(slots)
         waits = isinstance(embedder, DistantEmbedder)
         self.embedding: AbstractContextManager[Any] = nullcontext() if waits else self.slots
         self._embed_seconds = None if waits else self.limits.stage_seconds
@@ -433,12 +445,9 @@ class SearchEngine:
         try:
             words = instruction_text(instruction) if instruction else None
             with span("embed", model=self.embedder.name):
-                if self._embed_seconds is None:
-                    vectors = self.embedder.embed_query(text, words)
-                else:
-                    vectors = self._embedder_calls.call(
-                        lambda: self.embedder.embed_query(text, words), self._embed_seconds
-                    )
+                vectors = self._embedder_calls.call(
+                    lambda: self.embedder.embed_query(text, words), self._embed_seconds
+                )
         except Exception as error:
             _log.exception("search.embed_failed")
             self.embed_failure = reason_of(error)

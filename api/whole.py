@@ -15,7 +15,7 @@ from longleaf.core.catalog import CandidateHead, Catalog, DocumentSize, Generati
 from longleaf.core.ids import point_id, split_point_id
 from longleaf.core.protocols import PassageIndex, Reranker
 from longleaf.core.types import Candidate, PassageText, QueryVectors, ReadingInput
-from longleaf.core.waiting import stage
+from longleaf.core.waiting import CATALOG, INDEX, stage
 from longleaf.reranker.evidence import choose, own_tokens
 
 
@@ -47,7 +47,7 @@ class WholeDocuments:
     def __call__(self, ranks: Sequence[int]) -> list[ReadingInput]:
         """Inputs of depth "document", in the order asked. A document that has just been deleted
         has no passages."""
-        with stage("the catalog or the index"):
+        with stage(f"{CATALOG} or {INDEX}"):
             return self._inputs(ranks)
 
     def _inputs(self, ranks: Sequence[int]) -> list[ReadingInput]:

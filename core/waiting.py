@@ -16,12 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from longleaf.core.errors import StageStalled
 
 T = TypeVar("T")
 
+EMBEDDER, INDEX, CATALOG = "the embedding model", "the index", "the catalog"
+"""Parts that a search waits for, as an error names them."""
 MOST_LEFT = 8
 """Calls of a kind that may stand at once, left behind by whoever waited for them."""
 
@@ -41,9 +44,12 @@ class Patience:
         """Calls that nobody waits for any more and that have not come back."""
         return self._left
 
-    def call(self, work: Callable[[], T], seconds: float) -> T:
-        """What `work` returns or raises. Raises StageStalled after `seconds` without either, and at
-        once while too many calls stand already."""
+    def call(self, work: Callable[[], T], seconds: float | None) -> T:
+        """What `work` returns or raises; with `seconds` None it is done in this thread. Raises
+        StageStalled after `seconds` without either, and at once while too many calls stand already.
+        """
+        if seconds is None:
+            return work()
         (result,) = self.each((work() for _ in range(1)), lambda: seconds)
         return result
 
@@ -60,37 +66,24 @@ class Patience:
                 f"{self._left} calls of {self._what} have not come back.",
                 "Longleaf asks again when one has; if none does, start it again.",
             )
-        flow = _Flow(items)
+        flow = _Flow(self._what, items)
         _THREADS.run(flow)
         try:
             yield from flow.arriving(wait_seconds)
-        except _TooLate as late:
-            raise StageStalled(
-                f"Nothing came from {self._what} for {late.seconds:.3g} s.",
-                "If it stays so, start Longleaf again.",
-            ) from None
         finally:
-            self._leave(flow)
+            if flow.leave(lambda: self._count(-1)):
+                self._count(1)
 
-    def _leave(self, flow: _Flow) -> None:
-        def came_back() -> None:
-            with self._lock:
-                self._left -= 1
-
+    def _count(self, more: int) -> None:
         with self._lock:
-            self._left += 1
-        flow.leave(came_back)
-
-
-class _TooLate(Exception):
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+            self._left += more
 
 
 class _Flow:
     """Items on their way from the thread that makes them to the one that waits."""
 
-    def __init__(self, items: Iterable[Any]) -> None:
+    def __init__(self, what: str, items: Iterable[Any]) -> None:
+        self._what = what
         self._items = items
         self._context = copy_context()
         self._arrived: deque[Any] = deque()
@@ -134,21 +127,25 @@ class _Flow:
                     raise self._error
                 return
             if not self._bell.wait(wait_seconds()) and not self._arrived and not self._is_done:
-                raise _TooLate(time.monotonic() - waited_from)
+                raise StageStalled(
+                    f"Nothing came from {self._what} for {time.monotonic() - waited_from:.3g} s.",
+                    "If it stays so, start Longleaf again.",
+                )
             self._bell.clear()
 
-    def leave(self, came_back: Callable[[], None]) -> None:
-        """Nobody waits any more; `came_back` is called once it has ended."""
+    def leave(self, came_back: Callable[[], None]) -> bool:
+        """Nobody waits any more. True where it has not ended yet; it calls `came_back` then."""
         self._is_left = True
         with self._lock:
             if not self._is_done:
                 self._came_back = came_back
-                return
-        came_back()
+            return not self._is_done
 
 
 class _Threads:
-    """Threads that are used again: libraries keep things for each that works with them."""
+    """Threads that are used again: libraries keep things for each that works with them. Not an
+    executor of the standard library, because a program waits for its threads before it ends.
+    """
 
     def __init__(self) -> None:
         self._idle: list[_Thread] = []
@@ -171,20 +168,14 @@ class _Thread(threading.Thread):
     def __init__(self, rests: Callable[[_Thread], None]) -> None:
         super().__init__(name="longleaf-waiting", daemon=True)
         self._rests = rests
-        self._given = threading.Semaphore(0)
-        self._flow: _Flow | None = None
+        self._given: SimpleQueue[_Flow] = SimpleQueue()
 
     def give(self, flow: _Flow) -> None:
-        self._flow = flow
-        self._given.release()
+        self._given.put(flow)
 
     def run(self) -> None:
         while True:
-            self._given.acquire()
-            flow, self._flow = self._flow, None
-            assert flow is not None
-            flow.run()
-            del flow
+            self._given.get().run()
             self._rests(self)
 
 

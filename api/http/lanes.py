@@ -88,14 +88,12 @@ class Lane:
         `call` raises.
         """
         self._admit(tokens)
-        has_left = threading.Event()
         work = _Work(self.bounds.stage_seconds, self._leave)
         failure: Exception | None = None
         async with create_task_group() as watching:
-            in_line = CancelScope()
-            watching.start_soon(_watch, request, has_left, in_line, work)
+            watching.start_soon(_watch, request, work)
             try:
-                answer = await self._in_turn(call, tokens, has_left, in_line, work)
+                answer = await self._in_turn(call, tokens, work)
             except Exception as error:  # as itself, and not in the group's ExceptionGroup
                 failure = error
             watching.cancel_scope.cancel()
@@ -103,19 +101,12 @@ class Lane:
             raise failure
         return answer
 
-    async def _in_turn(
-        self,
-        call: Callable[[GivenUp], T],
-        tokens: int,
-        has_left: threading.Event,
-        in_line: CancelScope,
-        work: _Work,
-    ) -> T:
+    async def _in_turn(self, call: Callable[[GivenUp], T], tokens: int, work: _Work) -> T:
         turn = object()
         has_turn = False
         self.waiting_tokens += tokens
         try:
-            with in_line:
+            with work.in_line:
                 await self._free.acquire_on_behalf_of(turn)
                 has_turn = True
         finally:
@@ -124,16 +115,16 @@ class Lane:
             raise HTTPException(CLIENT_LEFT, "The client has left.")
         began = self._clock()
         try:
-            if has_left.is_set():
+            if work.has_left.is_set():
                 raise HTTPException(CLIENT_LEFT, "The client has left.")
             self._refuse_if_stalled()
-            return await self._waited_for(lambda: call(has_left.is_set), work)
+            return await self._waited_for(call, work)
         finally:
             self._free.release_on_behalf_of(turn)
-            if not (has_left.is_set() or work.is_left):  # those were not read to the end
+            if not (work.has_left.is_set() or work.is_left):  # those were not read to the end
                 self._note(self._clock() - began)
 
-    async def _waited_for(self, call: Callable[[], T], work: _Work) -> T:
+    async def _waited_for(self, call: Callable[[GivenUp], T], work: _Work) -> T:
         """Run `call` in a thread; raises StageStalled once the thread is left behind."""
         loop = asyncio.get_running_loop()
 
@@ -143,15 +134,14 @@ class Lane:
         def run() -> T:
             WHEREABOUTS.set(work.whereabouts)  # of this call's own copy of the context
             try:
-                return call()
+                return call(work.has_left.is_set)
             finally:
                 with work.lock:
                     work.is_done = True
                     if work.is_left:
                         loop.call_soon_threadsafe(came_back)
 
-        # From outside it cannot be cancelled: the thread would go on, and its place be another's.
-        with CancelScope(shield=True) as work.scope:
+        with work.waited_for:
             return await to_thread.run_sync(run, limiter=self._threads, abandon_on_cancel=True)
         raise StageStalled(work.why, _AGAIN)
 
@@ -195,18 +185,26 @@ class Lane:
 
 
 class _Work:
-    """One call's thread, and whether it is still waited for."""
+    """One call: whether its client is there, where its thread is, whether that is waited for."""
 
     def __init__(self, stage_seconds: float | None, leave: Callable[[], None]) -> None:
         """`leave` is told that it is not; used from the event loop, but for what is locked."""
+        self.has_left = threading.Event()
+        self.in_line = CancelScope()
         self.whereabouts = Whereabouts()
-        self.scope = CancelScope()
+        # From outside it cannot be cancelled: the thread would go on, and its place be another's.
+        self.waited_for = CancelScope(shield=True)
         self.lock = threading.Lock()
         self.is_done = self.is_left = False
         self.why = ""
         self.look_seconds = min(_LOOK_SECONDS, (stage_seconds or 1e9) / 20)
         self._stage_seconds = stage_seconds
         self._leave = leave
+
+    def client_left(self) -> None:
+        """Tell the thread, and leave the line."""
+        self.has_left.set()
+        self.in_line.cancel()
 
     def look(self) -> None:
         """Leave the thread behind if it stands."""
@@ -219,22 +217,17 @@ class _Work:
             self.is_left = True
         self._leave()
         self.why = f"Nothing came from {stands[0]} for {stands[1]:.3g} s."
-        self.scope.cancel()
+        self.waited_for.cancel()
 
 
-async def _watch(
-    request: Request, has_left: threading.Event, in_line: CancelScope, work: _Work
-) -> None:
-    """Sets `has_left` and takes the caller out of the line once the client has left, or when the
-    request is cancelled: the thread cannot be, but it looks. Leaves a thread behind that stands.
-    """
+async def _watch(request: Request, work: _Work) -> None:
+    """Tells `work` once the client has left, or when the request is cancelled: the thread cannot
+    be, but it looks. Leaves a thread behind that stands."""
     try:
         while True:
-            if not has_left.is_set() and await request.is_disconnected():
-                has_left.set()
-                in_line.cancel()
+            if not work.has_left.is_set() and await request.is_disconnected():
+                work.client_left()
             work.look()
             await asyncio.sleep(work.look_seconds)
     finally:
-        has_left.set()
-        in_line.cancel()
+        work.client_left()

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from tests.remote.longleaf import served_app
 
 from longleaf.api.app import create_app
 from longleaf.api.http.lanes import Bounds, GivenUp, Lane
+from longleaf.api.search import InTurn
 from longleaf.api.wire import Runtime
 from longleaf.core.budget import Budget
 from longleaf.core.errors import Overloaded, StageStalled
@@ -220,12 +222,12 @@ def test_nobody_is_let_in_while_as_many_stand_as_may_run() -> None:
 
 def test_a_long_call_that_goes_from_stage_to_stage_is_not_left() -> None:
     async def test(_held: Held) -> None:
-        lane = Lane("searches", 1, replace(WIDE, stage_seconds=0.4))
+        lane = Lane("searches", 1, replace(WIDE, stage_seconds=2.0))
 
         def call(_given_up: GivenUp) -> str:
             for name in ("the catalog", "the index") * 5:
                 with stage(name):
-                    time.sleep(0.08)
+                    time.sleep(0.25)
             time.sleep(0.5)  # reading, which has limits of its own
             return "done"
 
@@ -341,6 +343,34 @@ def test_a_full_line_is_429_with_a_time_for_programs_and_people(
         asked.close()
 
 
+@contextmanager
+def stands_still(stood: Any, call: str) -> Iterator[None]:
+    """`stood.call` waits until the block ends."""
+    let_go = threading.Event()
+    real = getattr(stood, call)
+
+    def stands(*given: Any, **more: Any) -> Any:
+        let_go.wait()
+        return real(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stood, call, stands)
+        try:
+            yield
+        finally:
+            let_go.set()
+
+
+def limit_stages(runtime: Runtime, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    settings = runtime.settings.model_copy(
+        update={
+            "server": runtime.settings.server.model_copy(update={"workers": workers}),
+            "serving": runtime.settings.serving.model_copy(update={"stage_seconds": 3.0}),
+        }
+    )
+    monkeypatch.setattr(runtime, "settings", settings)
+
+
 @pytest.mark.parametrize(
     ("part", "call", "named"),
     [("index", "search_bm25", "the index"), ("catalog", "hydrate", "the catalog")],
@@ -348,28 +378,31 @@ def test_a_full_line_is_429_with_a_time_for_programs_and_people(
 def test_a_part_that_stands_still_is_503_by_name_and_searches_go_on_behind_it(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, part: str, call: str, named: str
 ) -> None:
-    serving = runtime.settings.serving.model_copy(update={"stage_seconds": 0.3})
-    settings = runtime.settings.model_copy(update={"serving": serving})
-    monkeypatch.setattr(runtime, "settings", settings)
-    let_go = threading.Event()
-    stood = getattr(runtime.engine, part)
-    real = getattr(stood, call)
-
-    def stands(*given: Any, **more: Any) -> Any:
-        let_go.wait()
-        return real(*given, **more)
-
+    limit_stages(runtime, monkeypatch, 2)
     with served_app(create_app(runtime)) as url:
-        try:
-            with monkeypatch.context() as patch:
-                patch.setattr(stood, call, stands)
-                refused = httpx.post(f"{url}/v1/search", json={"query": "rent"})
-        finally:
-            let_go.set()
+        with stands_still(getattr(runtime.engine, part), call):
+            refused = httpx.post(f"{url}/v1/search", json={"query": "rent"}, timeout=60)
         assert refused.status_code == 503 and refused.headers["Retry-After"] == "10"
         problem = refused.json()
         assert problem["code"] == "stage_stalled"
-        assert problem["detail"].startswith(f"Nothing came from {named} for 0.3")
+        assert problem["detail"].startswith(f"Nothing came from {named} for 3")
         answer = httpx.post(f"{url}/v1/search", json={"query": "rent"})
         assert answer.status_code == 200 and not answer.json()["degraded"]
         assert httpx.get(f"{url}/metrics").status_code == 200
+
+
+def test_searches_behind_one_that_stands_still_are_not_waited_for_either(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a reranker that has a queue: more searches at once than slots to compute in."""
+    limit_stages(runtime, monkeypatch, 8)
+    monkeypatch.setattr(runtime.engine, "slots", InTurn(threading.BoundedSemaphore(1)))
+    monkeypatch.setattr(runtime.engine, "embedding", runtime.engine.slots)
+    with served_app(create_app(runtime)) as url:
+        with stands_still(runtime.engine.index, "search_bm25"):
+            for named in ("the index", "the searches before it"):
+                refused = httpx.post(f"{url}/v1/search", json={"query": "rent"}, timeout=60)
+                assert refused.status_code == 503
+                assert refused.json()["detail"].startswith(f"Nothing came from {named} for 3")
+        answer = httpx.post(f"{url}/v1/search", json={"query": "rent"})
+        assert answer.status_code == 200 and not answer.json()["degraded"]

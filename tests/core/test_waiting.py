@@ -42,6 +42,17 @@ def test_a_call_gives_what_the_work_gives_or_raises() -> None:
     assert patience.left == 0
 
 
+def test_without_a_limit_it_is_done_in_this_thread() -> None:
+    assert Patience("the model").call(threading.get_ident, None) == threading.get_ident()
+
+
+def test_calls_that_end_are_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience, counted = Patience("the model"), list[int]()
+    monkeypatch.setattr(patience, "_count", counted.append)
+    assert patience.call(lambda: 7, LONG) == 7
+    assert counted == [], "many that end at once would keep others out"
+
+
 def test_items_come_in_order_and_an_error_behind_them() -> None:
     def items() -> Iterator[int]:
         yield from range(1000)
