@@ -7,6 +7,7 @@ none. The layers themselves are import-linter's (`make check`).
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -311,6 +312,15 @@ PROTOCOL_METHODS = {
     for method in seam.body
     if isinstance(method, ast.FunctionDef)
 }
+
+
+def test_no_test_stops_everybodys_clock() -> None:
+    """Servers of other tests run in threads of the same process: an event loop that looks at a
+    clock which goes back waits for hours, and its end with it."""
+    stopped = re.compile(r'setattr\(\s*time,\s*"monotonic"')
+    assert stopped.search("patch.setattr(" + 'time, "monotonic", clock)')
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert [each for each in tests if stopped.search(each.read_text("utf-8"))] == []
 
 
 @pytest.mark.parametrize("file", MODULES, ids=_of)

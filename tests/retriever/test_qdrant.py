@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,28 @@ from longleaf.core.errors import CatalogBroken, ConfigError, GenerationMismatch,
 from longleaf.core.filters import Not, Range
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import IndexFilter, LexicalQuery
-from longleaf.retriever.index import qdrant_content, qdrant_schema, qdrant_server
+from longleaf.retriever.index import (
+    qdrant,
+    qdrant_content,
+    qdrant_schema,
+    qdrant_search,
+    qdrant_server,
+)
 from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_schema import Place, creation
 from longleaf.retriever.index.qdrant_server import Server
 
 ALIAS = "longleaf-generation-1"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of the index's modules, in seconds. Not everybody's: servers of other tests run in
+    threads of this process, and their event loops would wait for hours."""
+    now = [100.0]
+    for module in (qdrant, qdrant_search):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
 
 class Log:
@@ -195,11 +211,7 @@ def test_nobody_writes_without_the_lease(server: Server) -> None:
 # --- what a loss leaves ------------------------------------------------------------------------
 
 
-def test_following_begins_behind_what_may_be_lost(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_following_begins_behind_what_may_be_lost(server: Server, clock: list[float]) -> None:
     index = writing(server, holdback_seconds=10.0)
     index.flush(5)
     assert (index.indexed_seq(), index.applied_seq()) == (0, 5)
@@ -217,11 +229,7 @@ def test_following_begins_behind_what_may_be_lost(
     assert opened(server).indexed_seq() == 8
 
 
-def test_what_is_applied_again_becomes_durable_again(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_what_is_applied_again_becomes_durable_again(server: Server, clock: list[float]) -> None:
     index = writing(server, holdback_seconds=10.0)
     index.flush(5)
     clock[0] = 111.0
@@ -352,9 +360,7 @@ def test_ranges_are_asked_only_over_fields_with_an_index(
         found(reader, IndexFilter(("law",), where=Range("weight", gte=1)))
 
 
-def test_a_reader_hears_of_new_fields(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+def test_a_reader_hears_of_new_fields(server: Server, clock: list[float]) -> None:
     index = writing(server)
     index.put([entry(1)])
     index.flush(1)
