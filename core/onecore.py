@@ -23,7 +23,9 @@ def one_core_threads(
     """An executor of `workers` threads (default: one for each core), set to one core each.
 
     All of them are started here: torch sets the calling thread's count and the one that threads to
-    come begin with, so the caller's is put back once and stays.
+    come begin with, so the caller's is put back once and stays. A thread of somebody else's that
+    begins in between keeps one core for good, so this is called while a process opens its parts,
+    once for each `name`.
     """
     count = workers or os.cpu_count() or 1
     before = get_thread_count()

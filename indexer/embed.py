@@ -13,6 +13,7 @@ for queries was as fast but gave cosines of 0.86-0.92 to float32.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -29,6 +30,8 @@ from longleaf.indexer import models, projection, quantize, sequence
 from longleaf.indexer.bert import BertEncoder
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from numpy.typing import NDArray
 
     from longleaf.core.types import FloatArray
@@ -40,6 +43,15 @@ WINDOW_PASSAGES = 512
 # Small batches stay in the cache: per second of one core 5,570 tokens at 1,600 a batch, 4,510 at
 # 12,800 (bfloat16). Widths rounded up to attention's blocks of 32 gained nothing.
 BATCH_TOKENS = 2048
+
+
+@functools.cache
+def _one_core() -> ThreadPoolExecutor:
+    """Threads for queries, shared by all that are ever opened: a second set would begin while
+    others search (core.onecore)."""
+    import torch
+
+    return one_core_threads("query", torch.get_num_threads, torch.set_num_threads)
 
 
 class MiniLMEmbedder:
@@ -77,7 +89,7 @@ class MiniLMEmbedder:
             torch.set_num_threads(threads)
         self.dtype, self.dtype_reason = choose_dtype(dtype)
         self._model = BertEncoder(folder, getattr(torch, self.dtype))
-        self._one_core = one_core_threads("query", torch.get_num_threads, torch.set_num_threads)
+        self._one_core = _one_core()
         self._weigh_query_tokens = weigh_query_tokens
         self._window_passages = window_passages
         self._batch_tokens = batch_tokens

@@ -25,6 +25,7 @@ from longleaf.reranker.maxsim import (
     Arithmetic,
     best_arithmetic,
     mean_similarity,
+    one_core,
     quantize_query,
     segment_maxima,
 )
@@ -87,6 +88,7 @@ class LateInteraction:
         self._reader = reader
         self._read_title = read_title
         self._arithmetic = arithmetic
+        one_core()  # its threads begin with the first one that is opened, and not in a search
 
     def over(self, reader: TokenVectorReader) -> LateInteraction:
         """The same reading of other token vectors."""

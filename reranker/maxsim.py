@@ -118,7 +118,7 @@ def segment_maxima(
         maxima[filled[first:last]] = best.T  # whole numbers in either type
 
     blocks = _blocks(ends, _BLOCK_TOKENS[arithmetic.name])
-    for running in [_one_core().submit(work, first, last) for first, last in blocks]:
+    for running in [one_core().submit(work, first, last) for first, last in blocks]:
         running.result()
     return maxima
 
@@ -156,8 +156,11 @@ def _blocks(ends: NDArray[np.int64], block_tokens: int) -> Iterator[tuple[int, i
 
 
 @functools.cache
-def _one_core() -> ThreadPoolExecutor:
-    """Threads whose torch uses one core each; everybody else's keeps what it has."""
+def one_core() -> ThreadPoolExecutor:
+    """Threads whose torch uses one core each; everybody else's keeps what it has.
+
+    They begin with the first call, which is to be made before others begin theirs (core.onecore).
+    """
     import torch
 
     workers = min(_MOST_THREADS, os.cpu_count() or 1)

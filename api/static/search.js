@@ -173,6 +173,7 @@ addEventListener("popstate", () => {
   query.value = new URLSearchParams(location.search).get("q") ?? "";
   document.getElementById("options").replaceWith(kept.options);
   results().replaceWith(kept.results);
+  waiting(false); // they were kept just before the search that took their place began
   status.textContent = results().dataset.status;
   document.title = results().dataset.title;
 });

@@ -113,6 +113,15 @@ def test_reads_no_further_ahead_than_one_window() -> None:
     assert next(taken) == 4
 
 
+def test_no_threads_begin_with_a_second_embedder(
+    embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation is opened while others search, and their threads would keep one core."""
+    monkeypatch.setattr("torch.set_num_threads", None)
+    second = MiniLMEmbedder(dtype="float32")
+    assert second.embed_query("court").dense @ embedder.embed_query("court").dense > 0.99999
+
+
 def test_overlap_and_prefix_tokens_count_once(embedder: MiniLMEmbedder) -> None:
     text = "The term shall be five years. It renews each year."
     whole, tail, kept_prefix = embedder.embed_passages(

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.reranker.tiny import StoredTokens, library, query_of
 
+from longleaf.core.budget import Budget
 from longleaf.reranker import maxsim
+from longleaf.reranker.late import LateInteraction
 from longleaf.reranker.maxsim import Arithmetic
 
 FLOAT = Arithmetic("float32", "test")
@@ -103,7 +106,21 @@ def test_torch_keeps_its_threads_elsewhere() -> None:
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as new_thread:
         assert new_thread.submit(torch.get_num_threads).result() == before
-    assert maxsim._one_core().submit(torch.get_num_threads).result() == 1
+    assert maxsim.one_core().submit(torch.get_num_threads).result() == 1
+
+
+def test_threads_begin_with_the_opening_and_not_in_a_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread of somebody else's that begins meanwhile would keep one core for good."""
+    torch = pytest.importorskip("torch")
+    maxsim.one_core.cache_clear()
+    store = StoredTokens()
+    first, second = LateInteraction(store), LateInteraction(store)
+    monkeypatch.setattr(torch, "set_num_threads", None)
+    inputs = library(3, store)
+    for late in (first, second, LateInteraction(store)):
+        assert len(list(late.read(query_of("patent court"), inputs, Budget()))) == 3
 
 
 def test_a_query_token_of_zeros_scores_zero() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from longleaf.core import waiting
 from longleaf.core.ids import point_id
 from longleaf.core.protocols import ReaderQuery
 from longleaf.core.types import Candidate, PassageText, QueryVectors, ReadingInput
@@ -134,14 +135,20 @@ def candidate(rank: int, score: float) -> Candidate:
 
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """On a busy machine two threads wait for each other: 28 s for a test that takes 1 s alone."""
+    """On a busy machine two threads wait for each other: 28 s for a test that takes 1 s alone.
+
+    Threads of `core.waiting` that rest since other tests keep the count they began with, and a sum
+    by two threads differs in its last bits: others stand in for them meanwhile.
+    """
     import torch
 
-    before = torch.get_num_threads()
+    before, resting = torch.get_num_threads(), waiting._THREADS
     torch.set_num_threads(1)
+    waiting._THREADS = waiting._Threads()
     try:
         yield
     finally:
+        waiting._THREADS = resting
         torch.set_num_threads(before)
 
 

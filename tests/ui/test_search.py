@@ -73,9 +73,11 @@ def test_results_come_while_typing_and_the_address_says_all(page: Page, site: Si
     # Sent on, it is the same page; typing made one entry of the history.
     shown = titles(page)
     query.press("Enter")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
     page.get_by_role("link", name=re.compile("^science")).click()
     expect(page).to_have_url(re.compile("collection=science"))
     expect(page.locator(".hit")).to_have_count(2)
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
     page.go_back()
     expect(page.locator(".hit")).to_have_count(8)
     expect(page.locator("#results")).to_have_attribute("aria-busy", "false")
