@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from longleaf.api.evaluate.beir import read_qrels
 from longleaf.api.evaluate.trec import escape_id, no_clash
+from longleaf.api.spreadsheet import as_meant, harmless
 from longleaf.core import ids
 from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.judgements import (
@@ -86,14 +87,17 @@ def one_collection(catalog: Catalog, named: str | None, scope: Scope) -> str:
 
 
 def export_csv(judgements: Iterable[Judgement]) -> str:
-    """All that is kept, a line each, with a header (RFC 4180)."""
+    """All that is kept, a line each, with a header (RFC 4180); no text begins like a formula."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for each in judgements:
         row = {name: getattr(each, name) for name in COLUMNS}
         row["judged_at"] = datetime.fromtimestamp(each.judged_at or 0.0, UTC).isoformat()
-        writer.writerow("" if value is None else value for value in row.values())
+        writer.writerow(
+            harmless(value) if isinstance(value, str) else "" if value is None else value
+            for value in row.values()
+        )
     return out.getvalue()
 
 
@@ -261,7 +265,11 @@ def _from_table(text: str, name: str, collection: str | None, judge: str) -> Ite
                 "key.",
                 "Qrels with ids of queries need their texts: --queries.",
             )
-        for row in rows:
+        for line in rows:
+            row = {
+                name: as_meant(value) if isinstance(value, str) else value
+                for name, value in line.items()
+            }
             yield _from_row(row, f"{name}, line {rows.line_num}", collection, judge)
     except csv.Error as error:
         raise InvalidRequest(

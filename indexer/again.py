@@ -36,18 +36,25 @@ _GONE = (
 def spec_again(catalog: Catalog, head: DocumentHead) -> FolderSpec | UploadSpec:
     """What reads a document's file again: from its folder, or an upload from its original.
 
-    Raises Conflict where the file is not kept, or holds other documents too.
+    A path that only an import has named is not opened: whoever made the export could name any file
+    of this machine. Raises Conflict where the file is not kept, or holds other documents too.
     """
     file = catalog.file_of(head)
-    if file is not None and file[1] > 1:
+    if file is not None and file.document_count > 1:
         raise Conflict(
-            f"Its file holds {file[1]:,} documents.", "Index that file again, or upload it again."
+            f"Its file holds {file.document_count:,} documents.",
+            "Index that file again, or upload it again.",
         )
     metadata = dict(head.metadata) | ({"title": head.title} if head.title else {})
     known = {head.public_id: head.revision}
-    if file is not None and not file[0].startswith(UPLOAD_MARK):
+    if file is not None and not file.key.startswith(UPLOAD_MARK):
+        if not file.was_read_here:
+            raise Conflict(
+                "Only an import says where the file of this document lies.",
+                "Run longleaf index on its folder here, or upload the file.",
+            )
         return FolderSpec(
-            (file[0],), groups=head.groups, metadata=metadata, again=True, revisions=known
+            (file.key,), groups=head.groups, metadata=metadata, again=True, revisions=known
         )
     if head.original is None or not catalog.blobs.exists(head.original):
         raise Conflict("The original of this document was not kept.", "Upload the file again.")
@@ -111,7 +118,7 @@ def _document_ids(catalog: Catalog, collection: str) -> Iterator[str]:
 def _key_of(catalog: Catalog, head: DocumentHead) -> str:
     """The key under which a job tells of the document's file."""
     file = catalog.file_of(head)
-    return head.key if file is None else file[0].removeprefix(UPLOAD_MARK)
+    return head.key if file is None else file.key.removeprefix(UPLOAD_MARK)
 
 
 def _ended(catalog: Catalog, job: Job) -> dict[str, Outcome]:

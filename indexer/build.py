@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from longleaf.core.catalog import Catalog, Source
+from longleaf.core.catalog.writes import IMPORTED_MARK
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Conflict, Rejected, RejectReason
 from longleaf.core.protocols import FileReader
@@ -256,7 +257,8 @@ class _Ahead:
             and known.reason not in _MAY_PASS
         )
         times = (source.size_bytes, source.mtime_ns)
-        if known is not None and settled and (known.size_bytes, known.mtime_ns) == times:
+        was_read = known is not None and not known.ingest_version.startswith(IMPORTED_MARK)
+        if known is not None and settled and was_read and _times(known) == times:
             run.report(_unchanged(known))
             return
         file = FileUnderWay(source, source.key, source.path.name, "", *times, version)
@@ -279,7 +281,8 @@ class _Ahead:
 
     def _is_as_read(self, known: Source, version: str) -> bool:
         """Whether the file would be read today as it was, with no program more than then."""
-        read_as, _, lacked = known.ingest_version.partition(WITHOUT)
+        version_then = known.ingest_version.removeprefix(IMPORTED_MARK)
+        read_as, _, lacked = version_then.partition(WITHOUT)
         return read_as == version and set(filter(None, lacked.split(","))) <= self._lacking
 
     def drain(self) -> None:
@@ -299,6 +302,10 @@ class _Ahead:
             or sum(len(file.data) for file in self._files) + size_bytes > _AHEAD_BYTES
         ):
             self._run.take(self._files.popleft())
+
+
+def _times(known: Source) -> tuple[int, int]:
+    return known.size_bytes, known.mtime_ns
 
 
 def _unchanged(known: Source) -> FileResult:

@@ -22,12 +22,10 @@ from longleaf.api.http.search import body_of, search
 from longleaf.api.http.search_schemas import MAX_HITS, SearchLink
 from longleaf.api.http.search_view import view
 from longleaf.api.http.service import GivenUp, Served
+from longleaf.api.spreadsheet import harmless
 from longleaf.retriever.query import readable
 
 router = APIRouter(prefix="/v1", tags=["search"], responses=PROBLEM_RESPONSES)
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula (OWASP: CSV injection)."""
 
 COLUMNS = (
     "rank", "title", "collection", "date", "source", "key", "page", "passage", "score",
@@ -103,11 +101,6 @@ def as_csv(answer: AnswerView) -> str:
             ]
         )
     return file.getvalue()
-
-
-def harmless(text: str) -> str:
-    """Text that no spreadsheet reads as a formula: an apostrophe before it says that it is text."""
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def as_run(answer: AnswerView, topic: str) -> str:

@@ -201,7 +201,7 @@ async def ask_to_delete_document(
             heading="Delete this document?",
             title=head.title or head.key,
             collection=None,
-            others=(file[1] if file else 1) - 1,
+            others=(file.document_count if file else 1) - 1,
             has_original=head.original is not None,
             action=f"/library/documents/{head.public_id}/delete",
             back=f"/library?{urlencode({'collection': head.collection})}",

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, select
 import longleaf
 from longleaf.api.transfer import archive, form
 from longleaf.core.catalog import Catalog, DocumentHead, Generation, reads, schema
+from longleaf.core.catalog.writes import IMPORTED_MARK
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.types import Scope
 
@@ -342,6 +343,7 @@ class _Export:
         found = [
             form.SourceLine.model_validate(
                 {name: value for name, value in row._mapping.items() if name in names}
+                | {"ingest_version": row.ingest_version.removeprefix(IMPORTED_MARK)}
             )
             for row in self._connection.execute(query)
         ]

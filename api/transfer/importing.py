@@ -34,7 +34,7 @@ from longleaf.core.catalog import (
     reads,
     schema,
 )
-from longleaf.core.catalog.writes import ContentGone
+from longleaf.core.catalog.writes import IMPORTED_MARK, UPLOAD_MARK, ContentGone
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.protocols import Chunker, Embedder
 from longleaf.core.types import Document, MetaValue, Passage, PassageVectors, Scope
@@ -398,7 +398,8 @@ class Import:
             self._seen["sources"] += 1
             mine = (line.collection, line.key) in self._touched
             if line.collection in known and (mine or line.key not in known[line.collection]):
-                writes.append(SourceWrite(**line.model_dump()))
+                before = known[line.collection].get(line.key)
+                writes.append(_source(line, before and before.ingest_version))
             if len(writes) == _SOURCES_AT_ONCE:
                 self._commit_sources(writes)
                 writes = []
@@ -408,6 +409,15 @@ class Import:
         if writes:
             self._catalog.commit(self._generations[0], [], writes)
             self.summary.sources += len(writes)
+
+
+def _source(line: form.SourceLine, version_before: str | None) -> SourceWrite:
+    """As the catalog keeps it: marked as an import's word, unless the file was read here before."""
+    version = line.ingest_version.removeprefix(IMPORTED_MARK)
+    was_read_here = version_before and not version_before.startswith(IMPORTED_MARK)
+    if not (was_read_here or line.key.startswith(UPLOAD_MARK)):
+        version = IMPORTED_MARK + version
+    return SourceWrite(**line.model_dump() | {"ingest_version": version})
 
 
 def _labels(of: DocumentHead | DocumentWrite) -> str:

@@ -416,13 +416,18 @@ class Catalog(CatalogReader):
     # --- sources -------------------------------------------------------------------------------
 
     def touch_source(self, source: Source, size_bytes: int, mtime_ns: int) -> None:
-        """The file's bytes are the same, only its time or size entry changed."""
+        """The file's bytes are the same, only its time or size entry changed, or an import named it
+        first."""
         table = schema.sources
         with self._database.writing() as connection:
             connection.execute(
                 update(table)
                 .where(table.c.id == source.id)
-                .values(size_bytes=size_bytes, mtime_ns=mtime_ns)
+                .values(
+                    size_bytes=size_bytes,
+                    mtime_ns=mtime_ns,
+                    ingest_version=source.ingest_version.removeprefix(writes.IMPORTED_MARK),
+                )
             )
 
     def remove_source(self, source: Source) -> int:

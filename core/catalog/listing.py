@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, select, tuple_
 
@@ -20,7 +20,19 @@ from longleaf.core.catalog import reads
 from longleaf.core.catalog.records import DocumentHead
 from longleaf.core.catalog.schema import contents, documents, revisions, sources
 from longleaf.core.catalog.titles import key_of
+from longleaf.core.catalog.writes import IMPORTED_MARK
 from longleaf.core.types import Scope
+
+
+class FileOf(NamedTuple):
+    """The file that a document came from, and how many came from it.
+
+    `was_read_here`: it was read to its end on this machine, and not only named by an import.
+    """
+
+    key: str
+    document_count: int
+    was_read_here: bool
 
 
 class Order(enum.StrEnum):
@@ -122,12 +134,16 @@ def _shown(
     return found
 
 
-def file_of(connection: Connection, document_id: int) -> tuple[str, int] | None:
-    """The key of the file that a document came from, and how many documents came from it."""
+def file_of(connection: Connection, document_id: int) -> FileOf | None:
+    """None for a document of which that is not known."""
     query = (
-        select(sources.c.key, sources.c.document_count)
+        select(sources.c.key, sources.c.document_count, sources.c.ingest_version)
         .join(documents, documents.c.source_id == sources.c.id)
         .where(documents.c.id == document_id)
     )
     row = connection.execute(query).first()
-    return None if row is None else (str(row.key), int(row.document_count))
+    if row is None:
+        return None
+    version = str(row.ingest_version)
+    was_read = bool(version) and not version.startswith(IMPORTED_MARK)
+    return FileOf(str(row.key), int(row.document_count), was_read)

@@ -215,7 +215,7 @@ class CatalogReader:
         with self._database.reading() as connection:
             return listing.listed(connection, scope, collection, order, **how)
 
-    def file_of(self, head: DocumentHead) -> tuple[str, int] | None:
+    def file_of(self, head: DocumentHead) -> listing.FileOf | None:
         """See `listing.file_of`."""
         with self._database.reading() as connection:
             return listing.file_of(connection, head.document_id)

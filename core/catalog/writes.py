@@ -42,6 +42,10 @@ from longleaf.core.types import Outcome
 UPLOAD_MARK = "upload:"
 """How the key of a source begins that was no file of a folder."""
 
+IMPORTED_MARK = "imported:"
+"""How `ingest_version` begins where only an import says that the source is a file here: its path is
+the sender's word, and is not opened before `longleaf index` has come to it."""
+
 
 class ContentGone(Exception):
     """A digest that the writer counted on has been erased meanwhile: prepare it again."""

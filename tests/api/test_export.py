@@ -7,9 +7,12 @@ import io
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.api.conftest import Client, wait_until_followed
 
-from longleaf.api.http.export import COLUMNS, harmless
+from longleaf.api.http.export import COLUMNS
+from longleaf.api.spreadsheet import as_meant, harmless
 from longleaf.api.wire import Runtime
 
 
@@ -42,6 +45,11 @@ def test_files_hold_what_the_search_says(client: Client) -> None:
 def test_formulas_become_text(text: str) -> None:
     assert harmless(text) == f"'{text}"
     assert harmless(f"a{text}") == f"a{text}"
+
+
+@given(st.text("'= +-@＝\ta"))
+def test_what_was_meant_can_be_read_again(text: str) -> None:
+    assert as_meant(harmless(text)) == text
 
 
 def test_a_hostile_document_stays_text(client: Client, runtime: Runtime) -> None:

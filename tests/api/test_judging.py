@@ -86,22 +86,25 @@ def command(*words: str | Path) -> str:
 
 def test_a_table_goes_out_and_comes_in_again(home: Path, tmp_path: Path) -> None:
     odd = 'what is "rent", really?'
-    judge(home, {(RENT, "no 1"): 2, (odd, "no 2"): -1, (RENT, "no 3"): 0})
+    formula = '=HYPERLINK("http://evil.example","rent")'
+    judge(home, {(RENT, "no 1"): 2, (odd, "no 2"): -1, (formula, "no 3"): 0})
     judge(home, {(RENT, "no 1"): 1}, "ben")
     before = kept(home)
+    assert any(formula in str(each) for each in before)
     printed = command("judge", "export", "-", "--home", home)
     rows = list(csv.DictReader(io.StringIO(printed, newline="")))
     assert len(rows) == 4 and set(rows[0]) == set(judging.COLUMNS)
+    assert f"'{formula}" in [row["query"] for row in rows], "a spreadsheet would run it"
     table = tmp_path / "out.csv"
     said = command("judge", "export", table, "--home", home)
-    assert "4 judgements of 2 queries" in said
+    assert "4 judgements of 3 queries" in said
     for place in (table, table / "below.csv"):
         with pytest.raises(InvalidRequest, match=r"already|written"):
             command("judge", "export", place, "--home", home)
     with Catalog(home)._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM judgements")
     told = json.loads(command("judge", "import", table, "--home", home, "--json"))
-    assert told == {"judgements": 4, "queries": 2, "unknown_documents": []}
+    assert told == {"judgements": 4, "queries": 3, "unknown_documents": []}
     assert kept(home) == before
     command("judge", "import", table, "--home", home)
     assert kept(home) == before, "another run changes nothing"

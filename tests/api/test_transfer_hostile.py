@@ -19,7 +19,10 @@ from tests.api.test_transfer import assert_whole, export, fates, home, import_, 
 
 from longleaf.api.transfer import form
 from longleaf.api.transfer.fates import Fate
-from longleaf.core.errors import InvalidRequest, NotFound
+from longleaf.core.catalog import Catalog
+from longleaf.core.errors import Conflict, InvalidRequest, NotFound
+from longleaf.core.types import Scope
+from longleaf.indexer.again import spec_again
 
 __all__ = ["home", "template"]
 
@@ -219,6 +222,41 @@ def test_documents_that_lack_something_are_refused_one_by_one(home: Path, tmp_pa
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     told, _ = import_(tmp_path / "export", tmp_path / "new")
     assert fates(told) == {"refused": 2, "added": 2}
+
+
+@pytest.mark.parametrize("forged", ["documents alone", "sources too", "a folder"])
+def test_a_path_that_an_export_names_is_never_opened(
+    home: Path, tmp_path: Path, forged: str
+) -> None:
+    """Whoever may write there could have it read again, and any file of the machine with it."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/file.txt").write_text("The secret of somebody else.")
+    named = tmp_path / "secret" if forged == "a folder" else tmp_path / "secret/file.txt"
+    export(home, tmp_path / "export", vectors=True)
+    part = tmp_path / "export/parts/000001"
+    changes = {"documents": {"source_key": str(named), "original": None}}
+    if forged != "documents alone":
+        changes["sources"] = {"key": str(named), "document_count": 1, "ingest_version": "1:x"}
+    for name, change in changes.items():
+        path = next(part.glob(f"{name}.jsonl"), tmp_path / f"export/{name}.jsonl")
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        lines[0] |= change
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    told, _ = import_(tmp_path / "export", tmp_path / "new")
+    assert fates(told) == {"added": 4}
+    catalog = Catalog(tmp_path / "new")
+    files = {head.key: (catalog.file_of(head), head) for head in catalog.documents(Scope.all())}
+    [head] = [head for file, head in files.values() if file is not None and file.key == str(named)]
+    with pytest.raises(Conflict, match="Only an import says"):
+        spec_again(catalog, head)
+    for file, each in files.values():
+        if file is not None and each is not head:
+            with pytest.raises(Conflict):
+                spec_again(catalog, each)
+    catalog.close()
+    # What is exported again is what came in, so a mark does not grow.
+    export(tmp_path / "new", tmp_path / "second", vectors=True)
+    assert "imported:" not in (tmp_path / "second/sources.jsonl").read_text()
 
 
 def test_an_original_that_is_not_what_its_name_says_stays_out(home: Path, tmp_path: Path) -> None:

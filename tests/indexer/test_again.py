@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from tests.indexer.test_work import ALL, BEAT, SlowReader, asked, folder, indexer
 
 from longleaf.api import jobs as asking
-from longleaf.core.catalog import DocumentHead
+from longleaf.core.catalog import DocumentHead, schema, writes
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.catalog.listing import Order
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Conflict, NotFound
 from longleaf.core.types import Outcome
+from longleaf.indexer.again import spec_again
 from longleaf.indexer.build import Indexer
-from longleaf.indexer.specs import UploadSpec
+from longleaf.indexer.specs import FolderSpec, UploadSpec
 from longleaf.indexer.work import do_job
 
 __all__ = ["folder", "indexer"]
@@ -75,6 +77,24 @@ def test_files_of_folders_and_uploads_are_read_anew(indexer: Indexer, folder: Pa
         assert head.metadata == was.metadata
     # That has ended: it can be asked for again.
     asking.read_collection_again(catalog, "law", ALL)
+
+
+def test_a_file_that_an_import_named_is_opened_once_its_folder_was_indexed_here(
+    indexer: Indexer, folder: Path
+) -> None:
+    do_job(indexer, asked(indexer, folder), "me")
+    catalog, table = indexer.catalog, schema.sources
+    with catalog._database.writing() as connection:
+        marked = writes.IMPORTED_MARK + table.c.ingest_version
+        connection.execute(update(table).values(ingest_version=marked))
+    for head in heads(indexer):
+        with pytest.raises(Conflict, match="Only an import says"):
+            spec_again(catalog, head)
+    (folder / "0.txt").write_text("Not what the export said.")
+    found = indexer.index_paths("law", "english", [folder])
+    assert found == {Outcome.UNCHANGED: 5, Outcome.INDEXED: 1}
+    for head in heads(indexer):
+        assert isinstance(spec_again(catalog, head), FolderSpec)
 
 
 def test_a_worker_that_takes_over_goes_on_behind_what_has_ended(
