@@ -30,6 +30,7 @@ from longleaf.core.catalog import (
     DocumentWrite,
     Generation,
     ReadingDefaults,
+    Source,
     SourceWrite,
     reads,
     schema,
@@ -398,8 +399,7 @@ class Import:
             self._seen["sources"] += 1
             mine = (line.collection, line.key) in self._touched
             if line.collection in known and (mine or line.key not in known[line.collection]):
-                before = known[line.collection].get(line.key)
-                writes.append(_source(line, before and before.ingest_version))
+                writes.append(_source(line, known[line.collection].get(line.key)))
             if len(writes) == _SOURCES_AT_ONCE:
                 self._commit_sources(writes)
                 writes = []
@@ -411,9 +411,10 @@ class Import:
             self.summary.sources += len(writes)
 
 
-def _source(line: form.SourceLine, version_before: str | None) -> SourceWrite:
+def _source(line: form.SourceLine, before: Source | None) -> SourceWrite:
     """As the catalog keeps it: marked as an import's word, unless the file was read here before."""
     version = line.ingest_version.removeprefix(IMPORTED_MARK)
+    version_before = "" if before is None else before.ingest_version
     was_read_here = version_before and not version_before.startswith(IMPORTED_MARK)
     if not (was_read_here or line.key.startswith(UPLOAD_MARK)):
         version = IMPORTED_MARK + version
