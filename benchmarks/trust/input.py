@@ -52,8 +52,9 @@ def strings(site: Any, most: int) -> tuple[int, int, dict[str, str]]:
     return len(tries), len(fields), asyncio.run(naughty.asked(site, tries))
 
 
-def run(passes: int, examples: int, every: int, most: int, seed: int) -> common.Outcome:
-    """Both parts, each over a data folder of its own."""
+def run(passes: int, examples: int, every: int, most: int, seed: int, least: int) -> common.Outcome:
+    """Both parts, each over a data folder of its own. With fewer than `least` cases, none in
+    sequence, or less than a third of the operations ever done, nothing was shown."""
     from tests.api.keyed import open_site
     from tests.remote.chat import chatting
 
@@ -71,17 +72,25 @@ def run(passes: int, examples: int, every: int, most: int, seed: int) -> common.
     errors = sum(count for status, count in found.statuses.items() if status >= 500)
     figure = (
         f"{found.cases.total():,} cases ({found.cases['stateful']:,} of them in sequences) at "
-        f"{len(found.asked)} operations, {len(found.checks)} checks done "
-        f"{found.checks.total():,} times: {len(found.failures)} failures, {errors} answers "
+        f"{len(found.asked)} operations ({len(found.succeeded)} done), {len(found.checks)} checks "
+        f"done {found.checks.total():,} times: {len(found.failures)} failures, {errors} answers "
         f"of 5xx; {requests:,} requests with naughty strings in {fields} fields: {len(wrong)} wrong"
     )
-    ok = not details and not errors and (found.cases.total() > 0)
+    if found.cases.total() < least or not found.cases["stateful"]:
+        details.append(f"{least:,} cases were to be tried, and some of them in sequences")
+    if 3 * len(found.succeeded) < len(found.asked):
+        details.append(f"only {len(found.succeeded)} operations were ever done")
+    ok = not details and not errors
     return common.Outcome(22, "hostile input", figure, ok, details)
 
 
 def main() -> int:
-    chosen = common.options(__doc__ or "", passes=2, examples=10, every=1, strings=1_000)
-    made = run(chosen.passes, chosen.examples, chosen.every, chosen.strings, chosen.seed)
+    chosen = common.options(
+        __doc__ or "", passes=2, examples=10, every=1, strings=1_000, least=10_000
+    )
+    made = run(
+        chosen.passes, chosen.examples, chosen.every, chosen.strings, chosen.seed, chosen.least
+    )
     return common.finish(made, as_json=chosen.json)
 
 
