@@ -28,7 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
         ("disk_full", ["--rooms", "1", "--limits", "1"], "unshare"),
         ("idempotence", ["--times", "12"], ""),
         ("dead_workers", ["--strikes", "5"], ""),
-        ("input", ["--passes", "2", "--examples", "2", "--every", "12", "--strings", "0", "--least", "1000"], ""),
+        (
+            "input",
+            ["--passes=2", "--examples=2", "--every=12", "--strings=0", "--least=1000"],
+            "",
+        ),
         ("paths", ["--every", "8", "--traced", "0"], ""),
         ("paths", ["--every", "15"], "strace"),
         ("deserialise", [], ""),
