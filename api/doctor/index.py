@@ -18,7 +18,13 @@ from longleaf.api.running import local_headers
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.config import Settings
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, LongleafError
+from longleaf.core.errors import (
+    CatalogBroken,
+    ForeignIndex,
+    GenerationMismatch,
+    IndexLocked,
+    LongleafError,
+)
 from longleaf.core.protocols import PassageIndex
 
 if TYPE_CHECKING:
@@ -47,25 +53,36 @@ class IndexExam:
     def alone(self) -> Iterator[Finding]:
         """Without a server: open the index, compare, mend, compare again."""
         place = self._place()
-        if not self.repair and not place.exists():
-            yield warn("index", "There is none yet.", "The next search makes it from the catalog.")
-            return
         try:
+            if not self.repair and not place.exists():
+                remedy = "The next search makes it from the catalog."
+                yield warn("index", "There is none yet.", remedy)
+                return
             why = place.why_unusable()
         except IndexLocked as error:
             yield warn("index", f"It cannot be looked at now. {error.message}", error.hint)
+            return
+        except ForeignIndex as error:  # not ours to mend
+            yield fail("index", error.message, error.hint)
             return
         except (CatalogBroken, GenerationMismatch) as error:
             why = error.message
             if not self.repair:
                 yield fail("index", why, f"Nothing is lost, it is made from the catalog: {REPAIR}")
                 return
+        except LongleafError as error:  # a server that is away
+            yield fail("index", error.message, error.hint)
+            return
         if why is not None and not self.repair:
             remedy = f"The next search does that, or {REPAIR}"
             yield warn("index", f"It is to be made anew: {why}.", remedy)
             return
         if why is not None:
-            self.remake()
+            try:
+                self.remake()
+            except LongleafError as error:
+                yield fail("index", f"It cannot be made anew. {error.message}", error.hint)
+                return
             self.repaired(f"made the index anew ({why})")
         yield from self._compared()
 
@@ -92,7 +109,8 @@ class IndexExam:
         return _ask(server, local_headers(self.settings.home))
 
     def remake(self) -> None:
-        """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked."""
+        """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked, and
+        ForeignIndex for one that is not this catalog's."""
         self._place().drop()
         with self._opened() as followed:
             followed.follower.catch_up(lambda done, total: self.progress("Index", done, total))

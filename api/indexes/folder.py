@@ -38,7 +38,7 @@ class FolderPlace:
         flush_documents = self._settings.retriever.flush_documents
         return Follower(self._catalog, index, self._generation, self.name, flush_documents)
 
-    def drop(self) -> None:
+    def drop(self, *, take_over: bool = False) -> None:
         self._make_if_missing()
         with TakenFolder(self.folder) as taken:
             _remove(self._catalog, taken)

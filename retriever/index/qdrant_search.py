@@ -81,11 +81,8 @@ class QdrantReader:
         self._there = collection is not None
         if collection is None:
             return
-        state = qdrant_schema.read_state(self._server, collection)
+        state = qdrant_schema.read_state(self._server, collection, self._epoch)
         qdrant_schema.check_made_by(state, collection, self._dim, self.fingerprint)
-        if state.epoch != self._epoch:
-            why = "it follows another catalog, or this one before a backup was restored"
-            raise qdrant_schema.foreign(self._server, collection, why)
         self._state = state
 
     def _is_indexed(self, key: str) -> bool:
