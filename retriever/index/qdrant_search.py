@@ -109,7 +109,9 @@ class QdrantReader:
 
         params = models.SearchParams(
             hnsw_ef=self._settings.hnsw_ef,
-            exact=not self._settings.hnsw_m,
+            # `exact` would leave the codes aside and read every full vector from the disk; without
+            # links in the graph, the server scans the codes by itself.
+            exact=not self._settings.hnsw_m and self._settings.quantization == "none",
             quantization=self._rescored(),
         )
         query = incoming.query(vector, self._dim).tolist()
