@@ -8,6 +8,7 @@ what the shard's files say (`deep`), and making it anew, need the server stopped
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class IndexExam:
                 return
             self.repaired(f"made the index anew ({why})")
         yield from self._compared()
+        yield from self._unmet()
 
     def asking(self, server: str) -> Iterator[Finding]:
         """With a server: have it compare, mend through the log, have it compare again."""
@@ -98,12 +100,19 @@ class IndexExam:
             yield warn("index", error.message, error.hint)
             return
         yield self._verdict(found, REPAIR if found.document_ids else _STOP_SERVER)
+        yield from self._unmet()
         if self.deep:
             yield warn(
                 "index content",
                 "Not looked at: the running server has the index open.",
                 "Stop the server and run longleaf doctor --deep again.",
             )
+
+    def _unmet(self) -> Iterator[Finding]:
+        """Settings that were changed since the index was made, and need another one."""
+        with suppress(LongleafError):  # told of already
+            for what in self._place().unmet():
+                yield warn("index settings", what, "longleaf rebuild")
 
     def _asked(self, server: str) -> Comparison:
         return _ask(server, local_headers(self.settings.home))

@@ -48,6 +48,9 @@ class FolderPlace:
 
         return allocated_bytes(self.folder)
 
+    def unmet(self) -> list[str]:
+        return []
+
     def _make_if_missing(self) -> None:
         raise NotImplementedError
 

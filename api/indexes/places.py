@@ -59,7 +59,8 @@ class Place(Protocol):
     `why_unusable` says why it would be made anew, opening nothing that others have open, and raises
     the same. `drop` deletes it, whatever state it is in; on a server, what is not this catalog's
     only with `take_over`, and else raises ForeignIndex. `byte_count`: on this machine's disk.
-    `content` looks into an index that `open` gave.
+    `content` looks into an index that `open` gave. `unmet` says which settings `longleaf rebuild`
+    would bring into force, and opens nothing.
     """
 
     name: str
@@ -77,6 +78,8 @@ class Place(Protocol):
     def byte_count(self) -> int: ...
 
     def content(self) -> StoredContent: ...
+
+    def unmet(self) -> list[str]: ...
 
 
 class OpenedHere:

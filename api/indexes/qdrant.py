@@ -85,6 +85,7 @@ class QdrantPlace:
         server = connect(self._settings)
         try:
             index = self._index(server)
+            unmet = index.unmet()
         except BaseException:
             server.close()
             raise
@@ -99,7 +100,17 @@ class QdrantPlace:
             max(LEASE_SECONDS, 2 * chosen.timeout_seconds),
         )
         told = f"Qdrant at {without_password(chosen.url)}, collection {self._alias}"
+        if unmet:
+            told = f"{told}; {', '.join(unmet)} (longleaf rebuild)"
         return SharedHere(index, follower, told, by_itself=by_itself)
+
+    def unmet(self) -> list[str]:
+        opened = self._opened(by_itself=False)
+        try:
+            assert isinstance(opened.index, QdrantIndex)
+            return opened.index.unmet()
+        finally:
+            opened.close()
 
     def _index(self, server: Server) -> QdrantIndex:
         return QdrantIndex.open(

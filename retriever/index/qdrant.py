@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from longleaf.core.errors import LongleafError
 from longleaf.core.ids import split_point_id
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import incoming, payload, qdrant_schema
+from longleaf.retriever.index import incoming, payload, qdrant_form, qdrant_schema
 from longleaf.retriever.index.batches import batches
 from longleaf.retriever.index.followed import ChangeLog, why_unusable
 from longleaf.retriever.index.qdrant_filter import range_index
@@ -120,6 +122,7 @@ class QdrantIndex(QdrantReader):
             self._target = collection
             qdrant_schema.write_state(self._server, collection, self._state, self._fence)
             self._place.add_indexes(collection, self._lacks(collection))
+            self._adjust(collection)
             self._place.drop(self._epoch, but=collection)
         self._there = True
 
@@ -154,6 +157,29 @@ class QdrantIndex(QdrantReader):
         what its leases give."""
         collection = self._place.behind()
         return 0 if collection is None else qdrant_schema.fence_of(self._server, collection)
+
+    def unmet(self) -> list[str]:
+        """Settings that need another collection: `longleaf rebuild` makes it."""
+        collection = self._place.behind()
+        return (
+            [] if collection is None else qdrant_form.unmet(self._info(collection), self._settings)
+        )
+
+    def _adjust(self, collection: str) -> None:
+        info = self._info(collection)
+        more = qdrant_form.changes(info, self._dim, self._settings)
+        if more:
+            try:
+                self._server.call(lambda client: client.update_collection(collection, **more))
+            except LongleafError as error:  # it answers as before
+                _log.warning("index.settings_not_changed", reason=reason_of(error))
+            else:
+                _log.info("index.settings_changed", changed=sorted(more))
+        for what in qdrant_form.unmet(info, self._settings):
+            _log.warning("index.settings_need_rebuild", reason=f"{what}: longleaf rebuild")
+
+    def _info(self, collection: str) -> Any:
+        return self._server.call(lambda client: client.get_collection(collection), again=True)
 
     def _lacks(self, collection: str) -> dict[str, Any]:
         return qdrant_schema.check_collection(self._server, collection, self._state)

@@ -21,6 +21,7 @@ from longleaf.core.catalog import schema
 from longleaf.core.config import Settings
 from longleaf.core.errors import ForeignIndex, IndexUnavailable
 from longleaf.indexer.parsers.here import ReadHere
+from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_server import Server
 
 if TYPE_CHECKING:
@@ -204,3 +205,23 @@ def test_a_database_that_was_restored_is_followed_at_the_first_try(
         assert examine(settings, repair=True)["index"].status is Status.OK
     assert fence_written(settings) > was > 40
     assert not names(engine) & old and asked(settings) == before
+
+
+def test_settings_that_need_a_rebuild_are_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = "it has 2 shards and not the 5 of qdrant.shards"
+    monkeypatch.setattr(QdrantIndex, "unmet", lambda _: [what])
+    runtime = wire.open_runtime(settings, follow=False)
+    try:
+        fill(runtime)
+        assert f"{what} (longleaf rebuild)" in runtime.reasons["index"]
+    finally:
+        runtime.close()
+    told = examine(settings)
+    assert told["index"].status is Status.OK
+    assert told["index settings"].status is Status.WARN
+    assert (told["index settings"].fact, told["index settings"].remedy) == (
+        what,
+        "longleaf rebuild",
+    )
