@@ -40,7 +40,7 @@ LABEL org.opencontainers.image.title="Longleaf" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 # ALLOW_REMOTE is for a port that is published on loopback only (docker run -p 127.0.0.1:8765:8765):
-# there are no access keys yet. A model from a hub is kept in the volume, the one writable place.
+# until `longleaf keys create` has made a first one, no access key is asked for (docs/access.md). A model from a hub is kept in the volume, the one writable place.
 ENV PATH=/opt/longleaf/bin:/usr/local/bin:/usr/bin:/bin \
     LONGLEAF_HOME=/data \
     LONGLEAF_SERVER__HOST=0.0.0.0 \

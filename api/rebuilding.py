@@ -66,11 +66,17 @@ def _tidy(index: PassageIndex) -> None:
         _log.warning("index.not_optimized", reason=reason_of(error))
 
 
-def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) -> Rebuilt:
+def rebuild(
+    settings: Settings,
+    *,
+    take_over: bool = False,
+    progress: NamedProgress = lambda *_: None,
+) -> Rebuilt:
     """Make the index anew from the catalog.
 
-    Raises Conflict while a server runs on the data folder, and IndexLocked while any other
-    process has the index open.
+    Raises Conflict while a server runs on the data folder, IndexLocked while any other process has
+    the index open, and ForeignIndex where what stands on a Qdrant server is not this catalog's;
+    `take_over` deletes that.
     """
     if find_server(settings.home) is not None:
         raise Conflict(
@@ -79,7 +85,7 @@ def rebuild(settings: Settings, *, progress: NamedProgress = lambda *_: None) ->
     parts = wire.open_write_side(settings)
     try:
         catalog, generation = parts.catalog, parts.generation
-        indexes.place(settings, catalog, generation).drop()
+        indexes.place(settings, catalog, generation).drop(take_over=take_over)
         indexes.drop_closed(settings, catalog)
         with indexes.opened(settings, catalog, generation) as followed:
             documents = followed.follower.catch_up(

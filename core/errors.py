@@ -149,6 +149,12 @@ class CatalogBroken(LongleafError):
     code = "catalog_broken"
 
 
+class ForeignIndex(CatalogBroken):
+    """What stands where our index should is not this catalog's: it is neither read nor deleted."""
+
+    code = "foreign_index"
+
+
 class RejectReason(enum.StrEnum):
     """Why a file was not indexed. The words are stable: tests, CLI and API show them."""
 

@@ -116,7 +116,7 @@ class QdrantSettings(Section):
         ge=0,
         le=128,
         description="Links of a passage in the graph; 0: no graph, every search looks at all "
-        "(exact; good to about a million passages a node).",
+        "(their int8 codes, the best again in full; good to about a million passages a node).",
     )
     hnsw_ef: int = Field(
         256, ge=16, le=4096, description="How wide the graph is searched: recall against time."

@@ -25,7 +25,8 @@ from longleaf.core.protocols import IndexEntry, PassageIndex
 _PUT_PASSAGES = 2048
 """Passages handed to the index at once: large enough to be quick, small enough to stay lean."""
 
-_SEEN_EVERY_SECONDS = 3600.0
+SEEN_EVERY_SECONDS = 3600.0
+"""How often a follower that has nothing to do tells the catalog that it is there."""
 
 _log = structlog.get_logger(__name__)
 
@@ -223,7 +224,7 @@ class FollowerThread:
                     if not self._paused and self.follower.lag() != 0:
                         self.follower.catch_up()
                 self._when_level()
-                if time.monotonic() - seen_at > _SEEN_EVERY_SECONDS:
+                if time.monotonic() - seen_at > SEEN_EVERY_SECONDS:
                     self.follower.show_life()
                     seen_at = time.monotonic()
                 self.failure = None

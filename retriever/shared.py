@@ -27,7 +27,7 @@ from longleaf.core.catalog.repair import push_again
 from longleaf.core.errors import IndexUnavailable, LongleafError
 from longleaf.core.logs import reason_of
 from longleaf.core.protocols import PassageIndex
-from longleaf.retriever.follow import Follower, Progress, Stopped
+from longleaf.retriever.follow import SEEN_EVERY_SECONDS, Follower, Progress, Stopped
 from longleaf.retriever.index.followed import ChangeLog
 
 LEASE_SECONDS = 45.0
@@ -93,6 +93,7 @@ class SharedFollower:
         self._lease: Lease | None = None
         self._sure_until = 0.0
         self._follower: Follower | None = None
+        self._shown_at = 0.0
         self._following = threading.Lock()
         self._stop = threading.Event()
         self._threads = [
@@ -206,6 +207,10 @@ class SharedFollower:
         try:
             applied = follower.catch_up(progress) if follower.lag() else 0
             self._flush_again(follower)
+            if time.monotonic() - self._shown_at > SEEN_EVERY_SECONDS:
+                # One that is never seen would lose its hold on the log.
+                follower.show_life()
+                self._shown_at = time.monotonic()
             return applied
         except LeaseLost:
             self._give_up()
@@ -241,6 +246,7 @@ class SharedFollower:
             self._follower = Follower(
                 self._catalog, self._index, self._generation, self.name, self._flush_documents
             )
+            self._shown_at = -SEEN_EVERY_SECONDS
         except BaseException:
             self._let_go()
             raise

@@ -159,6 +159,14 @@ def rebuild(
     embed: Annotated[
         bool, typer.Option("--embed", help="First do what `longleaf reindex` does.")
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="On a Qdrant server: delete what stands there under this catalog's names, even if "
+            "it is another's (an index from before a backup was restored, or an abandoned one).",
+        ),
+    ] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -171,7 +179,7 @@ def rebuild(
     with shown_progress(as_json) as show:
         if embed:
             reindexing.reindex(settings, progress=show)
-        done = rebuilding.rebuild(settings, progress=show)
+        done = rebuilding.rebuild(settings, take_over=take_over, progress=show)
     if as_json:
         print_json(asdict(done))
     else:

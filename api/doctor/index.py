@@ -8,6 +8,7 @@ what the shard's files say (`deep`), and making it anew, need the server stopped
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,13 @@ from longleaf.api.running import local_headers
 from longleaf.core.catalog import Catalog, Generation
 from longleaf.core.catalog.repair import push_again
 from longleaf.core.config import Settings
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked, LongleafError
+from longleaf.core.errors import (
+    CatalogBroken,
+    ForeignIndex,
+    GenerationMismatch,
+    IndexLocked,
+    LongleafError,
+)
 from longleaf.core.protocols import PassageIndex
 
 if TYPE_CHECKING:
@@ -47,27 +54,39 @@ class IndexExam:
     def alone(self) -> Iterator[Finding]:
         """Without a server: open the index, compare, mend, compare again."""
         place = self._place()
-        if not self.repair and not place.exists():
-            yield warn("index", "There is none yet.", "The next search makes it from the catalog.")
-            return
         try:
+            if not self.repair and not place.exists():
+                remedy = "The next search makes it from the catalog."
+                yield warn("index", "There is none yet.", remedy)
+                return
             why = place.why_unusable()
         except IndexLocked as error:
             yield warn("index", f"It cannot be looked at now. {error.message}", error.hint)
+            return
+        except ForeignIndex as error:  # not ours to mend
+            yield fail("index", error.message, error.hint)
             return
         except (CatalogBroken, GenerationMismatch) as error:
             why = error.message
             if not self.repair:
                 yield fail("index", why, f"Nothing is lost, it is made from the catalog: {REPAIR}")
                 return
+        except LongleafError as error:  # a server that is away
+            yield fail("index", error.message, error.hint)
+            return
         if why is not None and not self.repair:
             remedy = f"The next search does that, or {REPAIR}"
             yield warn("index", f"It is to be made anew: {why}.", remedy)
             return
         if why is not None:
-            self.remake()
+            try:
+                self.remake()
+            except LongleafError as error:
+                yield fail("index", f"It cannot be made anew. {error.message}", error.hint)
+                return
             self.repaired(f"made the index anew ({why})")
         yield from self._compared()
+        yield from self._unmet()
 
     def asking(self, server: str) -> Iterator[Finding]:
         """With a server: have it compare, mend through the log, have it compare again."""
@@ -81,6 +100,7 @@ class IndexExam:
             yield warn("index", error.message, error.hint)
             return
         yield self._verdict(found, REPAIR if found.document_ids else _STOP_SERVER)
+        yield from self._unmet()
         if self.deep:
             yield warn(
                 "index content",
@@ -88,11 +108,18 @@ class IndexExam:
                 "Stop the server and run longleaf doctor --deep again.",
             )
 
+    def _unmet(self) -> Iterator[Finding]:
+        """Settings that were changed since the index was made, and need another one."""
+        with suppress(LongleafError):  # told of already
+            for what in self._place().unmet():
+                yield warn("index settings", what, "longleaf rebuild")
+
     def _asked(self, server: str) -> Comparison:
         return _ask(server, local_headers(self.settings.home))
 
     def remake(self) -> None:
-        """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked."""
+        """Make the index anew from the catalog, whatever state it is in. Raises IndexLocked, and
+        ForeignIndex for one that is not this catalog's."""
         self._place().drop()
         with self._opened() as followed:
             followed.follower.catch_up(lambda done, total: self.progress("Index", done, total))

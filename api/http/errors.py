@@ -48,6 +48,7 @@ STATUSES: Mapping[type[errors.LongleafError], tuple[int, str]] = {
     errors.NoSpace: (507, "There is no room on the disk"),
     errors.ConfigError: (500, "A setting cannot be used"),
     errors.CatalogBroken: (500, "The data folder does not check out"),
+    errors.ForeignIndex: (500, "The index on the server is not this catalog's"),
     errors.LongleafError: (500, "Something went wrong"),
 }
 """Status and title of each class; a class that is not here has its parent's."""

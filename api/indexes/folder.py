@@ -38,7 +38,7 @@ class FolderPlace:
         flush_documents = self._settings.retriever.flush_documents
         return Follower(self._catalog, index, self._generation, self.name, flush_documents)
 
-    def drop(self) -> None:
+    def drop(self, *, take_over: bool = False) -> None:
         self._make_if_missing()
         with TakenFolder(self.folder) as taken:
             _remove(self._catalog, taken)
@@ -47,6 +47,9 @@ class FolderPlace:
         from longleaf.retriever.index.compaction import allocated_bytes
 
         return allocated_bytes(self.folder)
+
+    def unmet(self) -> list[str]:
+        return []
 
     def _make_if_missing(self) -> None:
         raise NotImplementedError

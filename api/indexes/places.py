@@ -57,8 +57,10 @@ class Place(Protocol):
     it follows by itself; both make one that is missing. They raise IndexLocked where it belongs to
     another process, GenerationMismatch and CatalogBroken for one that is not what it should be.
     `why_unusable` says why it would be made anew, opening nothing that others have open, and raises
-    the same. `drop` deletes it, whatever state it is in. `byte_count`: on this machine's disk.
-    `content` looks into an index that `open` gave.
+    the same. `drop` deletes it, whatever state it is in; on a server, what is not this catalog's
+    only with `take_over`, and else raises ForeignIndex. `byte_count`: on this machine's disk.
+    `content` looks into an index that `open` gave. `unmet` says which settings `longleaf rebuild`
+    would bring into force, and opens nothing.
     """
 
     name: str
@@ -71,11 +73,13 @@ class Place(Protocol):
 
     def why_unusable(self) -> str | None: ...
 
-    def drop(self) -> None: ...
+    def drop(self, *, take_over: bool = False) -> None: ...
 
     def byte_count(self) -> int: ...
 
     def content(self) -> StoredContent: ...
+
+    def unmet(self) -> list[str]: ...
 
 
 class OpenedHere:

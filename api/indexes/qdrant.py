@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from longleaf.api.indexes.places import Followed, StoredContent
 from longleaf.core.catalog import Catalog, Generation, generations
+from longleaf.core.catalog.leases import Lease
 from longleaf.core.config import Settings
-from longleaf.core.errors import CatalogBroken, GenerationMismatch, IndexLocked
+from longleaf.core.errors import CatalogBroken, ForeignIndex, GenerationMismatch, IndexLocked
 from longleaf.core.protocols import PassageIndex
 from longleaf.core.store_settings import without_password
 from longleaf.retriever.follow import Following
@@ -79,14 +82,13 @@ class QdrantPlace:
 
     def _opened(self, *, by_itself: bool) -> SharedHere:
         chosen, generation = self._settings.qdrant, self._generation
-        index = QdrantIndex.open(
-            connect(self._settings),
-            self._alias,
-            generation.dim,
-            generation.fingerprint,
-            self._catalog.epoch(),
-            chosen,
-        )
+        server = connect(self._settings)
+        try:
+            index = self._index(server)
+            unmet = index.unmet()
+        except BaseException:
+            server.close()
+            raise
         follower = SharedFollower(
             self._catalog,
             index,
@@ -98,7 +100,27 @@ class QdrantPlace:
             max(LEASE_SECONDS, 2 * chosen.timeout_seconds),
         )
         told = f"Qdrant at {without_password(chosen.url)}, collection {self._alias}"
+        if unmet:
+            told = f"{told}; {', '.join(unmet)} (longleaf rebuild)"
         return SharedHere(index, follower, told, by_itself=by_itself)
+
+    def unmet(self) -> list[str]:
+        opened = self._opened(by_itself=False)
+        try:
+            assert isinstance(opened.index, QdrantIndex)
+            return opened.index.unmet()
+        finally:
+            opened.close()
+
+    def _index(self, server: Server) -> QdrantIndex:
+        return QdrantIndex.open(
+            server,
+            self._alias,
+            self._generation.dim,
+            self._generation.fingerprint,
+            self._catalog.epoch(),
+            self._settings.qdrant,
+        )
 
     def why_unusable(self) -> str | None:
         opened = self._opened(by_itself=False)
@@ -108,38 +130,44 @@ class QdrantPlace:
         finally:
             opened.close()
 
-    def drop(self) -> None:
-        """One that is ours goes on answering until its successor is full; any other goes at once.
+    def drop(self, *, take_over: bool = False) -> None:
+        """One that can be read goes on answering until its successor is full; one of ours that
+        cannot goes at once, and with `take_over` whatever else stands there.
 
         Raises IndexLocked while another process follows the catalog into it.
         """
-        lease = self._catalog.leases.take(self.name, generations.process_name(),
-                                          _DROP_SECONDS)  # fmt: skip
-        if lease is None:
-            raise IndexLocked(
-                f"{self._catalog.leases.holder(self.name)} follows the catalog into the index "
-                f"{self._alias}.",
-                "Stop that process (longleaf serve), and try again.",
-            )
+        holder = generations.process_name()
+        lease = self._lease(holder)
         server = connect(self._settings)
         place = qdrant_schema.Place(server, self._alias)
         try:
             try:
-                opened = QdrantIndex.open(
-                    server,
-                    self._alias,
-                    self._generation.dim,
-                    self._generation.fingerprint,
-                    self._catalog.epoch(),
-                    self._settings.qdrant,
-                )
+                opened = self._index(server)
+                if (written := opened.fence_written()) >= lease.fence:
+                    # We hold the lease: whoever had that fence had it of a database that was
+                    # restored since. Kept in the lease, for those who follow next.
+                    lease = self._lease(holder, above=written)
                 opened.make_anew_next(lease.fence)
+            except ForeignIndex:
+                if not take_over:
+                    raise
+                place.take_over()
             except (CatalogBroken, GenerationMismatch):
-                place.drop()
+                place.drop(self._catalog.epoch())
         finally:
             server.close()
             self._catalog.forget_follower(self.name)
             self._catalog.leases.give_back(lease)
+
+    def _lease(self, holder: str, above: int = 0) -> Lease:
+        leases = self._catalog.leases
+        lease = leases.take(self.name, holder, _DROP_SECONDS, above=above)
+        if lease is None:
+            raise IndexLocked(
+                f"{leases.holder(self.name)} follows the catalog into the index {self._alias}.",
+                "Stop that process (longleaf serve), and try again.",
+            )
+        return lease
 
     def byte_count(self) -> int:
         return 0  # the server's disk
@@ -163,21 +191,11 @@ def drop_closed(settings: Settings, catalog: Catalog) -> list[str]:
         for number in sorted(numbers):
             if number.isdigit() and int(number) not in keep:
                 alias = alias_of(settings, int(number))
-                if _is_ours(server, alias, catalog.epoch()):
-                    qdrant_schema.Place(server, alias).drop()
+                # One that is not ours stays, even under the name that ours would have.
+                with suppress(ForeignIndex):
+                    qdrant_schema.Place(server, alias).drop(catalog.epoch())
                 catalog.forget_follower(follower_name(alias))
                 catalog.leases.forget(follower_name(alias))
     finally:
         server.close()
     return []
-
-
-def _is_ours(server: Server, alias: str, epoch: str) -> bool:
-    """Whether it follows this catalog: another's is never deleted."""
-    collection = qdrant_schema.Place(server, alias).behind()
-    if collection is None:
-        return False
-    try:
-        return qdrant_schema.read_state(server, collection).epoch == epoch
-    except CatalogBroken:
-        return False

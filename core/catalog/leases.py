@@ -41,14 +41,18 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def take(self, name: str, holder: str, seconds: float) -> Lease | None:
-        """The lease, if nobody else holds it now; taking one's own again gives a new fence."""
+    def take(self, name: str, holder: str, seconds: float, *, above: int = 0) -> Lease | None:
+        """The lease, if nobody else holds it now; taking one's own again gives a new fence.
+
+        `above`: a fence that a store has seen. It is higher than ours when the database was
+        restored from a dump, and the new one is higher than both.
+        """
         with self._database.writing() as connection:
             now = _now(connection)
             found = connection.execute(select(leases).where(leases.c.name == name)).first()
             if found is not None and found.holder != holder and found.expires_at > now:
                 return None
-            fence = 1 if found is None else found.fence + 1
+            fence = max(above, 0 if found is None else found.fence) + 1
             row = {"holder": holder, "fence": fence, "expires_at": now + seconds}
             if found is None:
                 connection.execute(insert(leases).values(name=name, **row))

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from longleaf.core.errors import LongleafError
 from longleaf.core.ids import split_point_id
+from longleaf.core.logs import reason_of
 from longleaf.core.protocols import IndexEntry
-from longleaf.retriever.index import incoming, payload, qdrant_schema
+from longleaf.retriever.index import incoming, payload, qdrant_form, qdrant_schema
 from longleaf.retriever.index.batches import batches
 from longleaf.retriever.index.followed import ChangeLog, why_unusable
 from longleaf.retriever.index.qdrant_filter import range_index
@@ -66,8 +68,8 @@ class QdrantIndex(QdrantReader):
         """The index behind `alias`; there may be none yet, until somebody may write.
 
         `epoch` names the catalog's history. Raises GenerationMismatch when it was made by another
-        `fingerprint` or `dim`, CatalogBroken when it is another catalog's or a stranger's,
-        IndexUnavailable when the server does not answer.
+        `fingerprint` or `dim`, ForeignIndex when it is another catalog's or a stranger's,
+        CatalogBroken when it has an older form, IndexUnavailable when the server does not answer.
         """
         opened = cls(Place(server, alias), dim, fingerprint, epoch, settings)
         try:
@@ -109,8 +111,8 @@ class QdrantIndex(QdrantReader):
                 qdrant_schema.write_state(self._server, collection, self._state, self._fence)
                 self._answers_seq = self._state.applied_seq
             self._state = QdrantState(self.fingerprint, self._dim, self._epoch)
-            self._place.drop(but=collection or "")
-            self._target = self._place.make(self._dim, self._settings)
+            self._place.drop(self._epoch, but=collection or "")
+            self._target = self._place.make(self._dim, self._settings, self._epoch)
             qdrant_schema.write_state(self._server, self._target, self._state, self._fence)
             if collection is None:
                 self._place.lead_to(self._target)
@@ -119,15 +121,20 @@ class QdrantIndex(QdrantReader):
         else:
             self._target = collection
             qdrant_schema.write_state(self._server, collection, self._state, self._fence)
-            lacks = qdrant_schema.check_collection(self._server, collection, self._state)
-            self._place.add_indexes(collection, lacks)
-            self._place.drop(but=collection)
+            self._place.add_indexes(collection, self._lacks(collection))
+            self._adjust(collection)
+            self._place.drop(self._epoch, but=collection)
         self._there = True
 
     def why_unusable(self, change_log: ChangeLog | None) -> str | None:
-        """Why whoever begins to write would make it anew; None when nobody would."""
+        """Why whoever begins to write would make it anew; None when nobody would.
+
+        Raises ForeignIndex for one with other vectors.
+        """
         if not self._there:
             return "there is none"
+        if (collection := self._place.behind()) is not None:
+            self._lacks(collection)
         if self._state.make_anew:
             return "somebody asked for it"
         # Once it was full, a position of 0 is only one that is held back.
@@ -136,13 +143,46 @@ class QdrantIndex(QdrantReader):
 
     def make_anew_next(self, fence: int) -> None:
         """Have whoever writes next fill another collection, and lead searches there when it is
-        full. Raises LeaseLost."""
+        full. Raises LeaseLost, and ForeignIndex for one with other vectors."""
         self._look()
         collection = self._place.behind()
         if collection is not None:
+            self._lacks(collection)
             state = replace(self._state, make_anew=True)
             qdrant_schema.write_state(self._server, collection, state, fence)
             self._state = state
+
+    def fence_written(self) -> int:
+        """The highest that a writer had; after the catalog's database was restored, it may be above
+        what its leases give."""
+        collection = self._place.behind()
+        return 0 if collection is None else qdrant_schema.fence_of(self._server, collection)
+
+    def unmet(self) -> list[str]:
+        """Settings that need another collection: `longleaf rebuild` makes it."""
+        collection = self._place.behind()
+        return (
+            [] if collection is None else qdrant_form.unmet(self._info(collection), self._settings)
+        )
+
+    def _adjust(self, collection: str) -> None:
+        info = self._info(collection)
+        more = qdrant_form.changes(info, self._dim, self._settings)
+        if more:
+            try:
+                self._server.call(lambda client: client.update_collection(collection, **more))
+            except LongleafError as error:  # it answers as before
+                _log.warning("index.settings_not_changed", reason=reason_of(error))
+            else:
+                _log.info("index.settings_changed", changed=sorted(more))
+        for what in qdrant_form.unmet(info, self._settings):
+            _log.warning("index.settings_need_rebuild", reason=f"{what}: longleaf rebuild")
+
+    def _info(self, collection: str) -> Any:
+        return self._server.call(lambda client: client.get_collection(collection), again=True)
+
+    def _lacks(self, collection: str) -> dict[str, Any]:
+        return qdrant_schema.check_collection(self._server, collection, self._state)
 
     def applied_seq(self) -> int:
         """What searches see; while another collection is being filled, what they saw before."""
@@ -200,7 +240,7 @@ class QdrantIndex(QdrantReader):
         self.unsure.clear()
         if seq > 0 and self._place.behind() != self._target:
             self._place.lead_to(self._target)
-            self._place.drop(but=self._target)
+            self._place.drop(self._epoch, but=self._target)
             self._answers_seq = 0
 
     def settle_seconds(self) -> float:

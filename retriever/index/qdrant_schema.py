@@ -3,18 +3,21 @@
 Readers ask an alias, `PREFIX-generation-N`; behind it is a collection with a name of its own, so
 that one made anew takes over whole while searches go on. Point 0, which is no passage, says which
 catalog the collection follows, how far, and whose fence wrote last: like the sidecar of a shard it
-travels with every snapshot. A collection without that point, or of another form, is a stranger's
-and is never written to. It knows no documents and no queries.
+travels with every snapshot. A collection without that point, or of another form, is a stranger's:
+it is neither written to nor deleted (`ForeignIndex`), but for `Place.take_over`. One without that
+point because its maker crashed is known by the metadata that it was made with. It knows no
+documents and no queries.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from longleaf.core.catalog.leases import LeaseLost
-from longleaf.core.errors import CatalogBroken, GenerationMismatch
+from longleaf.core.errors import CatalogBroken, ForeignIndex, GenerationMismatch
 from longleaf.retriever.index import payload, qdrant_filter
 from longleaf.retriever.index.incoming import REBUILD
 from longleaf.retriever.index.qdrant_server import Server
@@ -34,6 +37,9 @@ MAX_RANGE_INDEXES = 256
 """Metadata fields whose numbers and dates can be compared."""
 
 _STATE = "state"
+_OWNER = "longleaf_epoch"
+"""In a collection's metadata: whose it is, from the moment it is made."""
+
 _FLUSH_SECONDS = 5
 
 
@@ -73,15 +79,17 @@ class Place:
         return None
 
     def collections(self) -> list[str]:
-        """Every collection of this generation: the one that answers and what crashes left."""
+        """Every collection with a name as we make them: what answers, and what crashes left."""
+        ours = re.compile(re.escape(self.alias) + "-[0-9a-f]{8}")
         found = self.server.call(lambda client: client.get_collections(), again=True).collections
-        return [each.name for each in found if each.name.startswith(f"{self.alias}-")]
+        return sorted(each.name for each in found if ours.fullmatch(each.name))
 
-    def make(self, dim: int, settings: QdrantSettings) -> str:
-        """A new, empty collection that nobody is led to yet; returns its name."""
+    def make(self, dim: int, settings: QdrantSettings, epoch: str) -> str:
+        """A new, empty collection of `epoch` that nobody is led to yet; returns its name."""
         name = f"{self.alias}-{secrets.token_hex(4)}"
         made = creation(dim, settings, self.server.node_count())
-        self.server.call(lambda client: client.create_collection(name, **made))
+        owner = {_OWNER: epoch}
+        self.server.call(lambda client: client.create_collection(name, metadata=owner, **made))
         self.add_indexes(name, qdrant_filter.first_indexes())
         return name
 
@@ -107,17 +115,47 @@ class Place:
         steps.append(models.CreateAliasOperation(create_alias=new))
         self.server.call(lambda client: client.update_collection_aliases(steps))
 
-    def drop(self, *, but: str | None = None) -> None:
-        """Delete the generation's collections, or all `but` one."""
+    def drop(self, epoch: str, *, but: str | None = None) -> None:
+        """Delete the generation's collections that are surely the catalog's of `epoch`, or all
+        `but` one."""
+        if but is None:
+            behind = self.behind()
+            if behind is not None and self._is_of(epoch, behind):
+                self._delete_alias()
+        for name in self.collections():
+            if name != but and self._is_of(epoch, name):
+                self._delete(name)
+
+    def take_over(self) -> None:
+        """Delete what has the generation's names, whosever it is: the alias, a collection in its
+        place, and collections named as we name them. One of another name, which the alias may have
+        led to, stays."""
+        try:
+            if self.behind() is not None:
+                self._delete_alias()
+        except ForeignIndex:  # a collection in the alias's place
+            self._delete(self.alias)
+        for name in self.collections():
+            self._delete(name)
+
+    def _is_of(self, epoch: str, collection: str) -> bool:
+        try:
+            told = _told(self.server, collection)
+            if told is None:
+                info: Any = self.server.call(
+                    lambda client: client.get_collection(collection), again=True
+                )
+                return bool((info.config.metadata or {}).get(_OWNER) == epoch)
+            return told.get("epoch") == epoch
+        except KeyError:  # somebody else has deleted it
+            return False
+
+    def _delete_alias(self) -> None:
         from qdrant_client import models
 
-        if but is None and self.behind() is not None:
-            gone = models.DeleteAlias(alias_name=self.alias)
-            step = models.DeleteAliasOperation(delete_alias=gone)
-            self.server.call(lambda client: client.update_collection_aliases([step]))
-        for name in self.collections():
-            if name != but:
-                self._delete(name)
+        gone = models.DeleteAlias(alias_name=self.alias)
+        step = models.DeleteAliasOperation(delete_alias=gone)
+        self.server.call(lambda client: client.update_collection_aliases([step]))
 
     def _delete(self, collection: str) -> None:
         self.server.call(lambda client: client.delete_collection(collection))
@@ -184,33 +222,58 @@ def strict_mode(settings: QdrantSettings) -> Any:
     )
 
 
-def read_state(server: Server, collection: str) -> QdrantState:
-    """What the collection says of itself. Raises CatalogBroken for a stranger's."""
+def read_state(server: Server, collection: str, epoch: str) -> QdrantState:
+    """What the collection says of itself.
+
+    Raises ForeignIndex unless it says that it follows `epoch`, and CatalogBroken for one of ours
+    that another version has made.
+    """
+    told = _told(server, collection)
+    if told is None:
+        raise foreign(server, collection, "it does not say which catalog it follows")
+    if not isinstance(told.get("epoch"), str):
+        raise foreign(server, collection, "what it says of itself has another form")
+    if told["epoch"] != epoch:
+        why = "it follows another catalog, or this one before a backup was restored"
+        raise foreign(server, collection, why)
+    if told.get("schema") != SCHEMA:
+        raise CatalogBroken(
+            f"{collection} on {server.url} has the form {told.get('schema')}; this Longleaf reads "
+            f"{SCHEMA}.",
+            REBUILD,
+        )
+    try:
+        return QdrantState(**{**told, "range_keys": tuple(told["range_keys"])})
+    except (KeyError, TypeError, ValueError):
+        raise CatalogBroken(
+            f"What {collection} on {server.url} says of itself cannot be read.", REBUILD
+        ) from None
+
+
+def _told(server: Server, collection: str) -> dict[str, Any] | None:
+    """What point 0 says, in whatever form; None without such a point. Empty for one that is none
+    of Longleaf's."""
+    found = _point_zero(server, collection, _STATE)
+    if found is None:
+        return None
+    state = found.get(_STATE)
+    return dict(state) if isinstance(state, dict) else {}
+
+
+def _point_zero(server: Server, collection: str, key: str) -> dict[str, Any] | None:
+    """Its payload under `key`, as most copies have it."""
     from qdrant_client import models
 
     found = server.call(
         lambda client: client.retrieve(
             collection,
             [STATE_POINT],
-            with_payload=[_STATE],
+            with_payload=[key],
             consistency=models.ReadConsistencyType.MAJORITY,
         ),
         again=True,
     )
-    if not found:
-        raise foreign(server, collection, "it does not say which catalog it follows")
-    try:
-        told = dict((found[0].payload or {})[_STATE])
-        state = QdrantState(**{**told, "range_keys": tuple(told["range_keys"])})
-    except (KeyError, TypeError, ValueError):
-        raise foreign(server, collection, "what it says of itself has another form") from None
-    if state.schema != SCHEMA:
-        raise CatalogBroken(
-            f"{collection} on {server.url} has the form {state.schema}; this Longleaf reads "
-            f"{SCHEMA}.",
-            REBUILD,
-        )
-    return state
+    return dict(found[0].payload or {}) if found else None
 
 
 def write_state(server: Server, collection: str, state: QdrantState, fence: int) -> None:
@@ -236,19 +299,19 @@ def write_state(server: Server, collection: str, state: QdrantState, fence: int)
 
 def require_fence(server: Server, collection: str, fence: int) -> None:
     """Raises LeaseLost when the last state was written under another fence."""
-    from qdrant_client import models
+    written = fence_of(server, collection)
+    if written != fence:
+        raise LeaseLost(
+            f"{collection} was written under the fence {written}, and this process has {fence}: "
+            "another one follows the catalog into it now, or the catalog's database was restored.",
+            "After pg_restore: stop every server and worker, then longleaf rebuild",
+        )
 
-    [found] = server.call(
-        lambda client: client.retrieve(
-            collection,
-            [STATE_POINT],
-            with_payload=[payload.FENCE],
-            consistency=models.ReadConsistencyType.MAJORITY,
-        ),
-        again=True,
-    )
-    if (found.payload or {}).get(payload.FENCE) != fence:
-        raise LeaseLost("Another process follows the catalog into this index now.")
+
+def fence_of(server: Server, collection: str) -> int:
+    """Under which fence it was written last; 0 for none."""
+    found = (_point_zero(server, collection, payload.FENCE) or {}).get(payload.FENCE)
+    return found if isinstance(found, int) else 0
 
 
 def check_made_by(state: QdrantState, collection: str, dim: int, fingerprint: str) -> None:
@@ -262,7 +325,7 @@ def check_made_by(state: QdrantState, collection: str, dim: int, fingerprint: st
 
 
 def check_collection(server: Server, collection: str, state: QdrantState) -> dict[str, Any]:
-    """The payload indexes that the collection lacks. Raises CatalogBroken for other vectors."""
+    """The payload indexes that the collection lacks. Raises ForeignIndex for other vectors."""
     info: Any = server.call(lambda client: client.get_collection(collection), again=True)
     dense = (info.config.params.vectors or {}).get(DENSE)
     sparse = (info.config.params.sparse_vectors or {}).get(BM25)
@@ -280,9 +343,10 @@ def with_range_keys(state: QdrantState, keys: set[str]) -> QdrantState:
     return replace(state, range_keys=tuple(sorted({*state.range_keys, *keys})))
 
 
-def foreign(server: Server, name: str, why: str) -> CatalogBroken:
+def foreign(server: Server, name: str, why: str) -> ForeignIndex:
     """The error for a collection that is not this catalog's."""
-    return CatalogBroken(
+    return ForeignIndex(
         f"{name} on {server.url} is not this catalog's index: {why}.",
-        "Choose another qdrant.prefix; or, if nothing else uses it: longleaf rebuild",
+        "Choose another qdrant.prefix; or, if nothing else uses it and it may be deleted: "
+        "longleaf rebuild --take-over",
     )

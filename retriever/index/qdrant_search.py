@@ -81,11 +81,8 @@ class QdrantReader:
         self._there = collection is not None
         if collection is None:
             return
-        state = qdrant_schema.read_state(self._server, collection)
+        state = qdrant_schema.read_state(self._server, collection, self._epoch)
         qdrant_schema.check_made_by(state, collection, self._dim, self.fingerprint)
-        if state.epoch != self._epoch:
-            why = "it follows another catalog, or this one before a backup was restored"
-            raise qdrant_schema.foreign(self._server, collection, why)
         self._state = state
 
     def _is_indexed(self, key: str) -> bool:
@@ -112,7 +109,9 @@ class QdrantReader:
 
         params = models.SearchParams(
             hnsw_ef=self._settings.hnsw_ef,
-            exact=not self._settings.hnsw_m,
+            # `exact` would leave the codes aside and read every full vector from the disk; without
+            # links in the graph, the server scans the codes by itself.
+            exact=not self._settings.hnsw_m and self._settings.quantization == "none",
             quantization=self._rescored(),
         )
         query = incoming.query(vector, self._dim).tolist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import threading
 import warnings
 from pathlib import Path
@@ -19,10 +20,17 @@ from longleaf.core.protocols import PassageIndex
 from longleaf.core.store_settings import QdrantSettings
 from longleaf.retriever.index.followed import ChangeLog
 from longleaf.retriever.index.qdrant import QdrantIndex
+from longleaf.retriever.index.qdrant_schema import Place
 from longleaf.retriever.index.qdrant_server import Server
 
 _STAND_IN = "LONGLEAF_TEST_QDRANT_STAND_IN"
 URL_VARIABLE = "LONGLEAF_TEST_QDRANT_URL"
+
+_RUN_VARIABLE = "LONGLEAF_TEST_QDRANT_RUN"
+_BEGAN = _RUN_VARIABLE not in os.environ
+_RUN = os.environ.setdefault(_RUN_VARIABLE, secrets.token_hex(4))
+"""In the names of this run's collections, so that no other run's are met; processes that this one
+starts find it in the environment."""
 
 _IN_MEMORY: dict[str, OneAtATime] = {}
 """By the folder that a test would keep an index in: opened again, it is what was left there."""
@@ -98,16 +106,46 @@ def _server() -> str:
 def open_on_server(
     folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None = None
 ) -> PassageIndex:
-    """An index on the server that the environment names; its name comes from the folder's."""
-    server = Server.connect(settings(api_key=os.environ.get("LONGLEAF_TEST_QDRANT_API_KEY", "")))
-    return _writing(server, folder, dim, fingerprint, change_log)
+    """An index on the server that the environment names; its name comes from the folder's.
+
+    With one shard, because IDF is counted per shard. What was made goes when the run ends.
+    """
+    server = _real_server()
+    if _BEGAN and not _ON_SERVER:
+        atexit.register(_drop_all)
+    _ON_SERVER.add(_alias(folder))
+    return _writing(server, folder, dim, fingerprint, change_log, shards=1)
+
+
+_ON_SERVER: set[str] = set()
+
+
+def _real_server() -> Server:
+    return Server.connect(settings(api_key=os.environ.get("LONGLEAF_TEST_QDRANT_API_KEY", "")))
+
+
+def _drop_all() -> None:
+    server = _real_server()
+    for alias in sorted(_ON_SERVER):
+        Place(server, alias).take_over()  # the run's own names: nobody else has them
+    server.close()
 
 
 def _writing(
-    server: Server, folder: Path, dim: int, fingerprint: str, change_log: ChangeLog | None
+    server: Server,
+    folder: Path,
+    dim: int,
+    fingerprint: str,
+    change_log: ChangeLog | None,
+    **more: Any,
 ) -> QdrantIndex:
-    alias = "test-" + quote(str(folder), safe="").replace("%", "-").replace(".", "-")[-150:]
+    alias = _alias(folder)
     epoch = change_log.epoch() if change_log else "test"
-    index = QdrantIndex.open(server, alias, dim, fingerprint, epoch, settings())
+    index = QdrantIndex.open(server, alias, dim, fingerprint, epoch, settings(**more))
     index.begin_writing(1, lambda: None, change_log)
     return index
+
+
+def _alias(folder: Path) -> str:
+    name = quote(str(folder), safe="").replace("%", "-").replace(".", "-")[-150:]
+    return f"test-{_RUN}-{name}"

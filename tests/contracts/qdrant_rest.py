@@ -34,8 +34,10 @@ class Faults:
 
 
 def rest_app(engine: OneAtATime, faults: Faults) -> FastAPI:
-    """The routes that Longleaf asks, over `engine`."""
+    """The routes that Longleaf asks, over `engine`. What the engine forgets of how a collection was
+    made and changed is kept here, so that it is told as a server tells it."""
     app = FastAPI()
+    made: dict[str, dict[str, Any]] = {}
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Any:
@@ -84,17 +86,43 @@ def rest_app(engine: OneAtATime, faults: Faults) -> FastAPI:
 
     @app.get("/collections/{name}")
     def collection(name: str) -> Any:
-        return respond("GET", "collection", lambda: engine.get_collection(name))
+        def work() -> Any:
+            told = engine.get_collection(name).model_dump(mode="json")
+            config, kept = told["config"], made.get(name, {})
+            for key in _OF_PARAMS:
+                config["params"][key] = kept.get(key)
+            config["hnsw_config"] |= kept.get("hnsw_config") or {}
+            for key in ("quantization_config", "strict_mode_config", "metadata"):
+                config[key] = kept.get(key)
+            return told
+
+        return respond("GET", "collection", work)
+
+    @app.patch("/collections/{name}")
+    def change(name: str, body: models.UpdateCollection) -> Any:
+        def work() -> Any:
+            engine.get_collection(name)
+            changed = body.model_dump(mode="json", exclude_none=True)
+            made.setdefault(name, {}).update(changed.pop("params", {}) | changed)
+            if body.quantization_config == models.Disabled.DISABLED:
+                made[name]["quantization_config"] = None
+            return True
+
+        return respond("PATCH", "collection", work)
 
     @app.put("/collections/{name}")
     def create(name: str, body: models.CreateCollection) -> Any:
-        return respond(
-            "PUT",
-            "collection",
-            lambda: engine.create_collection(
-                name, vectors_config=body.vectors, sparse_vectors_config=body.sparse_vectors
-            ),
-        )
+        def work() -> Any:
+            done = engine.create_collection(
+                name,
+                vectors_config=body.vectors,
+                sparse_vectors_config=body.sparse_vectors,
+                metadata=body.metadata,
+            )
+            made[name] = body.model_dump(mode="json", exclude_none=True)
+            return done
+
+        return respond("PUT", "collection", work)
 
     @app.delete("/collections/{name}")
     def drop(name: str) -> Any:
@@ -172,6 +200,7 @@ def rest_app(engine: OneAtATime, faults: Faults) -> FastAPI:
     return app
 
 
+_OF_PARAMS = ("shard_number", "replication_factor", "write_consistency_factor")
 _DONE = {"operation_id": 0, "status": "completed"}
 
 

@@ -69,3 +69,16 @@ def test_the_same_holder_gets_a_new_fence(catalog: Catalog) -> None:
     assert first is not None and second is not None and second.fence == first.fence + 1
     assert not catalog.leases.renew(first)
     assert catalog.leases.renew(second)
+
+
+def test_a_fence_is_above_what_a_store_has_seen_and_stays_above(catalog: Catalog) -> None:
+    first = catalog.leases.take("index", "a", 60.0)
+    assert first is not None
+    assert catalog.leases.take("index", "b", 60.0, above=40) is None, "somebody else holds it"
+    second = catalog.leases.take("index", "a", 60.0, above=40)
+    assert second is not None and second.fence == 41
+    assert not catalog.leases.renew(first)
+    third = catalog.leases.take("index", "a", 60.0, above=7)
+    assert third is not None and third.fence == 42
+    new = catalog.leases.take("another index", "a", 60.0, above=3)
+    assert new is not None and new.fence == 4

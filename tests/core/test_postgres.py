@@ -100,7 +100,7 @@ class Follower(threading.Thread):
 
 
 COMMITS = int(os.environ.get("LONGLEAF_TEST_COMMITS", "1000"))
-"""In all, of eight processes. docs/stores.md tells what 10,000 gave."""
+"""In all, of eight processes. docs/LOG.md tells what 10,000 gave."""
 
 
 @pytest.mark.parametrize("commits", [COMMITS])

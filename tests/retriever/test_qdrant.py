@@ -101,7 +101,9 @@ def test_a_collection_that_is_not_ours_is_refused(server: Server, engine: OneAtA
     )
     with pytest.raises(CatalogBroken, match="not an alias") as raised:
         opened(server)
-    assert "qdrant.prefix" in str(raised.value) and "longleaf rebuild" in str(raised.value)
+    assert "qdrant.prefix" in str(raised.value) and "longleaf rebuild --take-over" in str(
+        raised.value
+    )
 
 
 def test_an_alias_of_somebody_else_is_refused(server: Server, engine: OneAtATime) -> None:

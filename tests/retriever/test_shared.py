@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import select, update
 from tests.contracts.qdrant_indexes import OneAtATime, settings
 from tests.retriever.test_follow import DIM, LAW, expected, put
 
-from longleaf.core.catalog import Catalog, Generation
+from longleaf.core.catalog import Catalog, Generation, schema
 from longleaf.core.catalog.leases import LeaseLost
 from longleaf.core.errors import IndexUnavailable
 from longleaf.core.types import Scope
@@ -274,3 +275,29 @@ def test_a_command_that_ends_waits_until_its_place_is_sure(
     assert second._index.indexed_seq() == catalog.head_seq()
     assert second.catch_up() == 0 and second.follows
     assert catalog.leases.holder(NAME) == "second"
+
+
+def seen_at(catalog: Catalog) -> float:
+    with catalog.database.reading() as connection:
+        found = select(schema.followers.c.seen_at).where(schema.followers.c.name == NAME)
+        return float(connection.execute(found).scalar_one())
+
+
+def test_one_that_has_nothing_to_do_still_holds_the_log(
+    catalog: Catalog,
+    generation: Generation,
+    join: Callable[..., SharedFollower],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared, "_POLL_SECONDS", 0.01)
+    first = join("first")
+    put(catalog, generation, "a", "some words")
+    first.start()
+    wait_for(lambda: first.lag() == 0 and first._shown_at > 0)
+    with catalog.database.writing() as connection:
+        connection.execute(update(schema.followers).values(seen_at=1.0))
+    time.sleep(0.1)
+    assert seen_at(catalog) == 1.0, "it writes more often than it has to"
+    monkeypatch.setattr(shared, "SEEN_EVERY_SECONDS", 0.05)
+    wait_for(lambda: seen_at(catalog) > 1.0)
+    assert catalog.log_horizon() <= first._index.indexed_seq()
