@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote
 
@@ -50,8 +49,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOK_THREADS = 4
 _KEEP_THREADS = 4
 """Beside those that look: a write may wait a minute for the catalog, and nobody's key with it."""
-_WITHIN: ContextVar[bool] = ContextVar("_WITHIN", default=False)
-"""Whether this is asked by a request that was let in: MCP asks our own routes for its caller."""
+_WITHIN = "longleaf.within"
+"""Of a scope that `within` marked."""
 
 _QUESTIONS: Final = frozenset(
     f"POST {path}"
@@ -156,6 +155,20 @@ def is_public(path: str) -> bool:
     return path in PUBLIC or path.startswith(_FILES)
 
 
+def within(app: ASGIApp) -> ASGIApp:
+    """`app` for a request that was let in and asks our own routes for its caller (MCP's tools do):
+    it is not counted again.
+
+    Said in the scope, which no client writes. A context variable would go on to the next request of
+    the connection, whose task may begin inside this one's.
+    """
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, _WITHIN: True}, receive, send)
+
+    return asked
+
+
 class Access:
     """See the module."""
 
@@ -183,6 +196,7 @@ class Access:
             caller = None
         if caller is None and is_public(path):
             caller = ANONYMOUS
+        ASKING.set(caller or ANONYMOUS)
         if caller is not LOCAL:
             send = _unkept(send)
         route, role = needed(method, path)
@@ -194,18 +208,15 @@ class Access:
             return
         assert caller is not None
         request.state.caller = caller
-        ASKING.set(caller)
         named = structlog.contextvars.bind_contextvars(who=caller.name, key=caller.key_id)
         if caller.max_body_bytes is not None:
             receive = counted(receive, caller.max_body_bytes)
-        within = _WITHIN.set(True)
         try:
             if method in _SAFE or is_public(path) or route in _QUESTIONS:
                 await self._app(scope, receive, send)
             else:
                 await self._kept(request, caller, route, receive, send)
         finally:
-            _WITHIN.reset(within)
             structlog.contextvars.reset_contextvars(**named)
             if self._gate.is_use_news(caller):
                 await to_thread.run_sync(self._gate.note_use, caller, limiter=self._keeping)
@@ -242,7 +253,7 @@ class Access:
             return _who_is_it(request)
         if caller is ANONYMOUS:
             return None
-        if not _WITHIN.get():
+        if _WITHIN not in request.scope:
             try:
                 self._gate.admit(caller)
             except Overloaded as error:
