@@ -30,6 +30,7 @@ from longleaf.core import types
 from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.core.catalog.audit import Audit, AuditWrite
 from longleaf.core.errors import LongleafError, Overloaded
+from longleaf.core.waiting import CATALOG, Patience
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +48,11 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOK_THREADS = 4
+_LOOK_SECONDS = 30.0
+_QUICK_SECONDS = 2.0
+_QUICK = frozenset({"/metrics", "/v1/status", "/library/health"})
+"""Who asks whether all is well is told soon, as for all public paths, also when the catalog does
+not say who it is."""
 _KEEP_THREADS = 4
 """Beside those that look: a write may wait a minute for the catalog, and nobody's key with it."""
 _WITHIN = "longleaf.within"
@@ -177,6 +183,9 @@ class Access:
         self._gate = gate
         self._audit = audit
         self._looking = CapacityLimiter(_LOOK_THREADS)
+        self._quickly = CapacityLimiter(_LOOK_THREADS)
+        self._looks = Patience(CATALOG)
+        self._quick_looks = Patience(CATALOG, 2)
         self._keeping = CapacityLimiter(_KEEP_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -244,7 +253,15 @@ class Access:
 
     async def _caller(self, request: Request) -> Caller | None:
         key, session = credentials(request.headers, request.cookies)
-        return await to_thread.run_sync(self._gate.caller, key, session, limiter=self._looking)
+        path = request.scope["path"]
+        looks, seconds, limiter = self._looks, _LOOK_SECONDS, self._looking
+        if is_public(path) or path in _QUICK:
+            looks, seconds, limiter = self._quick_looks, _QUICK_SECONDS, self._quickly
+
+        def look() -> Caller | None:
+            return looks.call(lambda: self._gate.caller(key, session), seconds)
+
+        return await to_thread.run_sync(look, limiter=limiter)
 
     def _refused(
         self, request: Request, caller: Caller | None, route: str, role: Role
