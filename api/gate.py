@@ -55,8 +55,8 @@ class Gate:
     what of those whom an identity provider knows, None where there is none; with one, everybody
     must show who they are.
 
-    `requests_per_minute`: of each caller who has no narrower limit, 0 for any number; a minute's
-    worth may come at once.
+    `requests_per_minute`: of each caller who has no limit of their own, 0 for any number; a
+    minute's worth may come at once.
     """
 
     def __init__(
@@ -131,9 +131,9 @@ class Gate:
 
     def admit(self, caller: Caller) -> None:
         """Count a request. Raises Overloaded, with the time to wait, for one too many."""
-        per_minute = self._per_minute
-        if caller.requests_per_minute is not None:
-            per_minute = min(per_minute or caller.requests_per_minute, caller.requests_per_minute)
+        per_minute = caller.requests_per_minute
+        if per_minute is None:
+            per_minute = self._per_minute
         if not per_minute or caller is LOCAL:
             return
         name = caller.key_id or f"name:{caller.name}"

@@ -153,10 +153,13 @@ def prepare_file(
         yield FileFailure(Outcome.NO_TEXT, "", str(error))
     except Rejected as error:
         yield FileFailure(Outcome.REJECTED, error.reason.value, str(error))
-    except Exception as error:
+    except Exception:
         # One bad file never stops the rest; "internal" is our bug and is logged with its trace.
-        _log.exception("indexer.file_failed", file=file_label(name))
-        yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, repr(error))
+        label = file_label(name)
+        _log.exception("indexer.file_failed", file=label)
+        # Not its words: they may quote other texts, paths or statements of this machine.
+        detail = f"Longleaf failed on this file; the log has the cause at file={label}."
+        yield FileFailure(Outcome.REJECTED, RejectReason.INTERNAL.value, detail)
     finally:
         opened.close()
 

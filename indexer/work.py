@@ -209,9 +209,11 @@ def do_job(
             state, error = JobState.FAILED, str(failure)
         except LongleafError as failure:
             state, error = JobState.FAILED, str(failure)
-        except Exception as failure:
+        except Exception:
             _log.exception("job.failed", job=job.public_id)
-            state, error = JobState.FAILED, f"internal: {failure!r} (the log has more)"
+            # Not its words: whoever may see the job would see this machine's paths and statements.
+            error = f"Longleaf failed on this job; the log has the cause at job={job.public_id}."
+            state = JobState.FAILED
         try:
             jobs.end(job, owner, state, supervisor.counts, error)
         except LeaseLost:

@@ -33,7 +33,14 @@ _BACKUP_DAYS = 7.0
 _DRIFT_SECONDS = 60.0
 _FEW_FILES = 1024
 _DAY_SECONDS = 86_400.0
-_SERVICES = ("embedder.url", "reranker.url", "answer.url", "qdrant.url", "telemetry.endpoint")
+_SERVICES = (
+    "embedder.url",
+    "reranker.url",
+    "answer.url",
+    "qdrant.url",
+    "telemetry.endpoint",
+    "oidc.issuer",
+)
 
 
 def services(settings: Settings) -> Iterator[Finding]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextvars import ContextVar
 from typing import Final
 from urllib.parse import quote
 
@@ -31,6 +30,7 @@ from longleaf.core import types
 from longleaf.core.access import LOCAL, Caller, Role
 from longleaf.core.catalog.audit import Audit, AuditWrite
 from longleaf.core.errors import LongleafError, Overloaded
+from longleaf.core.waiting import CATALOG, Patience
 
 _log = structlog.get_logger(__name__)
 
@@ -48,10 +48,15 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOOK_THREADS = 4
+_LOOK_SECONDS = 30.0
+_QUICK_SECONDS = 2.0
+_QUICK = frozenset({"/metrics", "/v1/status", "/library/health"})
+"""Who asks whether all is well is told soon, as for all public paths, also when the catalog does
+not say who it is."""
 _KEEP_THREADS = 4
 """Beside those that look: a write may wait a minute for the catalog, and nobody's key with it."""
-_WITHIN: ContextVar[bool] = ContextVar("_WITHIN", default=False)
-"""Whether this is asked by a request that was let in: MCP asks our own routes for its caller."""
+_WITHIN = "longleaf.within"
+"""Of a scope that `within` marked."""
 
 _QUESTIONS: Final = frozenset(
     f"POST {path}"
@@ -156,6 +161,20 @@ def is_public(path: str) -> bool:
     return path in PUBLIC or path.startswith(_FILES)
 
 
+def within(app: ASGIApp) -> ASGIApp:
+    """`app` for a request that was let in and asks our own routes for its caller (MCP's tools do):
+    it is not counted again.
+
+    Said in the scope, which no client writes. A context variable would go on to the next request of
+    the connection, whose task may begin inside this one's.
+    """
+
+    async def asked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, _WITHIN: True}, receive, send)
+
+    return asked
+
+
 class Access:
     """See the module."""
 
@@ -164,6 +183,9 @@ class Access:
         self._gate = gate
         self._audit = audit
         self._looking = CapacityLimiter(_LOOK_THREADS)
+        self._quickly = CapacityLimiter(_LOOK_THREADS)
+        self._looks = Patience(CATALOG)
+        self._quick_looks = Patience(CATALOG, 2)
         self._keeping = CapacityLimiter(_KEEP_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,6 +205,7 @@ class Access:
             caller = None
         if caller is None and is_public(path):
             caller = ANONYMOUS
+        ASKING.set(caller or ANONYMOUS)
         if caller is not LOCAL:
             send = _unkept(send)
         route, role = needed(method, path)
@@ -194,18 +217,15 @@ class Access:
             return
         assert caller is not None
         request.state.caller = caller
-        ASKING.set(caller)
         named = structlog.contextvars.bind_contextvars(who=caller.name, key=caller.key_id)
         if caller.max_body_bytes is not None:
             receive = counted(receive, caller.max_body_bytes)
-        within = _WITHIN.set(True)
         try:
             if method in _SAFE or is_public(path) or route in _QUESTIONS:
                 await self._app(scope, receive, send)
             else:
                 await self._kept(request, caller, route, receive, send)
         finally:
-            _WITHIN.reset(within)
             structlog.contextvars.reset_contextvars(**named)
             if self._gate.is_use_news(caller):
                 await to_thread.run_sync(self._gate.note_use, caller, limiter=self._keeping)
@@ -233,7 +253,15 @@ class Access:
 
     async def _caller(self, request: Request) -> Caller | None:
         key, session = credentials(request.headers, request.cookies)
-        return await to_thread.run_sync(self._gate.caller, key, session, limiter=self._looking)
+        path = request.scope["path"]
+        looks, seconds, limiter = self._looks, _LOOK_SECONDS, self._looking
+        if is_public(path) or path in _QUICK:
+            looks, seconds, limiter = self._quick_looks, _QUICK_SECONDS, self._quickly
+
+        def look() -> Caller | None:
+            return looks.call(lambda: self._gate.caller(key, session), seconds)
+
+        return await to_thread.run_sync(look, limiter=limiter)
 
     def _refused(
         self, request: Request, caller: Caller | None, route: str, role: Role
@@ -242,7 +270,7 @@ class Access:
             return _who_is_it(request)
         if caller is ANONYMOUS:
             return None
-        if not _WITHIN.get():
+        if _WITHIN not in request.scope:
             try:
                 self._gate.admit(caller)
             except Overloaded as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -15,14 +16,19 @@ from longleaf.api.http.access import ANONYMOUS
 from longleaf.api.http.errors import PROBLEM_RESPONSES, http_problem, respond
 from longleaf.api.http.metrics import Sighting
 from longleaf.api.http.schemas import Alive, Ready
-from longleaf.api.http.service import Served
+from longleaf.api.http.service import DISK, LOOK_SECONDS, Served, Service
 from longleaf.api.running import home_name
 from longleaf.api.search import SearchEngine
-from longleaf.api.wire import Runtime
-from longleaf.core.errors import IndexUnavailable
+from longleaf.core.catalog.records import CatalogCounts
+from longleaf.core.catalog.standing import Standing
+from longleaf.core.errors import IndexUnavailable, StageStalled
 from longleaf.core.protocols import DistantEmbedder, DistantReranker, QueuedReranker
+from longleaf.core.waiting import CATALOG, EMBEDDER, INDEX
 
 router = APIRouter(tags=["operations"], responses=PROBLEM_RESPONSES)
+
+_COUNT_SECONDS = 2 * LOOK_SECONDS
+"""For counts, which read a row of each file of a job."""
 
 
 @router.get("/healthz", summary="Is the process alive?")
@@ -40,9 +46,11 @@ async def get_health(
 
 @router.get("/readyz", response_model=Ready, summary="Can it search?")
 async def getreadiness(service: Served, request: Request) -> Response:
-    """200 when the index is open and follows the catalog, 503 with the reasons when not."""
-    lane = service.at_the_door if service.caller is ANONYMOUS else service.read
-    ready, reasons = await lane(lambda: readiness(service.runtime))
+    """200 when the index is open and follows the catalog, 503 with the reasons when not. A part
+    that stands still is one, after two seconds."""
+    ready, reasons = await service.probe(
+        lambda: readiness(service), is_stranger=service.caller is ANONYMOUS
+    )
     if service.draining.has_begun:
         reasons.append("The server is shutting down.")
     worker = service.worker
@@ -60,16 +68,21 @@ async def getreadiness(service: Served, request: Request) -> Response:
     return JSONResponse(ready.model_dump())
 
 
-def readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
+def readiness(service: Service) -> tuple[Ready | None, list[str]]:
     """How the index stands, and why it is not ready, if it is not."""
+    runtime = service.runtime
     try:
-        runtime.engine.index.passage_count()
+        service.look(INDEX, runtime.engine.index.passage_count)
     except IndexUnavailable as error:
         return None, [str(error)]
+    except StageStalled as error:
+        return None, [error.message]
     except Exception as error:
         return None, [f"The index cannot be read: {type(error).__name__}."]
     try:
-        head_seq = runtime.catalog.head_seq()
+        head_seq = service.look(CATALOG, runtime.catalog.head_seq)
+    except StageStalled as error:
+        return None, [error.message]
     except Exception as error:
         return None, [f"The catalog cannot be read: {type(error).__name__}."]
     seen_seq = runtime.follower.applied_seq
@@ -85,13 +98,16 @@ def readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
         # Searches answer with the first stage's order and say so; another replica reads on.
         reasons.append(f"The reranker reads no more: {reranker.failure}")
     chosen = dict(runtime.reasons)
-    if (failure := _embedding_failure(runtime.engine)) is not None:
+    if (failure := _embedding_failure(service)) is not None:
         said = f"The query's words are not embedded ({failure}): only BM25 finds."
         if isinstance(runtime.embedder, DistantEmbedder):
             chosen["embedder"] = f"{chosen.get('embedder', runtime.embedder.name)}. {said}"
         else:
             reasons.append(said)
-    free_bytes = shutil.disk_usage(runtime.settings.home).free
+    try:
+        free_bytes = free_room(service)
+    except StageStalled as error:
+        return None, [*reasons, error.message]
     if free_bytes < machine.FAIL_BELOW_BYTES:
         # Searches are answered all the same, by every replica; what is written is refused.
         chosen["disk"] = f"{free_bytes / 2**20:,.0f} MiB are free: nothing more can be indexed."
@@ -104,12 +120,26 @@ def readiness(runtime: Runtime) -> tuple[Ready | None, list[str]]:
     return ready, reasons
 
 
-def _embedding_failure(engine: SearchEngine) -> str | None:
+def _embedding_failure(service: Service) -> str | None:
     """Why queries are not embedded, where the last one was not: it is tried again, because nobody
     asks a server that is not ready."""
+    engine: SearchEngine = service.runtime.engine
     if engine.embed_failure is not None:
-        engine.embed("Is it well again?", None)
+        with suppress(StageStalled):  # as it was, then
+            service.look(EMBEDDER, lambda: engine.embed("Is it well again?", None))
     return engine.embed_failure
+
+
+def free_room(service: Service) -> int:
+    """Bytes that are free on the disk of the data folder. Raises StageStalled."""
+    home = service.runtime.settings.home
+    return service.look(DISK, lambda: shutil.disk_usage(home)).free
+
+
+def counted(service: Service) -> tuple[CatalogCounts, Standing]:
+    """What the catalog holds, and how its jobs stand. Raises StageStalled."""
+    catalog, scope = service.runtime.catalog, service.scope
+    return service.look(CATALOG, lambda: (catalog.count(scope), catalog.standing()), _COUNT_SECONDS)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, summary="Numbers for Prometheus")
@@ -118,18 +148,18 @@ async def get_metrics(service: Served) -> Response:
     runtime = service.runtime
 
     def work() -> bytes:
-        counts = runtime.catalog.count(service.scope)
+        counts, standing = counted(service)
         lag = max(0, counts.head_seq - runtime.follower.applied_seq)
         reranker = runtime.engine.reranker
-        ready, reasons = readiness(runtime)
+        ready, reasons = readiness(service)
         seen = Sighting(
             counts,
             lag,
             ready is not None and not reasons and not service.draining.has_begun,
-            runtime.catalog.standing(),
-            shutil.disk_usage(runtime.settings.home).free,
+            standing,
+            free_room(service),
             reranker.load() if isinstance(reranker, QueuedReranker) else None,
         )
         return service.metrics.exposition(seen)
 
-    return Response(await service.read(work), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(await service.probe(work), headers={"Content-Type": CONTENT_TYPE_LATEST})

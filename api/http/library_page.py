@@ -214,4 +214,4 @@ async def show_health(service: Served) -> Response:
         page = render("library_health.html", room="health", status=found_status(service))
         return HTMLResponse(page)
 
-    return await service.read(work)
+    return await service.probe(work)

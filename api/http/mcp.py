@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from longleaf.api.http.access import within
 from longleaf.api.http.errors import http_problem, respond
 
 router = APIRouter(include_in_schema=False)
@@ -91,7 +92,7 @@ def _own_routes(request: Request) -> httpx.AsyncClient:
     headers = [each for each in request.headers.raw if each[0] in _FORWARDED]
     headers.append((b"x-request-id", str(getattr(request.state, "request_id", "")).encode()))
     peer = (request.client.host, request.client.port) if request.client else ("", 0)
-    transport = httpx.ASGITransport(request.app, raise_app_exceptions=False, client=peer)
+    transport = httpx.ASGITransport(within(request.app), raise_app_exceptions=False, client=peer)
     return httpx.AsyncClient(
         transport=transport,
         base_url=f"{request.url.scheme}://{request.headers['host']}",

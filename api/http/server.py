@@ -109,6 +109,9 @@ def make_server(
         http=protocol,
         timeout_graceful_shutdown=_LAST_SECONDS,
         server_header=False,
+        # A request's task may begin inside another's: of one written behind it, or after a body for
+        # which reading had stopped. It must not begin with that one's caller, log and trace.
+        reset_contextvars=True,
         **config,
     )
     return Server(made, draining, on_begin)

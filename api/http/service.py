@@ -29,6 +29,7 @@ from longleaf.api.working import WorkerProcess
 from longleaf.core.access import LOCAL, Caller
 from longleaf.core.protocols import DistantReranker, QueuedReranker
 from longleaf.core.types import Scope
+from longleaf.core.waiting import CATALOG, EMBEDDER, INDEX, Patience
 
 __all__ = ["GivenUp", "Served", "Service"]
 
@@ -37,6 +38,11 @@ T = TypeVar("T")
 _READ_THREADS = 4
 _QUEUED_SEARCHES = 64
 """Threads that wait for a reranker with a queue of its own."""
+_PROBE_THREADS = 2
+LOOK_SECONDS = 2.0
+"""Longest that a probe waits for one part: all of them together are told within ten seconds."""
+_DOOR_SECONDS = 10.0
+DISK = "the disk of the data folder"
 _PROVIDER_THREADS = 4
 """Sign-ins that wait for the identity provider at once."""
 _UPLOAD_THREADS = 2
@@ -91,7 +97,11 @@ class Service:
         self._drawing = Lane("pages", 1, bounds)
         self.metrics.watch_lanes((self._searches, self._bulk, self._answers, self._drawing))
         self._reads = CapacityLimiter(_READ_THREADS)
+        self._probes = CapacityLimiter(_PROBE_THREADS)
+        self._strangers = CapacityLimiter(1)
+        self._looks = {part: Patience(part, 2) for part in (INDEX, CATALOG, EMBEDDER, DISK)}
         self._door = CapacityLimiter(1)
+        self._door_looks = Patience(CATALOG)
         self._provider = Lane("sign-ins", _PROVIDER_THREADS, bounds)
         self._writes = CapacityLimiter(1)
         self._uploads = CapacityLimiter(_UPLOAD_THREADS)
@@ -156,8 +166,22 @@ class Service:
         return await to_thread.run_sync(call, limiter=self._reads)
 
     async def at_the_door(self, call: Callable[[], T]) -> T:
-        """Run `call` for who has shown no key, one at a time: they keep nobody else waiting."""
-        return await to_thread.run_sync(call, limiter=self._door)
+        """Run `call`, which reads the catalog, for who has shown no key, one at a time: they keep
+        nobody else waiting. Raises StageStalled."""
+        return await to_thread.run_sync(
+            lambda: self._door_looks.call(call, _DOOR_SECONDS), limiter=self._door
+        )
+
+    async def probe(self, call: Callable[[], T], *, is_stranger: bool = False) -> T:
+        """Run `call`, which waits for parts by `look` alone, beside all else; who has shown no key
+        one at a time, beside those that have."""
+        limiter = self._strangers if is_stranger else self._probes
+        return await to_thread.run_sync(call, limiter=limiter)
+
+    def look(self, part: str, call: Callable[[], T], seconds: float = LOOK_SECONDS) -> T:
+        """What `call` says of `part` (INDEX, CATALOG, EMBEDDER, DISK). Raises StageStalled when it
+        says nothing for so long, and at once while two before it are still waiting."""
+        return self._looks[part].call(call, seconds)
 
     async def at_the_provider(self, request: Request, call: Callable[[], T]) -> T:
         """Run `call`, which asks the identity provider, beside all else. Raises as `search`."""

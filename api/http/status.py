@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field
 from longleaf.api.doctor import machine
 from longleaf.api.doctor.report import Finding, Report, Status, fail, ok, warn
 from longleaf.api.http.errors import PROBLEM_RESPONSES
-from longleaf.api.http.health import readiness
+from longleaf.api.http.health import counted, readiness
 from longleaf.api.http.plain import PlainJSON
-from longleaf.api.http.service import Served, Service
+from longleaf.api.http.service import DISK, Served, Service
 from longleaf.core.catalog.jobs import JobState
 from longleaf.core.types import Outcome
 
@@ -61,16 +61,15 @@ class StatusView(BaseModel):
 @router.get("/status", summary="How does everything stand?")
 async def get_status(service: Served) -> StatusView:
     """Sizes, lag, room, what was chosen for this machine, and each problem with its next step."""
-    return await service.read(lambda: found_status(service))
+    return await service.probe(lambda: found_status(service))
 
 
 def found_status(service: Service) -> StatusView:
     """What `get_status` answers."""
     runtime = service.runtime
-    counts = runtime.catalog.count(service.scope)
-    standing = runtime.catalog.standing()
-    usage = shutil.disk_usage(runtime.settings.home)
-    ready, reasons = readiness(runtime)
+    counts, standing = counted(service)
+    usage = service.look(DISK, lambda: shutil.disk_usage(runtime.settings.home))
+    ready, reasons = readiness(service)
     seen_seq = min(runtime.follower.applied_seq, counts.head_seq)
     lag = counts.head_seq - seen_seq
     report = Report()

@@ -90,6 +90,8 @@ def test_services_are_connected_to(home: Path) -> None:
         nobody = f"http://127.0.0.1:{free_port()}"
         urls = settings(home, answer__url=there.url, telemetry__endpoint=nobody)
         well, away = surroundings.services(urls)
+        provider = settings(home, oidc__issuer=nobody, oidc__client_id="longleaf")
+        assert only(surroundings.services(provider)).subject == "oidc.issuer"
         assert there.asked == [], "nothing is sent"
         plain = settings(home, qdrant__url=there.url.replace("http:", "https:"))
         assert only(surroundings.services(plain)).status is Status.FAIL

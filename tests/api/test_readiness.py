@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.api.conftest import Client, wait_until_followed
+from tests.api.conftest import Client, own_process, wait_until_followed
 
+from longleaf.api.gate import Gate
 from longleaf.api.wire import Runtime
 from longleaf.core.catalog import Catalog
 from longleaf.core.errors import CatalogUnavailable, IndexUnavailable
 from longleaf.core.types import QueryVectors
+from longleaf.retriever.index.process import IndexProcess
 
 
 def failing(error: Exception) -> Callable[..., Any]:
@@ -107,3 +112,64 @@ def test_a_full_disk_is_told_and_searches_go_on(
     told = client.get("/v1/status").json()
     assert told["status"] == "FAIL" and told["ready"]
     assert [each["subject"] for each in told["findings"]].count("disk") == 1
+
+
+def told_soon(client: Client, path: str, seconds: float = 10.0) -> Any:
+    began = time.monotonic()
+    answer = client.get(path)
+    assert time.monotonic() - began < seconds, path
+    return answer
+
+
+@own_process
+def test_an_index_process_that_stands_still_is_told_and_nobody_waits_for_it(
+    runtime: Runtime, client: Client
+) -> None:
+    process = runtime.engine.index
+    assert isinstance(process, IndexProcess) and process.child_pid is not None
+    stopped = process.child_pid
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            [said] = told_soon(client, "/readyz").json()["reasons"]
+            assert "the index" in said
+        assert "longleaf_ready 0.0" in told_soon(client, "/metrics").text
+        status = told_soon(client, "/v1/status").json()
+        assert not status["ready"] and status["status"] == "FAIL"
+        assert told_soon(client, "/v1/collections", 2.0).status_code == 200
+        assert client.post("/login", data={"key": "none"}).status_code == 303
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    end = time.monotonic() + 20
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end
+    assert process.child_pid == stopped, "who is slow is not ended"
+
+
+@pytest.mark.parametrize("name", ["head_seq", "count", "caller"])
+def test_a_catalog_that_stands_still_is_told(
+    runtime: Runtime, client: Client, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    let_go = threading.Event()
+
+    def stands(*_: object, **__: object) -> Any:
+        let_go.wait(60)
+        raise CatalogUnavailable("It was standing.")
+
+    owner: Any = Gate if name == "caller" else Catalog
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stands)
+        try:
+            for _ in range(3):
+                ready = told_soon(client, "/readyz")
+                if name == "head_seq":
+                    assert "the catalog" in ready.json()["reasons"][0]
+                metrics = told_soon(client, "/metrics")
+                if metrics.status_code == 200:  # counts came, how far it has come did not
+                    assert name == "head_seq" and "longleaf_ready 0.0" in metrics.text
+                else:
+                    assert metrics.status_code == 503 and "the catalog" in metrics.text
+        finally:
+            let_go.set()
+    time.sleep(0.2)
+    assert reasons(client) == []

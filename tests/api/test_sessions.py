@@ -259,6 +259,16 @@ def test_the_gate_lets_through_at_the_rate_it_says() -> None:
     gate.admit(replace(caller, key_id="k2"))  # another's requests are its own
 
 
+@pytest.mark.parametrize(("own", "most"), [(None, 3), (1, 1), (9, 9)])
+def test_a_limit_of_ones_own_takes_the_place_of_the_servers(own: int | None, most: int) -> None:
+    gate = Gate(None, requests_per_minute=3, clock=lambda: 0.0)  # type: ignore[arg-type]
+    caller = Caller("anne", Role.READ, Scope.all(), "k1", requests_per_minute=own)
+    for _ in range(most):
+        gate.admit(caller)
+    with pytest.raises(Overloaded):
+        gate.admit(caller)
+
+
 def test_a_stranger_hears_whether_it_is_ready_and_not_how(site: Site) -> None:
     asked = site.client().get("/readyz")
     assert asked.status_code == 200

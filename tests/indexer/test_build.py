@@ -14,6 +14,7 @@ from longleaf.core.catalog import Catalog
 from longleaf.core.catalog.writes import ContentGone
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Conflict, NotFound
+from longleaf.core.logs import file_label
 from longleaf.core.types import Document, Outcome, PassageVectors, Rejection, Scope
 from longleaf.indexer.build import FileResult, Indexer, Target
 from longleaf.indexer.parsers.here import ReadHere
@@ -360,6 +361,9 @@ def test_a_parser_that_breaks_is_an_internal_rejection(
         Outcome.REJECTED,
         "internal",
     )
+    detail = results["lease.txt"].detail
+    assert "ZeroDivisionError" not in detail and "our bug" not in detail
+    assert f"file={file_label('lease.txt')}" in detail, "what to look for in the log"
     assert results["note.md"].outcome is Outcome.INDEXED
 
 

@@ -333,3 +333,17 @@ def test_what_is_deleted_or_changed_while_it_is_read_again_stays_so(
     assert left == ([("board",)] if act == "changed" else [])
     found = orphans.find(catalog, now=time.time() + 2 * orphans.OLD_SECONDS)
     assert not found.originals and not found.contents, "nothing of it lies about"
+
+
+def test_what_nobody_expected_is_told_without_its_words(
+    indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> FolderSpec:
+        raise RuntimeError("SELECT secret FROM /home/anne")
+
+    monkeypatch.setattr("longleaf.indexer.work.spec_of", broken)
+    job = indexer.catalog.jobs.create("folder", "law", {"paths": ["/a"]}, "me")
+    assert do_job(indexer, job, "me") is JobState.FAILED
+    said = indexer.catalog.jobs.get(job.public_id, ALL).error
+    assert "secret" not in said and "RuntimeError" not in said
+    assert f"job={job.public_id}" in said
