@@ -27,6 +27,7 @@ from longleaf.core.types import Reading
 from longleaf.retriever.query import readable
 
 MODEL_HEADER = "X-Longleaf-Model"
+TRUNCATED_HEADER = "X-Longleaf-Truncated"
 _LISTED = 200
 """Texts that a header names, beyond which it only counts: some clients take 8 kB of headers."""
 _MOST_TOKENS = 1 << 40
@@ -206,7 +207,7 @@ def notes(found: GivenReadings, dialect: str) -> dict[str, str]:
     if found.query_truncated_tokens:
         cut.insert(0, f"query={found.query_truncated_tokens}")
     if cut:
-        headers["X-Longleaf-Truncated"] = listed(cut)
+        headers[TRUNCATED_HEADER] = listed(cut)
     if found.unread:
         places = listed([str(place) for place in sorted(found.unread)])
         why = sorted(set(found.unread.values()))
