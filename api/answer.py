@@ -79,6 +79,7 @@ def answer_of(
         whole_count=run.reading.whole_count,
         degraded=(*run.retrieval.degraded, *run.reading.degraded),
         warnings=tuple(warnings),
+        query_truncated_tokens=run.vectors.truncated_tokens if run.vectors else 0,
         timings_ms=timings,
         seen_seq=seen_seq,
         explanation=explanation(engine, run, request) if request.explain else None,

@@ -92,7 +92,8 @@ class SearchAnswer:
     to which the index had followed the catalog. `reaches_end`: the hits go to the window's end, or
     were to go beyond it. `left_out_count`: documents that would be among the hits, and were
     deleted, replaced or taken out of the caller's sight since the window was made. `next_cursor`:
-    see cursor.py; None at the end, or where nobody asked.
+    see cursor.py; None at the end, or where nobody asked. `query_truncated_tokens`: of the query,
+    that the embedding model did not read (one of `warnings` says it in words).
     """
 
     hits: tuple[Hit, ...]
@@ -113,6 +114,7 @@ class SearchAnswer:
     left_out_count: int = 0
     next_cursor: str | None = None
     facets: tuple[Facet, ...] = ()
+    query_truncated_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

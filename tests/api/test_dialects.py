@@ -70,12 +70,49 @@ ASKED = {"query": "q", "documents": ["d"]}
         (V2, {**ASKED, "model": "x", "truncate_prompt_tokens": -1}, "vllm"),
         (PLAIN, {**ASKED, "return_documents": True}, "infinity"),
         (PLAIN, {"query": "q", "texts": ["d"], "top_n": 3, "model": "x"}, "tei"),
+        # Without a name: objects that only one reads.
+        (V1, {**ASKED, "documents": ["d", {"text": "a"}]}, "longleaf"),
+        (V1, {**ASKED, "documents": ["d", {"text": "a", "title": "b"}]}, "longleaf"),
+        (V1, {**ASKED, "documents": ["d", {"text": "a", "author": "b"}]}, "cohere"),
+        (V1, {**ASKED, "documents": [{"text": "a", "n": 1}], "return_documents": True}, "cohere"),
+        (V1, {**ASKED, "documents": [{"content": [{"text": "a"}]}]}, "vllm"),
+        (V1, {**ASKED, "documents": [{"passages": [{"text": "a"}], "tilte": ""}]}, "longleaf"),
+        (V1, {**ASKED, "documents": [{"tilte": "a"}]}, "longleaf"),
+        (V1, {**ASKED, "documents": [{"text": "a", "b": 1}, {"content": []}]}, "longleaf"),
+        (V1, {**ASKED, "model": "late", "documents": [{"text": "a", "b": 1}]}, "longleaf"),
+        (V1, {**ASKED, "model": "jina-x", "documents": [{"text": "a", "b": 1}]}, "jina"),
+        # An empty name is none.
+        (V1, {**ASKED, "model": ""}, "longleaf"),
+        (V1, {**ASKED, "model": "", "top_n": 0}, "vllm"),
+        (V2, {**ASKED, "model": ""}, "vllm"),
         # Keys that nobody here knows decide nothing.
         (V1, {**ASKED, "model": "x", "verbose": True}, "jina"),
     ],
 )
 def test_a_body_says_whose_it_is(path: str, body: dict[str, Any], dialect: str) -> None:
     assert choose(PLACES[path], body).name == dialect
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"user-agent": "cohere/7.3.1"},
+        {"x-fern-sdk-name": "cohere", "user-agent": "python-httpx/0.28"},
+        {"x-fern-sdk-name": "cohere-ai"},
+        {"x-fern-sdk-name": "com.cohere.fern:api-sdk"},
+        {"x-fern-sdk-name": "github.com/cohere-ai/cohere-go/v2"},
+    ],
+)
+def test_makers_clients_say_whose_a_body_is_where_its_keys_do_not(headers: dict[str, str]) -> None:
+    def name(path: str, body: dict[str, Any]) -> str:
+        return choose(PLACES[path], body, headers).name
+
+    assert name(V1, ASKED) == name(V1, {**ASKED, "model": "late"}) == "cohere"
+    assert name(V1, {**ASKED, "model": "m", "top_n": 0}) == name(V2, {**ASKED, "model": "m"})
+    assert name(V1, {**ASKED, "instruct": "x"}) == "sglang"
+    assert name(V2, ASKED) == "vllm"  # Cohere's needs a model there
+    other = {each: f"not-{said}" for each, said in headers.items()}
+    assert choose(PLACES[V1], ASKED, other).name == "longleaf"
 
 
 @pytest.mark.parametrize(
@@ -106,8 +143,8 @@ def bodies(draw: st.DrawFn) -> tuple[str, Place, dict[str, Any]]:
     keys = place.required | draw(st.sets(st.sampled_from(sorted(place.known))))
     body: dict[str, Any] = dict.fromkeys(keys, "x")
     if "model" in body:
-        models = [each for each in MODELS if each is not None or "model" not in place.required]
-        body["model"] = draw(st.sampled_from(models))  # null is a key left out
+        models = [each for each in MODELS if each or "model" not in place.required]
+        body["model"] = draw(st.sampled_from(models))  # null and "" are a key left out
     return path, place, body
 
 
@@ -273,6 +310,15 @@ def test_what_is_null_was_left_out(
     assert response.status_code == 200, response.text
 
 
+def test_an_empty_model_name_is_none(client: Client) -> None:
+    for path in (V1, V2, PLAIN, "/as/vllm/v1/rerank", "/as/longleaf/v1/rerank"):
+        response = client.post(path, json={**ASKED, "model": ""})
+        assert response.status_code == 200, response.text
+    assert client.post("/score", json={**SCORED, "model": ""}).status_code == 200
+    refused = client.post("/as/cohere/v2/rerank", json={**ASKED, "model": ""})
+    assert refused.status_code == 400 and "model: Field required" in refused.json()["message"]
+
+
 def test_a_required_key_that_is_null_is_missing(client: Client) -> None:
     plain = {**ASKED, "model": None}
     assert client.post(V1, json=plain).headers["x-longleaf-dialect"] == "longleaf"
@@ -322,13 +368,17 @@ def test_logits_become_0_to_1_and_raw_scores_stay(
     monkeypatch.setattr(runtime.engine, "reranker", cross_encoder)
     client = Client(create_app(runtime))
     texts = ["patent licence", "court appeal lease", "gene cell"]
-    own = client.post(V1, json={"query": "claim", "documents": texts}).json()["results"]
+    answered = client.post(V1, json={"query": "claim", "documents": texts})
+    assert answered.headers["x-longleaf-score"] == "raw"
+    own = answered.json()["results"]
     raw = {each["index"]: each["score"] for each in own}
     assert min(raw.values()) < 0 < max(raw.values())
 
-    def scores(path: str, body: dict[str, Any], key: str) -> dict[int, float]:
+    def scores(
+        path: str, body: dict[str, Any], key: str, kind: str = "sigmoid"
+    ) -> dict[int, float]:
         response = client.post(path, json={"query": "claim", **body})
-        assert response.headers["x-longleaf-score"] == "sigmoid"
+        assert response.headers["x-longleaf-score"] == kind
         answer = response.json()
         results = answer if isinstance(answer, list) else answer["results"]
         assert [each["index"] for each in results] == [each["index"] for each in own]
@@ -337,11 +387,18 @@ def test_logits_become_0_to_1_and_raw_scores_stay(
     mapped = {place: 1 / (1 + math.exp(-score)) for place, score in raw.items()}
     tei, documents = {"texts": texts}, {"documents": texts}
     assert scores(PLAIN, tei, "score") == pytest.approx(mapped)
-    assert scores(PLAIN, {**tei, "raw_scores": True}, "score") == raw
+    assert scores(PLAIN, {**tei, "raw_scores": True}, "score", "raw") == raw
     assert scores(PLAIN, documents, "relevance_score") == pytest.approx(mapped)
-    assert scores(PLAIN, {**documents, "use_activation": False}, "relevance_score") == raw
+    no_activation = {**documents, "use_activation": False}
+    assert scores(PLAIN, no_activation, "relevance_score", "raw") == raw
+    pairs = {"text_1": "claim", "text_2": texts}
+    kinds = [
+        client.post("/score", json={**pairs, **more}).headers["x-longleaf-score"]
+        for more in ({}, {"softmax": True}, {"activation": False})
+    ]
+    assert kinds == ["sigmoid", "sigmoid", "raw"]
     infinity = {**documents, "raw_scores": True}
-    assert scores(PLAIN, infinity, "relevance_score") == raw
+    assert scores(PLAIN, infinity, "relevance_score", "raw") == raw
     cohere = {**documents, "model": "rerank-v3.5"}
     assert scores(V2, cohere, "relevance_score") == pytest.approx(mapped)
 

@@ -92,6 +92,27 @@ def test_v1_reads_the_named_fields_in_their_order(tmp_path: Path) -> None:
             v1(url).rerank(query=QUESTION, documents=documents, rank_fields=["title"])
 
 
+@pytest.mark.parametrize("prefix", ["", "/as/cohere"])
+def test_v1_needs_no_model_and_reads_objects(url: str, prefix: str) -> None:
+    documents = [{"text": text, "author": "A", "id": str(n)} for n, text in enumerate(TEXTS)]
+    client = v1(f"{url}{prefix}").with_raw_response
+    raw = client.rerank(query=QUESTION, documents=documents, return_documents=True, top_n=2)
+    assert raw.headers["x-longleaf-dialect"] == "cohere"
+    best = raw.data.results[0]
+    assert best.index == BEST and best.document.text == ROOF and best.document.id == str(BEST)
+    assert raw.data.meta.api_version.version == "1"
+    plain = client.rerank(query=QUESTION, documents=TEXTS)
+    assert plain.headers["x-longleaf-dialect"] == "cohere" and plain.data.results[0].index == BEST
+    with pytest.raises(cohere.BadRequestError, match=r"documents\[0\]"):
+        client.rerank(query=QUESTION, documents=[{"author": "A"}])
+
+
+def test_v1_without_its_client_is_known_by_its_documents(url: str) -> None:
+    asked = {"query": QUESTION, "documents": [{"text": ROOF, "author": "A"}, RENT]}
+    answer = httpx.post(f"{url}/v1/rerank", json=asked)
+    assert answer.status_code == 200 and answer.json()["meta"]["api_version"]["version"] == "1"
+
+
 def test_documents_are_cut_after_the_tokens_that_are_asked_for_and_it_is_told(url: str) -> None:
     long = [f"{RENT} {ROOF}", ROOF]
     answer = v2(url).rerank(model="m", query=QUESTION, documents=long, max_tokens_per_doc=8)

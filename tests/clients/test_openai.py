@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from tests.clients.texts import BEST, QUESTION, ROOF, TEXTS
+from tests.clients.texts import BEST, QUESTION, ROOF, TEXTS, Cutting
 from tests.remote.longleaf import served_app
 
 from longleaf.api.app import create_app
@@ -24,9 +26,9 @@ openai = pytest.importorskip("openai")
 YEARS = {"fever.txt": 2019, "rent.txt": 2020, "roof.txt": 2021}
 
 
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    settings = load_settings({"home": tmp_path_factory.mktemp("home")}, {}).settings
+@contextmanager
+def opened(home: Path) -> Iterator[Runtime]:
+    settings = load_settings({"home": home}, {}).settings
     runtime = open_runtime(settings, follow=False)
     try:
         for name in ("leases", "empty"):
@@ -40,6 +42,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         yield runtime
     finally:
         runtime.close()
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with opened(tmp_path_factory.mktemp("home")) as runtime:
+        yield runtime
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +192,31 @@ def test_ranking_options_and_queries(client: Any) -> None:
     assert b'"search_query":["who repairs\\n-\\"the roof\\""]' in both.content
     # Plain words, and no query syntax.
     assert next(iter(both.parse())).filename == "roof.txt"
+
+
+def test_a_search_tells_what_of_its_query_was_cut(client: Any) -> None:
+    search = client.vector_stores.with_raw_response.search
+    cut = search("leases", query="roof " * 400)
+    query, _, tokens = cut.headers["x-longleaf-truncated"].partition("=")
+    assert query == "query" and 140 <= int(tokens) < 400
+    assert f"its last {tokens} tokens" in cut.headers["x-longleaf-warnings"]
+    whole = search("leases", query=QUESTION)
+    assert "x-longleaf-truncated" not in whole.headers
+    assert "x-longleaf-warnings" not in whole.headers
+
+
+def test_a_search_tells_what_of_its_documents_was_cut(tmp_path: Path) -> None:
+    with opened(tmp_path) as runtime:
+        runtime.engine.reranker = Cutting()
+        with served_app(create_app(runtime)) as url:
+            asked = {"query": QUESTION, "ranking_options": {"score_threshold": 0}}
+            answer = httpx.post(f"{url}/v1/vector_stores/leases/search", json=asked)
+            first = httpx.post(
+                f"{url}/v1/vector_stores/leases/search", json={**asked, "max_num_results": 1}
+            )
+    cut = dict(each.split("=") for each in answer.headers["x-longleaf-truncated"].split(","))
+    assert cut.keys() == {"0", "1", "2"} and all(int(tokens) > 0 for tokens in cut.values())
+    assert first.headers["x-longleaf-truncated"] == f"0={cut['0']}"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from longleaf.core.types import Reading
 from longleaf.retriever.query import readable
 
 MODEL_HEADER = "X-Longleaf-Model"
+TRUNCATED_HEADER = "X-Longleaf-Truncated"
 _LISTED = 200
 """Texts that a header names, beyond which it only counts: some clients take 8 kB of headers."""
 _MOST_TOKENS = 1 << 40
@@ -73,6 +74,10 @@ def without_nulls(given: Any) -> Any:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _never(_: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect(Generic[BodyT]):
     """A way to ask for a reranking.
@@ -89,6 +94,8 @@ class Dialect(Generic[BodyT]):
     answer: Callable[[BodyT, GivenReadings, str], Any]
     say: Say | None
     empty_is_ok: bool = False
+    is_raw: Callable[[BodyT], bool] = _never
+    logits_stay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +149,15 @@ def _relevance_of(reader: Reranker) -> Callable[[Reading], float]:
     return of
 
 
-def score_kind(found: GivenReadings) -> str:
-    """What `relevance` gives here: "probability", "sigmoid" or "raw"."""
+def score_kind(found: GivenReadings, *, is_raw: bool, logits_stay: bool) -> str:
+    """What scores are here: "probability", "sigmoid" or "raw"; see `Dialect`."""
+    if is_raw:
+        return "raw"
     if any(each.probability is not None for each in found.readings.values()):
         return "probability"
     reader = found.reader
-    return "sigmoid" if isinstance(reader, LogitScores) and reader.scores_are_logits else "raw"
+    are_logits = isinstance(reader, LogitScores) and reader.scores_are_logits
+    return "sigmoid" if are_logits and not logits_stay else "raw"
 
 
 def tokens_read(found: GivenReadings) -> int:
@@ -195,18 +205,20 @@ def unread_error(found: GivenReadings) -> LongleafError:
     return InvalidRequest(f"There is nothing to read in these texts: {places}.", "Leave them out.")
 
 
-def notes(found: GivenReadings, dialect: str) -> dict[str, str]:
-    """Headers: who read, what its scores are, and what was cut or not read at all."""
+def notes(found: GivenReadings, dialect: Dialect[BodyT], body: BodyT) -> dict[str, str]:
+    """Headers: who read, what the scores sent are, and what was cut or not read at all."""
     headers = {
         MODEL_HEADER: header_text(found.reader.name),
-        "X-Longleaf-Dialect": dialect,
-        "X-Longleaf-Score": score_kind(found),
+        "X-Longleaf-Dialect": dialect.name,
+        "X-Longleaf-Score": score_kind(
+            found, is_raw=dialect.is_raw(body), logits_stay=dialect.logits_stay
+        ),
     }
     cut = [f"{place}={tokens}" for place, tokens in truncated(found).items()]
     if found.query_truncated_tokens:
         cut.insert(0, f"query={found.query_truncated_tokens}")
     if cut:
-        headers["X-Longleaf-Truncated"] = listed(cut)
+        headers[TRUNCATED_HEADER] = listed(cut)
     if found.unread:
         places = listed([str(place) for place in sorted(found.unread)])
         why = sorted(set(found.unread.values()))

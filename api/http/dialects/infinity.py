@@ -71,4 +71,6 @@ def _say(what: Problem) -> tuple[int, Any]:
     return what.status, {"error": error}
 
 
-INFINITY = Dialect("infinity", InfinityBody, _given, _answer, _say)
+INFINITY = Dialect(
+    "infinity", InfinityBody, _given, _answer, _say, is_raw=lambda body: body.raw_scores
+)

@@ -68,4 +68,6 @@ def _text_of(document: RerankDocument) -> str:
     return "\n\n".join(each.text for each in document.passages)
 
 
-LONGLEAF = Dialect("longleaf", RerankBody, _given, _answer, None, empty_is_ok=True)
+LONGLEAF = Dialect(
+    "longleaf", RerankBody, _given, _answer, None, empty_is_ok=True, logits_stay=True
+)

@@ -62,8 +62,8 @@ async def _answer(request: Request, service: Service, here: Sequence[places.Plac
     began = time.perf_counter()
     request_id = str(getattr(request.state, "request_id", ""))
     request.state.say = here[0].dialect.say
-    body = await json_object(request)
-    dialect = places.choose(here, body)
+    body = places.without_empty_model(await json_object(request))
+    dialect = places.choose(here, body, request.headers)
     request.state.say = dialect.say
     asked = validated(dialect.body, body)
     texts = dialect.given(asked)
@@ -87,7 +87,7 @@ async def _answer(request: Request, service: Service, here: Sequence[places.Plac
         if not found.readings and not dialect.empty_is_ok:
             raise unread_error(found)
         answer = dialect.answer(asked, found, request_id)
-        return PlainJSON(answer, headers=notes(found, dialect.name))
+        return PlainJSON(answer, headers=notes(found, dialect, asked))
 
     return await service.search(
         request,

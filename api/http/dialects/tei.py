@@ -87,4 +87,4 @@ def _say(what: Problem) -> tuple[int, Any]:
     }
 
 
-TEI = Dialect("tei", TeiBody, _given, _answer, _say)
+TEI = Dialect("tei", TeiBody, _given, _answer, _say, is_raw=lambda body: body.raw_scores)

@@ -218,5 +218,12 @@ def _say(what: Problem) -> tuple[int, Any]:
     return status, {"error": error}
 
 
-VLLM = Dialect("vllm", VllmRerankBody, _given, _answer, _say)
-VLLM_SCORE = Dialect("vllm", VllmScoreBody, _given_pairs, _answer_pairs, _say)
+VLLM = Dialect("vllm", VllmRerankBody, _given, _answer, _say, is_raw=lambda body: body.wants_raw)
+VLLM_SCORE = Dialect(
+    "vllm",
+    VllmScoreBody,
+    _given_pairs,
+    _answer_pairs,
+    _say,
+    is_raw=lambda body: body.wants_raw,
+)

@@ -17,7 +17,13 @@ from fastapi.responses import Response
 from pydantic import Field, WithJsonSchema
 
 from longleaf.api.given import CHARS_PER_TOKEN
-from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, listed
+from longleaf.api.http.dialects.forms import (
+    MODEL_HEADER,
+    TRUNCATED_HEADER,
+    Lenient,
+    header_text,
+    listed,
+)
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON
@@ -118,7 +124,7 @@ def _answer(
     tokens = sum(len(each.ids) for each in counts) - sum(cut.values())
     headers = {MODEL_HEADER: header_text(embedder.name)}
     if cut:
-        headers["X-Longleaf-Truncated"] = listed([f"{place}={n}" for place, n in cut.items()])
+        headers[TRUNCATED_HEADER] = listed([f"{place}={n}" for place, n in cut.items()])
     as_base64 = body.encoding_format == "base64"
     answer = {
         "object": "list",

@@ -7,7 +7,7 @@ is that of /v1/search, which also weighs the first stage, so scores need not fal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,14 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from longleaf.api.http.collections import collection_named
-from longleaf.api.http.dialects.forms import MODEL_HEADER, Lenient, header_text, relevance
+from longleaf.api.http.dialects.forms import (
+    MODEL_HEADER,
+    TRUNCATED_HEADER,
+    Lenient,
+    header_text,
+    listed,
+    relevance,
+)
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON, check_plain
@@ -101,20 +108,36 @@ def _answer(
     scored = [(each, _score(each, reranker)) for each in answer.hits]
     least = options.score_threshold
     kept = [(hit, score) for hit, score in scored if least is None or score >= least]
+    shown = kept[: body.max_num_results]
     headers = {MODEL_HEADER: header_text(answer.reranker or "none")}
     if body.rewrite_query:
         headers["X-Longleaf-Ignored"] = "rewrite_query"
     if answer.degraded:
         why = "; ".join(f"{each.stage}: {each.reason}" for each in answer.degraded)
         headers["X-Longleaf-Degraded"] = header_text(why[:2000])
+    headers |= _cut(answer, [hit for hit, _ in shown])
+    if answer.warnings:
+        headers["X-Longleaf-Warnings"] = header_text("; ".join(answer.warnings)[:2000])
     page = {
         "object": "vector_store.search_results.page",
         "search_query": [body.words()],
-        "data": [_result(hit, score) for hit, score in kept[: body.max_num_results]],
+        "data": [_result(hit, score) for hit, score in shown],
         "has_more": False,
         "next_page": None,
     }
     return PlainJSON(page, headers=headers)
+
+
+def _cut(answer: SearchAnswer, shown: Sequence[Hit]) -> dict[str, str]:
+    """The header that the rerank dialects have too: what was not read, by places in `data`."""
+    cut = {
+        str(place): hit.reading.truncated_tokens
+        for place, hit in enumerate(shown)
+        if hit.reading is not None
+    }
+    lost = {"query": answer.query_truncated_tokens, **cut}
+    parts = [f"{what}={tokens}" for what, tokens in lost.items() if tokens]
+    return {TRUNCATED_HEADER: listed(parts)} if parts else {}
 
 
 def _score(hit: Hit, reranker: Reranker | None) -> float:
