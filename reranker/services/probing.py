@@ -19,6 +19,8 @@ Ask = Callable[[str, Sequence[str]], Mapping[int, float]]
 """A query and texts to scores by place."""
 
 CONTRARY = "Given a query, retrieve texts that have nothing to do with it"
+_TIMES_NOISE, _ROUNDING = 8.0, 1e-6
+"""What an instruction must change: so many times what asking twice does, and more than rounding."""
 _SHRINKING = 0.7
 _FOR_QUERY_TOKENS = 64
 """For the probe's query, a template's words and the last sentence."""
@@ -26,18 +28,25 @@ _FILLING = "of the and to in is it on by at "
 
 
 def uses_instruction(ask: Ask, ask_contrary: Ask) -> bool:
-    """Whether the instruction changes a score; one that arrives nowhere changes none at all.
+    """Whether the instruction changes a score by more than asking twice does.
 
-    A server may also refuse one that its model does not take (a Longleaf does).
+    One that arrives nowhere changes none, but for the noise of a GPU's batches. A server may also
+    refuse one that its model does not take (a Longleaf does).
     """
     probe = PROBES[0]
     texts = [probe.relevant, probe.irrelevant]
     try:
-        return ask(probe.query, texts) != ask_contrary(probe.query, texts)
+        first, again = ask(probe.query, texts), ask(probe.query, texts)
+        contrary = ask_contrary(probe.query, texts)
     except RemoteRefused as error:
         if error.status in (400, 422):  # or it refuses everything, which shows next
             return False
         raise
+    if first.keys() != again.keys() or first.keys() != contrary.keys():
+        return True  # what that means shows next
+    noise = max((abs(first[place] - again[place]) for place in first), default=0.0)
+    least = _TIMES_NOISE * noise + _ROUNDING * max(map(abs, first.values()), default=0.0)
+    return any(abs(first[place] - contrary[place]) > least for place in first)
 
 
 def require_sense(ask: Ask, url: str) -> None:

@@ -406,3 +406,28 @@ def test_searches_behind_one_that_stands_still_are_not_waited_for_either(
                 assert refused.json()["detail"].startswith(f"Nothing came from {named} for 3")
         answer = httpx.post(f"{url}/v1/search", json={"query": "rent"})
         assert answer.status_code == 200 and not answer.json()["degraded"]
+
+
+@pytest.mark.parametrize("input_type", ["query", "passage"])
+def test_embedding_takes_a_slot_and_is_left_where_the_model_stands(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, input_type: str
+) -> None:
+    limit_stages(runtime, monkeypatch, 8)
+    slot = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(runtime.engine, "slots", InTurn(slot))
+    monkeypatch.setattr(runtime.engine, "embedding", runtime.engine.slots)
+    body = {"model": "any", "input": ["rent"], "input_type": input_type}
+    call = "embed_query" if input_type == "query" else "embed_passages"
+    with served_app(create_app(runtime)) as url:
+
+        def refused() -> str:
+            answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=60)
+            assert answer.status_code == 503, answer.text
+            return answer.text
+
+        with stands_still(runtime.engine.embedder, call):
+            assert "Nothing came from the embedding model for 3" in refused()
+            assert "Nothing came from the searches before it for 3" in refused()
+        assert httpx.post(f"{url}/v1/embeddings", json=body, timeout=60).status_code == 200
+        with slot:
+            assert "the searches before it" in refused()

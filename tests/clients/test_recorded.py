@@ -179,6 +179,11 @@ def ask(url: str, path: str, body: Any, status: int = 200) -> Any:
     return response.json()
 
 
+def part(text: str) -> dict[str, Any]:
+    """A text as vLLM's content parts."""
+    return {"content": [{"type": "text", "text": text}]}
+
+
 SHAPES: list[tuple[str, dict[str, Any], Any]] = [
     ("/v1/rerank", {**DOCUMENTS, "model": "jina-reranker-v2-base-multilingual"}, JinaAnswer),
     ("/v1/rerank", {**DOCUMENTS, "model": "BAAI/bge-reranker-v2-m3", "top_n": 2}, JinaAnswer),
@@ -191,6 +196,7 @@ SHAPES: list[tuple[str, dict[str, Any], Any]] = [
     ("/score", {"text_1": QUESTION, "text_2": TEXTS}, VllmScores),
     ("/v1/score", {"queries": [QUESTION] * 3, "documents": TEXTS}, VllmScores),
     ("/score", {"queries": QUESTION, "items": ROOF}, VllmScores),
+    ("/score", {"text_1": part(QUESTION), "text_2": [part(ROOF), *TEXTS[:2]]}, VllmScores),
     ("/score", {"data_1": [QUESTION], "data_2": TEXTS}, VllmScores),
     ("/as/sglang/v1/rerank", DOCUMENTS, list[SglangItem]),
     ("/as/sglang/v1/rerank", {**DOCUMENTS, "return_documents": False}, list[SglangItem]),

@@ -7,6 +7,7 @@ table: a field that they do not know is refused, so that a typing mistake of our
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -58,6 +59,9 @@ class Asked:
     may_cut: bool = False
 
 
+_NOISE = itertools.cycle([0.3, -0.4, 0.9, -0.8, 0.1, -0.5, 0.6, -1.0])
+
+
 class Refusal(Exception):
     """An error of the service's, with its status and body."""
 
@@ -71,7 +75,8 @@ class RerankServer:
 
     `change` spoils scores (a list of (index, score)), `spoil` a whole answer, `says` is said
     instead of any answer, `sleeps` in seconds comes before each answer but those to the probes of
-    a start. `has_template`: a vLLM that was started with the model's chat template.
+    a start. `has_template`: a vLLM that was started with the model's chat template. `jitter`: what
+    scores of a GPU are apart, asked twice.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class RerankServer:
         has_template: bool = True,
         takes_instruction: bool = True,
         refuses_instruction: bool = False,
+        jitter: float = 0.0,
     ) -> None:
         self.dialect = dialect
         self.most_tokens = most_tokens
@@ -94,6 +100,7 @@ class RerankServer:
         self.spoil: Callable[[Any], Any] = lambda answer: answer
         self.says: Answer | None = None
         self.sleeps = 0.0
+        self.jitter = jitter
         self.model_named = "m"
         self.asked: list[Asked] = []
         """Without those of a start."""
@@ -112,6 +119,7 @@ class RerankServer:
             if self.says is not None:
                 return self.says
             scored = self.change(self._scored(asked))
+            scored = [(place, score + self.jitter * next(_NOISE)) for place, score in scored]
         except Refusal as refusal:
             return refusal.answer
         tokens = sum(len(asked.query.split()) + len(text.split()) for text in asked.texts)

@@ -87,9 +87,10 @@ def test_a_score_that_is_no_probability_is_not_called_one(open_service: Open) ->
     assert {each.probability for each in opened.read().values()} == {None}
 
 
+@pytest.mark.parametrize("jitter", [0.0, 1e-4])
 @pytest.mark.parametrize("dialect", TAKE_INSTRUCTIONS)
-def test_an_instruction_arrives_in_words(open_service: Open, dialect: str) -> None:
-    opened = open_service(dialect, instruction="statutes")
+def test_an_instruction_arrives_in_words(open_service: Open, dialect: str, jitter: float) -> None:
+    opened = open_service(dialect, RerankServer(dialect, jitter=jitter), instruction="statutes")
     assert opened.reranker.takes_instruction and "takes an instruction" in opened.reranker.where
     opened.read(INPUTS[:1])
     opened.read(INPUTS[:1], query=replace(QUERY, instruction="find leases"))
@@ -99,9 +100,12 @@ def test_an_instruction_arrives_in_words(open_service: Open, dialect: str) -> No
     ]
 
 
+@pytest.mark.parametrize("jitter", [0.0, 1e-4])
 @pytest.mark.parametrize("dialect", TAKE_INSTRUCTIONS)
-def test_a_server_that_ignores_instructions_is_found_out(open_service: Open, dialect: str) -> None:
-    there = RerankServer(dialect, takes_instruction=False)
+def test_a_server_that_ignores_instructions_is_found_out(
+    open_service: Open, dialect: str, jitter: float
+) -> None:
+    there = RerankServer(dialect, takes_instruction=False, jitter=jitter)
     opened = open_service(dialect, there, instruction="statutes")
     assert not opened.reranker.takes_instruction
     assert opened.reranker.default_instruction is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -100,16 +100,21 @@ class VllmRerankBody(_Pooling):
     top_n: int = 0
 
 
+_Query: TypeAlias = QueryText | dict[str, Any]
+_Input: TypeAlias = Text | dict[str, Any]
+"""A text, or content parts that hold one."""
+
+
 class VllmScoreBody(_Pooling):
     """A score request: one query or as many as texts, under one of four pairs of names."""
 
-    queries: QueryText | list[QueryText] | None = None
-    documents: Text | list[Text] | None = None
-    items: Text | list[Text] | None = None
-    data_1: QueryText | list[QueryText] | None = None
-    data_2: Text | list[Text] | None = None
-    text_1: QueryText | list[QueryText] | None = None
-    text_2: Text | list[Text] | None = None
+    queries: _Query | list[_Query] | None = None
+    documents: _Input | list[_Input] | None = None
+    items: _Input | list[_Input] | None = None
+    data_1: _Query | list[_Query] | None = None
+    data_2: _Input | list[_Input] | None = None
+    text_1: _Query | list[_Query] | None = None
+    text_2: _Input | list[_Input] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -135,7 +140,10 @@ class VllmScoreBody(_Pooling):
                         f"{len(queries)} queries and {len(texts)} texts make no pairs.",
                         "Give one query, or as many as texts; at least one of each.",
                     )
-                return queries, texts
+                return (
+                    [_text(each, f"queries[{place}]") for place, each in enumerate(queries)],
+                    [_text(each, f"documents[{place}]") for place, each in enumerate(texts)],
+                )
         raise InvalidRequest(
             "There is nothing to score.",
             "Give queries and documents (or items), text_1 and text_2, or data_1 and data_2.",

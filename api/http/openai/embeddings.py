@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
@@ -29,15 +29,22 @@ from longleaf.api.http.errors import FOREIGN_PROBLEMS
 from longleaf.api.http.plain import PlainJSON
 from longleaf.api.http.rerank_schemas import Text
 from longleaf.api.http.service import GivenUp, Served
+from longleaf.api.search import SearchEngine
 from longleaf.core.errors import InvalidRequest, NotFound
 from longleaf.core.protocols import Embedder
-from longleaf.core.types import EmbedInput
+from longleaf.core.types import EmbedInput, PassageVectors, QueryVectors
+from longleaf.core.waiting import EMBEDDER, stage
 from longleaf.retriever.query import readable
+
+if TYPE_CHECKING:
+    from longleaf.core.types import FloatArray
 
 router = APIRouter(prefix="/v1", tags=["openai"], responses=FOREIGN_PROBLEMS)
 
 PATH = "/v1/embeddings"
 MAX_INPUTS = 2_048
+_IN_A_STAGE = 64
+"""Texts that are embedded without a word of how it goes: a model that stands is left behind."""
 """OpenAI's own limit."""
 
 
@@ -97,27 +104,26 @@ async def post_embeddings(request: Request, service: Served) -> Response:
     def work(given_up: GivenUp) -> Response:
         with service.runtime.answering() as engine:
             # Who has left gets vectors of as many as were made until then.
-            return _answer(body, engine.embedder, texts, given_up)
+            return _answer(body, engine, texts, given_up)
 
     return await service.search(request, work, tokens=sum(map(len, texts)) // CHARS_PER_TOKEN)
 
 
 def _answer(
-    body: EmbeddingsBody, embedder: Embedder, texts: Sequence[str], given_up: GivenUp
+    body: EmbeddingsBody, engine: SearchEngine, texts: Sequence[str], given_up: GivenUp
 ) -> Response:
+    embedder = engine.embedder
     if body.dimensions not in (None, embedder.dim):
         raise InvalidRequest(
             f"dimensions: {embedder.name} has {embedder.dim}, and cannot be shortened.",
             "Leave it out.",
         )
-    if body.input_type == "query":
-        queries = [embedder.embed_query(each) for each in _wanted(texts, given_up)]
-        made = [(each.dense, each.truncated_tokens) for each in queries]
-    else:
-        passages = embedder.embed_passages(
-            EmbedInput(prefix="", text=each) for each in _wanted(texts, given_up)
-        )
-        made = [(each.dense, each.truncated_tokens) for each in passages]
+    made: list[tuple[FloatArray, int]] = []
+    with engine.embedding:
+        wanted = _wanted(texts, given_up)
+        while some := list(itertools.islice(wanted, _IN_A_STAGE)):
+            with stage(EMBEDDER):
+                made += _vectors(embedder, some, is_query=body.input_type == "query")
     tokenizing: Any = embedder
     counts = tokenizing.tokenizer.encode_batch(list(texts), add_special_tokens=False)
     cut = {place: tokens for place, (_, tokens) in enumerate(made) if tokens}
@@ -142,6 +148,18 @@ def _answer(
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
     return PlainJSON(answer, headers=headers)
+
+
+def _vectors(
+    embedder: Embedder, texts: Sequence[str], *, is_query: bool
+) -> list[tuple[FloatArray, int]]:
+    """Each text's vector (dim,), and how many of its tokens were cut."""
+    made: Iterable[QueryVectors | PassageVectors]
+    if is_query:
+        made = map(embedder.embed_query, texts)
+    else:
+        made = embedder.embed_passages(EmbedInput(prefix="", text=each) for each in texts)
+    return [(each.dense, each.truncated_tokens) for each in made]
 
 
 def _wanted(texts: Sequence[str], given_up: GivenUp) -> Iterator[str]:
