@@ -13,7 +13,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter
-from tests.clients.texts import BEST, QUESTION, ROOF, TEXTS, Busy, Cutting, Late
+from tests.clients.texts import BEST, QUESTION, RENT, ROOF, TEXTS, Busy, Cutting, Late
 from tests.remote.longleaf import reading_for_others
 
 
@@ -196,7 +196,11 @@ SHAPES: list[tuple[str, dict[str, Any], Any]] = [
     ("/score", {"text_1": QUESTION, "text_2": TEXTS}, VllmScores),
     ("/v1/score", {"queries": [QUESTION] * 3, "documents": TEXTS}, VllmScores),
     ("/score", {"queries": QUESTION, "items": ROOF}, VllmScores),
-    ("/score", {"text_1": part(QUESTION), "text_2": [part(ROOF), *TEXTS[:2]]}, VllmScores),
+    (
+        "/score",
+        {"text_1": part(QUESTION), "text_2": [TEXTS[0], part(RENT), part(ROOF)]},
+        VllmScores,
+    ),
     ("/score", {"data_1": [QUESTION], "data_2": TEXTS}, VllmScores),
     ("/as/sglang/v1/rerank", DOCUMENTS, list[SglangItem]),
     ("/as/sglang/v1/rerank", {**DOCUMENTS, "return_documents": False}, list[SglangItem]),
