@@ -1,4 +1,4 @@
-"""RECORDED shapes: servers whose clients have no package of their own.
+"""RECORDED shapes: servers of which no client package is run here.
 
 Each model below says what a client of that server reads, after the public source that is named with
 it; the answers here must be exactly that. No answer of such a server itself was compared.
