@@ -92,6 +92,7 @@ def create_app(
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # `describe` serves it
         separate_input_output_schemas=False,
         # Its own would hold paths and queries, and go wherever the environment says.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
