@@ -19,6 +19,7 @@ from longleaf.api.http.access import ANONYMOUS, SECURE_COOKIE, cookie_name, cred
 from longleaf.api.http.html import ASKING, render
 from longleaf.api.http.service import Served, Service
 from longleaf.core.access import LOCAL
+from longleaf.core.catalog.audit import AuditWrite
 from longleaf.core.errors import LongleafError
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ async def log_in(
     answer = RedirectResponse(local_path(next_path), 303)
     if caller is not LOCAL:
         token = await service.write(lambda: keys.open_session(caller, SESSION_SECONDS))
+        await note_act(request, service, caller.name, caller.key_id, "sign in", 303)
         set_session_cookie(request, answer, token, int(SESSION_SECONDS))
     return answer
 
@@ -62,9 +64,11 @@ async def log_in(
 async def log_out(request: Request, service: Served) -> Response:
     """Ends the session, here and at every other server of this catalog; whoever came from an
     identity provider is sent on to log out there as well."""
-    _, session = credentials(request.headers, request.cookies)
+    caller, (_, session) = service.caller, credentials(request.headers, request.cookies)
     if session:
         await service.write(lambda: service.runtime.catalog.keys.close_session(session))
+        if caller not in (ANONYMOUS, LOCAL):
+            await note_act(request, service, caller.name, caller.key_id, "sign out", 303)
     elsewhere = await _logout_elsewhere(request, service)
     answer: Response = RedirectResponse("/login", 303)
     if elsewhere:
@@ -72,6 +76,19 @@ async def log_out(request: Request, service: Served) -> Response:
         answer = _uncached(render("logged_out.html", elsewhere=elsewhere))
     set_session_cookie(request, answer, "", 0)
     return answer
+
+
+async def note_act(
+    request: Request, service: Service, name: str, key_id: str | None, act: str, status: int
+) -> None:
+    """A row of the audit log for a sign-in or its end. Those of nobody who is known get none: no
+    limit counts strangers, who could fill the disk with rows."""
+    request_id = str(getattr(request.state, "request_id", ""))
+    row = AuditWrite(name, key_id, act, request.url.path, status, request_id)
+    try:
+        await service.write(lambda: service.runtime.catalog.audit.put(row))
+    except LongleafError as error:
+        _log.error("audit.not_kept", act=act, status=status, reason=error.code)
 
 
 async def _logout_elsewhere(request: Request, service: Service) -> str:

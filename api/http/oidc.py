@@ -14,17 +14,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from longleaf.api.http.access import credentials
-from longleaf.api.http.login import local_path, login_page, set_session_cookie
+from longleaf.api.http.login import local_path, login_page, note_act, set_session_cookie
 from longleaf.api.http.service import Served, Service
 from longleaf.api.oidc.handshake import LASTS_SECONDS, Handshake
 from longleaf.api.oidc.openid import NotLetIn, OpenId, SignedIn
 from longleaf.api.oidc.people import shown_name
 from longleaf.api.oidc.provider import CALLBACK
 from longleaf.api.oidc.tokens import Refused
-from longleaf.core.catalog.audit import AuditWrite
 from longleaf.core.errors import (
     InvalidRequest,
-    LongleafError,
     NotFound,
     RemoteRefused,
     RemoteUnavailable,
@@ -75,7 +73,8 @@ async def finish(request: Request, service: Served) -> Response:
         service.gate.admit(signed_in.caller)
         answer = await _opened(request, service, signed_in, begun)
     except NotLetIn as refused:
-        await _note(request, service, shown_name(refused.person), refused.status)
+        name = shown_name(refused.person)
+        await note_act(request, service, name, None, "sign in", refused.status)
         answer = _failed(service, refused.why, refused.said, refused.status, begun.next_path)
     except Refused as refused:
         answer = _failed(service, refused.why, refused.said, refused.status, begun.next_path)
@@ -100,19 +99,10 @@ async def _opened(
         return keys.open_session(signed_in.caller, signed_in.seconds, sign_in)
 
     token = await service.write(open_session)
-    await _note(request, service, signed_in.caller.name, 303)
+    await note_act(request, service, signed_in.caller.name, None, "sign in", 303)
     answer = RedirectResponse(local_path(begun.next_path), 303, {"Cache-Control": "no-store"})
     set_session_cookie(request, answer, token, int(signed_in.seconds))
     return answer
-
-
-async def _note(request: Request, service: Service, name: str, status: int) -> None:
-    request_id = str(getattr(request.state, "request_id", ""))
-    act = AuditWrite(name, None, "sign in", CALLBACK, status, request_id)
-    try:
-        await service.write(lambda: service.runtime.catalog.audit.put(act))
-    except LongleafError as error:
-        _log.error("audit.not_kept", act=act.act, status=status, reason=error.code)
 
 
 def _failed(service: Service, why: str, said: str, status: int, next_path: str = "/") -> Response:

@@ -212,6 +212,24 @@ def test_changes_and_refusals_are_in_the_audit_log(site: Site) -> None:
         assert each not in repr(acts)
 
 
+def test_signing_in_and_out_are_in_the_audit_log_and_strangers_are_not(site: Site) -> None:
+    audit, stranger = site.runtime.catalog.audit, site.client()
+    before = audit.newest(1)
+    assert stranger.post("/login", data={"key": "lls_guessed"}).status_code == 401
+    assert stranger.post("/logout", follow_redirects=False).status_code == 303
+    assert audit.newest(1) == before
+    browser = site.client(Cookie=f"{COOKIE}={opened_session(site, 'reader')}")
+    for _ in range(2):
+        assert browser.post("/logout", follow_redirects=False).status_code == 303
+    acts = audit.newest(2)
+    assert [(each.caller, each.act, each.target, each.status) for each in acts] == [
+        ("reader", "sign out", "/logout", 303),
+        ("reader", "sign in", "/login", 303),
+    ]
+    assert acts[0].key_id == acts[1].key_id is not None
+    assert audit.newest(3)[2:] == before
+
+
 def test_a_key_may_come_so_often_and_bring_so_much(site: Site) -> None:
     keys = site.runtime.catalog.keys
     _, token = keys.create(KeyWrite("hasty", Role.WRITE, requests_per_minute=3, max_body_bytes=100))
