@@ -14,8 +14,10 @@ export function neighbour(elements, step, isHere = (each) => each === document.a
   return elements[Math.min(Math.max(next, 0), elements.length - 1)];
 }
 
+const FIELDS = "textarea, select, input:not([type=checkbox], [type=radio], [type=button], [type=submit], [type=file])";
+
 export function isTyping(element) {
-  return element instanceof HTMLElement && (element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName));
+  return element instanceof HTMLElement && (element.isContentEditable || element.matches(FIELDS));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -23,7 +25,10 @@ document.addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return; // which has its own keys
   const field = isTyping(event.target) ? event.target : null;
   const found = bound.find((each) => each.key === event.key && each.typing === field);
-  if (!found) return;
+  if (!found) {
+    if (event.key === "Escape") field?.blur();
+    return;
+  }
   event.preventDefault();
   found.run(event);
 });

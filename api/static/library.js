@@ -198,4 +198,6 @@ if (document.getElementById("documents")) {
   bind("/", "search in titles", () => document.getElementById("title")?.select());
   bind("j", "to the next document", () => walk(1));
   bind("k", "to the document before", () => walk(-1));
+} else {
+  bind("/", "to the search", () => location.assign("/"));
 }

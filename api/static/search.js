@@ -22,6 +22,7 @@ let again = 0;
 let wanted = ""; // a facet that was chosen before its counts were there
 
 const here = () => location.pathname + location.search;
+let at = here(); // what is shown: a link to a part of the page asks for nothing else
 const asks = (search) => ["q", "filter", "similar"].some((name) => new URLSearchParams(search).get(name)?.trim());
 
 /** The form as an address. */
@@ -60,6 +61,7 @@ function go(to, { typed = false, linked = false } = {}) {
     keep();
     history.pushState({ typed }, "", to);
   }
+  at = here();
   load({ linked });
 }
 
@@ -164,6 +166,8 @@ form.addEventListener("change", (event) => {
 });
 
 addEventListener("popstate", () => {
+  if (here() === at) return;
+  at = here();
   const kept = shown.get(here());
   running?.abort();
   leave();
@@ -206,6 +210,7 @@ async function lengthen(link) {
     const url = new URL(location.href);
     url.searchParams.set("limit", String(count));
     history.replaceState(history.state, "", url.pathname + url.search);
+    at = here();
     status.textContent = `${count} documents are shown`;
   } catch {
     location.assign(link.href); // the server's own page goes on, or says what is wrong

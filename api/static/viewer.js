@@ -210,6 +210,7 @@ function bindParts(linked) {
     });
   }
   bind("c", "copy a link to the selection", copyLink);
+  bind("/", "to the search", () => location.assign("/"));
   if (tabs.length) bind("v", asPages ? "its text" : "how its pages look", () => tabs[asPages ? 0 : 1].click());
   if (zoom) {
     bind("+", "larger", dos.larger);

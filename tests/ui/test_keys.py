@@ -35,6 +35,26 @@ def test_keys_walk_through_results_and_tell_themselves(page: Page) -> None:
     expect(page).to_have_url(re.compile("/documents/"))
 
 
+def test_a_chosen_box_takes_no_keys_and_esc_leaves_any_field(page: Page) -> None:
+    page.goto("/?q=tenant+rent")
+    page.evaluate("document.getElementById('how').open = true")
+    page.locator("#collapse").focus()
+    page.keyboard.press("j")
+    expect(page.locator(".hit h3 a").first).to_be_focused()
+    page.goto("/library")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("searchbox")).not_to_be_focused()
+    page.keyboard.press("j")
+    expect(page.locator(".docs .name").first).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/documents/"))
+    page.wait_for_load_state()
+    page.keyboard.press("/")
+    expect(page.get_by_role("combobox")).to_be_focused()
+
+
 def test_pages_have_no_accessibility_violations(page: Page) -> None:
     for address in ("/", "/?q=tenant+rent", "/?q=%22xyzzy+plugh%22", "/api", "/documents/nothing"):
         page.goto(address)

@@ -96,6 +96,26 @@ def test_results_come_while_typing_and_the_address_says_all(page: Page, site: Si
     expect(page.locator(".stock")).to_be_visible()
 
 
+def test_a_part_of_the_page_is_no_other_search(page: Page) -> None:
+    page.goto("/?q=tenant+rent")
+    results = page.locator("#results")
+    expect(results).not_to_have_attribute("aria-busy", "true")
+    results.evaluate("(element) => (element.isTheSame = true)")
+    moved = """(move) => new Promise((done) => {
+        addEventListener("popstate", () => setTimeout(done, 0), { once: true });
+        move === "back" ? history.back() : document.querySelector("a[href='#main']").click();
+    })"""
+    for move in ("part", "back"):
+        page.evaluate(moved, move)
+        expect(results).not_to_have_attribute("aria-busy", "true")
+        assert results.evaluate("(element) => element.isTheSame"), move
+    # Whatever lies before is gone to as ever.
+    page.locator("#q").fill("patent")
+    expect(page).to_have_url(re.compile("q=patent"))
+    page.go_back()
+    expect(page.locator("#q")).to_have_value("tenant rent")
+
+
 def test_hits_stand_at_once_and_move_when_they_are_read(page: Page) -> None:
     page.add_init_script(HOLD)
     page.goto("/")
