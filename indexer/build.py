@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from longleaf.core.catalog import Catalog, Source
-from longleaf.core.catalog.writes import IMPORTED_MARK
+from longleaf.core.catalog.writes import IMPORTED_MARK, was_read_here
 from longleaf.core.config import IndexerSettings
 from longleaf.core.errors import Conflict, Rejected, RejectReason
 from longleaf.core.protocols import FileReader
@@ -257,8 +257,8 @@ class _Ahead:
             and known.reason not in _MAY_PASS
         )
         times = (source.size_bytes, source.mtime_ns)
-        was_read = known is not None and not known.ingest_version.startswith(IMPORTED_MARK)
-        if known is not None and settled and was_read and _times(known) == times:
+        is_known = known is not None and settled and was_read_here(known.ingest_version)
+        if known is not None and is_known and (known.size_bytes, known.mtime_ns) == times:
             run.report(_unchanged(known))
             return
         file = FileUnderWay(source, source.key, source.path.name, "", *times, version)
@@ -302,10 +302,6 @@ class _Ahead:
             or sum(len(file.data) for file in self._files) + size_bytes > _AHEAD_BYTES
         ):
             self._run.take(self._files.popleft())
-
-
-def _times(known: Source) -> tuple[int, int]:
-    return known.size_bytes, known.mtime_ns
 
 
 def _unchanged(known: Source) -> FileResult:

@@ -105,12 +105,11 @@ class QdrantPlace:
         return SharedHere(index, follower, told, by_itself=by_itself)
 
     def unmet(self) -> list[str]:
-        opened = self._opened(by_itself=False)
+        server = connect(self._settings)
         try:
-            assert isinstance(opened.index, QdrantIndex)
-            return opened.index.unmet()
+            return self._index(server).unmet()
         finally:
-            opened.close()
+            server.close()
 
     def _index(self, server: Server) -> QdrantIndex:
         return QdrantIndex.open(

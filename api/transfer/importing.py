@@ -35,7 +35,7 @@ from longleaf.core.catalog import (
     reads,
     schema,
 )
-from longleaf.core.catalog.writes import IMPORTED_MARK, UPLOAD_MARK, ContentGone
+from longleaf.core.catalog.writes import IMPORTED_MARK, UPLOAD_MARK, ContentGone, was_read_here
 from longleaf.core.errors import InvalidRequest
 from longleaf.core.protocols import Chunker, Embedder
 from longleaf.core.types import Document, MetaValue, Passage, PassageVectors, Scope
@@ -414,9 +414,8 @@ class Import:
 def _source(line: form.SourceLine, before: Source | None) -> SourceWrite:
     """As the catalog keeps it: marked as an import's word, unless the file was read here before."""
     version = line.ingest_version.removeprefix(IMPORTED_MARK)
-    version_before = "" if before is None else before.ingest_version
-    was_read_here = version_before and not version_before.startswith(IMPORTED_MARK)
-    if not (was_read_here or line.key.startswith(UPLOAD_MARK)):
+    was_read = before is not None and was_read_here(before.ingest_version)
+    if not (was_read or line.key.startswith(UPLOAD_MARK)):
         version = IMPORTED_MARK + version
     return SourceWrite(**line.model_dump() | {"ingest_version": version})
 

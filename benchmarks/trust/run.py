@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 NOT_HERE = 2
 """The exit status of a command that cannot measure on this machine."""
+_PYTEST, _NO_TESTS = ("-m", "pytest"), 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def _own(module: str) -> tuple[str, ...]:
 
 def _tests(*which: str) -> tuple[str, ...]:
     """A goal that tests reach in full: the same in both forms."""
-    return ("-m", "pytest", "-q", "-p", "no:cacheprovider", *which)
+    return (*_PYTEST, "-q", "-p", "no:cacheprovider", *which)
 
 
 GOALS = (
@@ -101,16 +102,17 @@ def measure(goal: Goal, *, short: bool) -> tuple[str, str, list[str]]:
     for need in goal.needs:
         if not (Path(need).exists() if "/" in need else shutil.which(need)):
             return "NOT MEASURED HERE", f"{need} is not here", []
-    own = goal.command[0] == "-m" and goal.command[1] != "pytest"
+    is_tests = goal.command[:2] == _PYTEST
+    own = goal.command[0] == "-m" and not is_tests
     arguments = [*goal.command, *(goal.short if short else goal.long), *(["--json"] if own else [])]
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
     )
     lines = done.stdout.splitlines() or ["it said nothing"]
-    if done.returncode == NOT_HERE:
-        return "NOT MEASURED HERE", lines[-1], []
-    if goal.command[1] == "pytest" and " passed" not in lines[-1] and done.returncode in (0, 5):
+    if is_tests and done.returncode in (0, _NO_TESTS) and " passed" not in lines[-1]:
         return "NOT MEASURED HERE", f"every test was skipped: {lines[-1]}", []
+    if done.returncode == NOT_HERE and not is_tests:  # of pytest it is a file that cannot be read
+        return "NOT MEASURED HERE", lines[-1], []
     mark = "OK" if done.returncode == 0 else "RED"
     if not own:
         return mark, lines[-1], lines[-20:] if mark == "RED" else []

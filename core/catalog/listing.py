@@ -20,7 +20,7 @@ from longleaf.core.catalog import reads
 from longleaf.core.catalog.records import DocumentHead
 from longleaf.core.catalog.schema import contents, documents, revisions, sources
 from longleaf.core.catalog.titles import key_of
-from longleaf.core.catalog.writes import IMPORTED_MARK
+from longleaf.core.catalog.writes import was_read_here
 from longleaf.core.types import Scope
 
 
@@ -144,6 +144,4 @@ def file_of(connection: Connection, document_id: int) -> FileOf | None:
     row = connection.execute(query).first()
     if row is None:
         return None
-    version = str(row.ingest_version)
-    was_read = bool(version) and not version.startswith(IMPORTED_MARK)
-    return FileOf(str(row.key), int(row.document_count), was_read)
+    return FileOf(str(row.key), int(row.document_count), was_read_here(row.ingest_version))

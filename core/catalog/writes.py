@@ -47,6 +47,11 @@ IMPORTED_MARK = "imported:"
 the sender's word, and is not opened before `longleaf index` has come to it."""
 
 
+def was_read_here(ingest_version: str) -> bool:
+    """Whether a source was read to its end on this machine, and not only named by an import."""
+    return bool(ingest_version) and not ingest_version.startswith(IMPORTED_MARK)
+
+
 class ContentGone(Exception):
     """A digest that the writer counted on has been erased meanwhile: prepare it again."""
 

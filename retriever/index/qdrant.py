@@ -161,12 +161,13 @@ class QdrantIndex(QdrantReader):
     def unmet(self) -> list[str]:
         """Settings that need another collection: `longleaf rebuild` makes it."""
         collection = self._place.behind()
-        return (
-            [] if collection is None else qdrant_form.unmet(self._info(collection), self._settings)
-        )
+        if collection is None:
+            return []
+        info = qdrant_schema.described(self._server, collection)
+        return qdrant_form.unmet(info, self._settings)
 
     def _adjust(self, collection: str) -> None:
-        info = self._info(collection)
+        info = qdrant_schema.described(self._server, collection)
         more = qdrant_form.changes(info, self._dim, self._settings)
         if more:
             try:
@@ -177,9 +178,6 @@ class QdrantIndex(QdrantReader):
                 _log.info("index.settings_changed", changed=sorted(more))
         for what in qdrant_form.unmet(info, self._settings):
             _log.warning("index.settings_need_rebuild", reason=f"{what}: longleaf rebuild")
-
-    def _info(self, collection: str) -> Any:
-        return self._server.call(lambda client: client.get_collection(collection), again=True)
 
     def _lacks(self, collection: str) -> dict[str, Any]:
         return qdrant_schema.check_collection(self._server, collection, self._state)

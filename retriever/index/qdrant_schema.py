@@ -142,9 +142,7 @@ class Place:
         try:
             told = _told(self.server, collection)
             if told is None:
-                info: Any = self.server.call(
-                    lambda client: client.get_collection(collection), again=True
-                )
+                info = described(self.server, collection)
                 return bool((info.config.metadata or {}).get(_OWNER) == epoch)
             return told.get("epoch") == epoch
         except KeyError:  # somebody else has deleted it
@@ -250,6 +248,11 @@ def read_state(server: Server, collection: str, epoch: str) -> QdrantState:
         ) from None
 
 
+def described(server: Server, collection: str) -> Any:
+    """What the server says of a collection's form."""
+    return server.call(lambda client: client.get_collection(collection), again=True)
+
+
 def _told(server: Server, collection: str) -> dict[str, Any] | None:
     """What point 0 says, in whatever form; None without such a point. Empty for one that is none
     of Longleaf's."""
@@ -326,7 +329,7 @@ def check_made_by(state: QdrantState, collection: str, dim: int, fingerprint: st
 
 def check_collection(server: Server, collection: str, state: QdrantState) -> dict[str, Any]:
     """The payload indexes that the collection lacks. Raises ForeignIndex for other vectors."""
-    info: Any = server.call(lambda client: client.get_collection(collection), again=True)
+    info = described(server, collection)
     dense = (info.config.params.vectors or {}).get(DENSE)
     sparse = (info.config.params.sparse_vectors or {}).get(BM25)
     if dense is None or dense.size != state.dim or str(dense.distance) != "Cosine":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from qdrant_client import models
 from sqlalchemy import update
 from tests.api.conftest import TEXTS
-from tests.api.test_indexes import answers, examine, fill, settings_of
+from tests.api.test_indexes import _quick, answers, engine, examine, fill, settings_of
 from tests.contracts.qdrant_indexes import OneAtATime
 from typer.testing import CliRunner
 
@@ -20,29 +20,10 @@ from longleaf.api.indexes import qdrant
 from longleaf.core.catalog import schema
 from longleaf.core.config import Settings
 from longleaf.core.errors import ForeignIndex, IndexUnavailable
-from longleaf.indexer.parsers.here import ReadHere
 from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_server import Server
 
-if TYPE_CHECKING:
-    from longleaf.indexer.embed import MiniLMEmbedder
-
-
-@pytest.fixture(autouse=True)
-def _quick(minilm: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real model, loaded once."""
-    monkeypatch.setattr(
-        wire, "open_models", lambda settings, _: (minilm, wire.open_chunker(settings, minilm))
-    )
-    monkeypatch.setattr(wire, "open_reader", lambda *_: ReadHere())
-
-
-@pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> OneAtATime:
-    made: Any = OneAtATime()
-    monkeypatch.setattr(qdrant, "connect", lambda _: Server(made, "memory"))
-    found: OneAtATime = made
-    return found
+__all__ = ["_quick", "engine"]
 
 
 @pytest.fixture

@@ -11,12 +11,14 @@ import pytest
 from qdrant_client import models
 from tests.contracts.entries import ALL, DIM, entry, unit
 from tests.contracts.qdrant_indexes import OneAtATime
-from tests.retriever.test_qdrant import behind, opened, writing
+from tests.retriever.test_qdrant import behind, opened, server, writing
 
 from longleaf.core.protocols import LexicalQuery
 from longleaf.retriever.index import payload
 from longleaf.retriever.index.qdrant import QdrantIndex
 from longleaf.retriever.index.qdrant_server import Server
+
+__all__ = ["server"]
 
 
 class Recorded(OneAtATime):
@@ -42,12 +44,6 @@ class Recorded(OneAtATime):
 @pytest.fixture
 def engine() -> Recorded:
     return Recorded()
-
-
-@pytest.fixture
-def server(engine: Recorded) -> Server:
-    client: Any = engine
-    return Server(client, "http://qdrant:6333")
 
 
 def dense_params(engine: Recorded, index: QdrantIndex) -> models.SearchParams:

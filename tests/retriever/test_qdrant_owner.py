@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import pytest
 from qdrant_client import models
 from tests.contracts.entries import ALL, DIM, entry, found
 from tests.contracts.qdrant_indexes import OneAtATime, settings
-from tests.retriever.test_qdrant import ALIAS, Log, behind, opened, writing
+from tests.retriever.test_qdrant import ALIAS, Log, behind, engine, opened, server, writing
 
 from longleaf.core.catalog.leases import LeaseLost
 from longleaf.core.errors import CatalogBroken, ForeignIndex
@@ -18,16 +17,7 @@ from longleaf.retriever.index import qdrant_schema
 from longleaf.retriever.index.qdrant_schema import Place, QdrantState
 from longleaf.retriever.index.qdrant_server import Server
 
-
-@pytest.fixture
-def engine() -> OneAtATime:
-    return OneAtATime()
-
-
-@pytest.fixture
-def server(engine: OneAtATime) -> Server:
-    client: Any = engine
-    return Server(client, "http://qdrant:6333")
+__all__ = ["engine", "server"]
 
 
 def names(engine: OneAtATime) -> set[str]:

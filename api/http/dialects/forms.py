@@ -27,7 +27,6 @@ from longleaf.core.types import Reading
 from longleaf.retriever.query import readable
 
 MODEL_HEADER = "X-Longleaf-Model"
-TRUNCATED_HEADER = "X-Longleaf-Truncated"
 _LISTED = 200
 """Texts that a header names, beyond which it only counts: some clients take 8 kB of headers."""
 _MOST_TOKENS = 1 << 40
@@ -205,6 +204,13 @@ def unread_error(found: GivenReadings) -> LongleafError:
     return InvalidRequest(f"There is nothing to read in these texts: {places}.", "Leave them out.")
 
 
+def cut_header(by_place: Mapping[int, int], query_tokens: int = 0) -> dict[str, str]:
+    """The header that tells how many tokens of a query and of texts were cut; none for none."""
+    cut = [f"query={query_tokens}"] if query_tokens else []
+    cut += [f"{place}={tokens}" for place, tokens in by_place.items() if tokens]
+    return {"X-Longleaf-Truncated": listed(cut)} if cut else {}
+
+
 def notes(found: GivenReadings, dialect: Dialect[BodyT], body: BodyT) -> dict[str, str]:
     """Headers: who read, what the scores sent are, and what was cut or not read at all."""
     headers = {
@@ -214,11 +220,7 @@ def notes(found: GivenReadings, dialect: Dialect[BodyT], body: BodyT) -> dict[st
             found, is_raw=dialect.is_raw(body), logits_stay=dialect.logits_stay
         ),
     }
-    cut = [f"{place}={tokens}" for place, tokens in truncated(found).items()]
-    if found.query_truncated_tokens:
-        cut.insert(0, f"query={found.query_truncated_tokens}")
-    if cut:
-        headers[TRUNCATED_HEADER] = listed(cut)
+    headers |= cut_header(truncated(found), found.query_truncated_tokens)
     if found.unread:
         places = listed([str(place) for place in sorted(found.unread)])
         why = sorted(set(found.unread.values()))

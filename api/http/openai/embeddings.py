@@ -19,10 +19,9 @@ from pydantic import Field, WithJsonSchema
 from longleaf.api.given import CHARS_PER_TOKEN
 from longleaf.api.http.dialects.forms import (
     MODEL_HEADER,
-    TRUNCATED_HEADER,
     Lenient,
+    cut_header,
     header_text,
-    listed,
 )
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
 from longleaf.api.http.errors import FOREIGN_PROBLEMS
@@ -43,9 +42,9 @@ router = APIRouter(prefix="/v1", tags=["openai"], responses=FOREIGN_PROBLEMS)
 
 PATH = "/v1/embeddings"
 MAX_INPUTS = 2_048
+"""OpenAI's own limit."""
 _IN_A_STAGE = 64
 """Texts that are embedded without a word of how it goes: a model that stands is left behind."""
-"""OpenAI's own limit."""
 
 
 _TEXT = {"type": "string", "pattern": r"\S"}
@@ -128,9 +127,7 @@ def _answer(
     counts = tokenizing.tokenizer.encode_batch(list(texts), add_special_tokens=False)
     cut = {place: tokens for place, (_, tokens) in enumerate(made) if tokens}
     tokens = sum(len(each.ids) for each in counts) - sum(cut.values())
-    headers = {MODEL_HEADER: header_text(embedder.name)}
-    if cut:
-        headers[TRUNCATED_HEADER] = listed([f"{place}={n}" for place, n in cut.items()])
+    headers = {MODEL_HEADER: header_text(embedder.name), **cut_header(cut)}
     as_base64 = body.encoding_format == "base64"
     answer = {
         "object": "list",

@@ -18,10 +18,9 @@ from pydantic import BaseModel, Field
 from longleaf.api.http.collections import collection_named
 from longleaf.api.http.dialects.forms import (
     MODEL_HEADER,
-    TRUNCATED_HEADER,
     Lenient,
+    cut_header,
     header_text,
-    listed,
     relevance,
 )
 from longleaf.api.http.dialects.routes import body_schema, json_object, validated
@@ -131,13 +130,11 @@ def _answer(
 def _cut(answer: SearchAnswer, shown: Sequence[Hit]) -> dict[str, str]:
     """The header that the rerank dialects have too: what was not read, by places in `data`."""
     cut = {
-        str(place): hit.reading.truncated_tokens
+        place: hit.reading.truncated_tokens
         for place, hit in enumerate(shown)
         if hit.reading is not None
     }
-    lost = {"query": answer.query_truncated_tokens, **cut}
-    parts = [f"{what}={tokens}" for what, tokens in lost.items() if tokens]
-    return {TRUNCATED_HEADER: listed(parts)} if parts else {}
+    return cut_header(cut, answer.query_truncated_tokens)
 
 
 def _score(hit: Hit, reranker: Reranker | None) -> float:
