@@ -323,6 +323,7 @@ def collect(
         yield from reranker.read(query, inputs, budget)
 
     coming = read()
+    is_late_already = budget.spent() == "deadline"  # none of what the reader does can change that
     if budget.wait_seconds() is not None:
         coming = _READERS.each(coming, budget.wait_seconds)
     try:
@@ -337,8 +338,11 @@ def collect(
             note(readings)
     except StageStalled as error:
         why = error.message[0].lower() + error.message[1:].rstrip(".")
-        is_late = budget.spent() == "deadline"
-        budget.leave(f"deadline reached, {why}" if is_late else why)
+        if is_late_already:
+            why = "deadline reached"
+        elif budget.spent() == "deadline":
+            why = f"deadline reached, {why}"
+        budget.leave(why)
     return readings
 
 

@@ -118,8 +118,9 @@ class RerankServer:
                 time.sleep(self.sleeps)
             if self.says is not None:
                 return self.says
-            scored = self.change(self._scored(asked))
-            scored = [(place, score + self.jitter * next(_NOISE)) for place, score in scored]
+            right = self._scored(asked)
+            noisy = [(place, score + self.jitter * next(_NOISE)) for place, score in right]
+            scored = self.change(noisy)
         except Refusal as refusal:
             return refusal.answer
         tokens = sum(len(asked.query.split()) + len(text.split()) for text in asked.texts)

@@ -194,6 +194,17 @@ def test_a_reader_that_stands_still_is_left_and_what_it_read_counts(
     assert reader.ended.wait(60) and reader.heard == GIVEN_UP
 
 
+def test_a_deadline_that_passed_before_reading_began_blames_no_reader() -> None:
+    reader = Standing([])
+    passed = iter([0.0])  # at first, and a second later whenever it is asked again
+    try:
+        result = run([2.0, 1.0], reader, Budget(1.0, clock=lambda: next(passed, 1.0)))
+        (missing,) = result.degraded
+        assert missing.reason == "scripted read 0 of 2 candidates: deadline reached"
+    finally:
+        reader.let_go.set()
+
+
 def test_a_reader_that_stands_at_a_whole_document_leaves_the_passages_order() -> None:
     class StandsAtWhole(Standing):
         def read(
