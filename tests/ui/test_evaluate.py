@@ -178,6 +178,40 @@ def test_progress_cancel_and_a_server_that_is_away(
     expect(page.locator("#result-title")).to_be_focused()
 
 
+def test_a_long_evaluation_is_cancelled(page: Page, own_site: tuple[Site, dict[str, str]]) -> None:
+    site, _ = own_site
+    site.collection("many")
+    first, second = (
+        site.upload("many", f"{name}.txt", f"The {name} keeps its own hours.".encode())
+        for name in ("mill", "inn")
+    )
+    rows = [
+        f"which hours of house {number},{each['document_ids'][0]},{grade}"
+        for number in range(3000)
+        for each, grade in ((first, 1), (second, 0))
+    ]
+    page.goto("/evaluate")
+    page.get_by_text("Import a table").click()
+    table = "\n".join(["query,document_id,grade", *rows]).encode()
+    page.get_by_label("CSV or TSV").set_input_files(
+        {"name": "many.csv", "mimeType": "text/csv", "buffer": table}
+    )
+    page.get_by_role("button", name="Import").click()
+    expect(page.locator("#judgements [role=status]")).to_have_text("6.000 judgements were kept.")
+    page.get_by_role("button", name="Evaluate many").click()
+    expect(page.locator("#result-title")).to_have_text("Under way")
+    check_accessible(page)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#result-title")).to_have_text("Cancelled", timeout=30_000)
+    said = page.locator("#result")
+    expect(said).to_contain_text(re.compile(r"stopped after [\d.]+ of 3\.000 queries; nothing"))
+    check_accessible(page)
+    evaluation = page.url.partition("evaluation=")[2].partition("#")[0]
+    told = site.client.get(f"/v1/evaluations/{evaluation}").json()
+    assert told["state"] == "cancelled" and told["queries_done"] < 3000
+    site.client.delete("/v1/collections/many")
+
+
 def test_judgements_are_taken_back_put_back_and_exchanged(
     page: Page, own_site: tuple[Site, dict[str, str]]
 ) -> None:

@@ -13,6 +13,15 @@ from tests.ui.site import Site, check_accessible, watched
 
 LIMIT_BYTES = 300_000
 
+PHASES = {
+    ("convert", 0, None): "Converting",
+    ("parse", 0, None): "Reading",
+    ("parse", 4, 1200): "Reading, 4 of 1,200",
+    ("ocr", 3, 1200): "Recognising text, page 3 of 1,200",
+    ("embed", 7, None): "Embedding, 7 passages so far",
+    ("embed", 1500, 6000): "Embedding, passage 1,500 of 6,000",
+}
+
 # A drop is made in the page: entries as a browser gives them; a folder tells of two at a time.
 DROP = """
 (tree) => {
@@ -223,11 +232,60 @@ def test_an_upload_is_stopped_and_done_again(page: Page, site: Site) -> None:
 
     page.route("**/v1/jobs/*/cancel", cancel)
     page.reload()
-    expect(row(page, "scan.pdf")).to_contain_text("Recognising text, page 3 of 1,200")
+    for (phase, done, total), words in PHASES.items():
+        job.update(phase=phase, phase_done=done, phase_total=total)
+        expect(row(page, "scan.pdf").locator(".how")).to_have_text(words)
+        if total:
+            bar = row(page, "scan.pdf").get_by_role("progressbar")
+            expect(bar).to_have_attribute("value", str(done / total))
     check_accessible(page)
     row(page, "scan.pdf").get_by_role("button", name="Stop").click()
     expect(row(page, "scan.pdf")).to_contain_text("Stopped")
     expect(row(page, "scan.pdf").get_by_role("button")).to_have_text("Choose it again")
+
+
+def test_what_failed_on_the_server_is_tried_again_there(page: Page, site: Site) -> None:
+    """Its bytes are kept, so nobody has to choose the file once more: a real job of a real worker,
+    of which the server says that it failed until it is asked to try again."""
+    site.client.post("/v1/collections", json={"name": "retried"})
+    page.goto("/library?collection=retried")
+    page.locator("#file").set_input_files([text_file("mill.txt", "The mill stands still.")])
+    expect(row(page, "mill.txt")).to_contain_text("Indexed", timeout=60_000)
+    asked: list[str] = []
+
+    def as_failed(route: Route) -> None:
+        told = route.fetch().json()
+        for each in told["uploads"]:
+            each.update(
+                state="failed", outcome="rejected", reason="the disk was full", document_ids=[],
+                document_count=0, can_retry=not asked, next_step="Free some room.", warnings=[],
+            )  # fmt: skip
+            if asked:
+                each.update(state="running", phase="embed", phase_done=0, phase_total=0)
+        route.fulfill(json=told)
+
+    def again(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(json={})
+
+    page.route("**/v1/uploads?*", as_failed)
+    page.route("**/v1/jobs/*/retry", again)
+    page.reload()  # the file itself is not at hand any more
+    mill = row(page, "mill.txt")
+    expect(mill).to_contain_text("Failed")
+    expect(mill).to_contain_text("Free some room.")
+    check_accessible(page)
+    mill.get_by_role("button", name="Try again: mill.txt").click()
+    expect(mill.locator(".how")).to_have_text("Embedding")
+    job = site.client.get("/v1/uploads", params={"collection": "retried"}).json()["uploads"][0]
+    assert [each.rpartition("/v1/")[2] for each in asked] == [f"jobs/{job['job']}/retry"]
+
+
+def test_u_chooses_files(page: Page, site: Site) -> None:
+    page.goto("/library")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("u")
+    assert chooser.value.is_multiple()
 
 
 def test_a_folder_is_chosen_and_thousands_stay_calm(page: Page, site: Site, tmp_path: Path) -> None:
