@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 from tests.indexer.pdfs import lines_pdf
 from tests.ui.site import Site, check_accessible, watched
 from tests.ui.test_viewer import assert_shown
@@ -32,8 +32,8 @@ the miller's children have found them before and can name the place, the day and
 
 ### Sluices at night
 
-At night no sluice is opened unless the miller below has agreed to it in writing; a lantern is hung
-on the weir's left post for as long as the water runs, and somebody stays awake beside it until dawn.
+At night no sluice is opened unless the miller below has agreed to it in writing; a lantern hangs on
+the weir's left post for as long as the water runs, and somebody stays awake beside it until dawn.
 
 ### Sluices in a flood
 
@@ -44,10 +44,10 @@ one shut pays for every meadow, cow and bridge that the water has taken above th
 REPORT = [
     ["This report tells of the bridges of the fens, which are many, of who built each of them, and",
      "of what each of them has cost the parishes in timber, in nails, in ale and in days of work."],
-    ["The second bridge is of oak and stands on nine piles; it was paid for by the bishop, who had",
-     "to cross there each week on his way to market, and who did not like to have wet feet at all."],
-    ["The weir of Ely broke in spring, after eleven days of rain, and the water stood in the nave of",
-     "the church until Whitsun; it was mended by the fishermen, to whom the eels below it belong."],
+    ["The second bridge is of oak and stands on nine piles; it was paid for by the bishop, who",
+     "had to cross there each week on his way to market, and who did not like to have wet feet."],
+    ["The weir of Ely broke in spring, after eleven days of rain, and the water stood in the nave",
+     "of the church until Whitsun; it was mended by the fishermen, whose the eels below it are."],
 ]  # fmt: skip
 
 
@@ -207,3 +207,19 @@ def test_a_site_in_the_dark_is_read_as_well(browser: Browser, site: Site) -> Non
         expect(outline.get_by_role("link")).to_have_text(SECTIONS)
         outline.get_by_role("link", name="Sluices at night").click()
         expect(outline.locator("[aria-current=location]")).to_have_text("Sluices at night")
+
+
+def test_all_that_a_search_loads_is_small(page: Page) -> None:
+    loaded: list[Request] = []
+    page.on("requestfinished", lambda request: loaded.append(request))
+    page.goto("/?q=the+dam+of+the+brook")
+    expect(page.locator(".took")).to_contain_text(" ms")
+    expect(page.get_by_role("region", name="Court")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    sizes = {
+        each.url.rpartition("/")[2]: max(0, each.sizes()["responseBodySize"]) for each in loaded
+    }
+    assert {"search.js", "answer.js", "keys.js", "page.css"} <= sizes.keys()
+    assert page.locator(".hit").count() == 10
+    print(sum(sizes.values()), sizes)
+    assert sum(sizes.values()) < 60_000, sizes

@@ -268,17 +268,6 @@ def test_it_fits_a_phone_and_the_dark(browser: Browser, site: Site) -> None:
         expect(page.get_by_role("heading", name="Narrow down")).to_be_in_viewport()
 
 
-def test_the_page_is_small(site: Site) -> None:
-    page = site.client.get("/?q=tenant+rent").text
-    names = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
-    names += [re.sub(r"[^/]+$", name, names[-1])
-              for name in ("results.js", "stream.js", "suggest.js", "localise.js")]  # fmt: skip
-    import gzip
-
-    sizes = {name: len(gzip.compress(site.client.get(name).content)) for name in set(names)}
-    assert sum(sizes.values()) + len(gzip.compress(page.encode())) < 60_000, sizes
-
-
 def test_nothing_jumps_while_results_come(browser: Browser, site: Site) -> None:
     """Layout shifts as the browser counts them; moves of hits are transforms, which are none."""
     with opened(browser, site) as page:
