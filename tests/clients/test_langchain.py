@@ -88,3 +88,18 @@ def test_a_key_is_sent_and_never_shown(url: str) -> None:
     retriever = LongleafRetriever(url=url, api_key="secret-key")
     assert "secret-key" not in repr(retriever) + str(retriever.model_dump())
     assert retriever.invoke(QUERY)
+
+
+def test_its_own_compressor_for_cohere(url: str) -> None:
+    cohere = pytest.importorskip("cohere", reason="the package is not here (longleaf[clients])")
+    from langchain_classic.retrievers.document_compressors import CohereRerank
+
+    texts = ("The tenant pays the rent.", "A patent license ends with litigation.", "Moths fly.")
+    given = [Document(text, metadata={"place": place}) for place, text in enumerate(texts)]
+    with cohere.Client("any", base_url=url) as client:
+        with pytest.warns(match="deprecated"):  # the newer one wants an older cohere
+            rerank = CohereRerank(client=client, top_n=2)
+        found = rerank.compress_documents(given, "what ends my patent licenses?")
+    assert found[0].metadata["place"] == 1 and len(found) == 2
+    scores = [each.metadata["relevance_score"] for each in found]
+    assert scores[0] > scores[1]
