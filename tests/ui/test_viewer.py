@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -107,6 +108,33 @@ def test_a_hit_opens_at_its_passage_and_n_and_p_walk_through_them(page: Page, le
     page.keyboard.press("Escape")
     expect(page).to_have_url(re.compile(r"/\?q=who.*collection=law.*collapse=off"))
     expect(page.get_by_role("heading", name="Lease of the old mill")).to_be_visible()
+
+
+def test_n_and_p_walk_through_the_passages_of_the_same_search(page: Page, site: Site) -> None:
+    """What the address of the list says of passages is said when they are asked for."""
+    body = "# The windmill\n\n" + LEASE.partition("\n")[2]
+    site.upload("law", "windmill.md", body.encode(), year=2019)
+    site.collection("empty", rerank={"depth": "document"})
+    tree = '{"field":"year","eq":2019}'
+    told = f"collection=law&collection=empty&filter={quote(tree)}&instruction=statutes"
+    for reads in ("depth=document", "depth=passage", "rerank=off"):
+        page.goto(f"/?q={QUESTION}&{told}&{reads}&limit=5&sort=date&collapse=off")
+        shown = page.locator(".hit .why table:not(.trace) tbody tr")
+        cells = [row.locator("td").nth(3).text_content() for row in shown.all()]
+        with page.expect_response(re.compile("/v1/documents/[^/]+/hits")) as asked:
+            page.get_by_role("link", name="The windmill").first.click()
+        link = parse_qs(urlsplit(asked.value.url).query)
+        name, _, value = reads.partition("=")
+        assert link == {
+            "q": [QUESTION], "collection": ["law", "empty"], "filter": [tree],
+            "instruction": ["statutes"], name: [value],
+        }  # fmt: skip
+        answer = asked.value.json()
+        assert answer["reranker"] == (None if reads == "rerank=off" else "late")
+        scores = [each["scores"]["reading"] for each in answer["passages"]]
+        assert cells == ["–" if score is None else f"{score:.3f}" for score in scores]
+        output = page.get_by_role("group", name="Passages found").locator("output")
+        expect(output).to_have_text(re.compile(rf"^Passage \d of {len(scores)}$"))
 
 
 def test_back_leads_nowhere_else(page: Page, lease: str) -> None:
