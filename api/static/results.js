@@ -16,6 +16,13 @@ export function parse(html) {
 }
 
 export const results = () => document.getElementById("results");
+
+/** How many were found, in words. */
+export function standing() {
+  const { found, status } = results().dataset;
+  return found ? `${number(found)} ${status}` : status;
+}
+
 const hits = (root = document) => [...root.querySelectorAll(".hit")];
 
 /** Make a change of the list, and let each hit that stays glide to its new place. */
@@ -84,7 +91,7 @@ export function reorder(order) {
     for (const { document_id, rank } of there) {
       const hit = known.get(document_id);
       hit.value = rank;
-      hit.querySelector(".rank").textContent = rank;
+      hit.querySelector(".rank").textContent = number(rank);
       list.append(hit);
     }
   });
@@ -106,7 +113,7 @@ export async function more(link) {
   if (!following.dataset.cursor) link.remove();
   else place.querySelector(".more-hits").hidden = false;
   const to = results().querySelector(".shown-to");
-  if (to) to.textContent = hits().length;
+  if (to) to.textContent = number(hits().length);
   added[0]?.querySelector("h3 a").focus({ preventScroll: true });
   return hits().length;
 }

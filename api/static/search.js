@@ -4,11 +4,12 @@
 import { leave } from "./answer.js";
 import { Trouble, away } from "./ask.js";
 import { bind, neighbour } from "./keys.js";
-import { more, parse, reorder, results, show } from "./results.js";
+import { number } from "./localise.js";
+import { more, parse, reorder, results, show, standing } from "./results.js";
 import { events } from "./stream.js";
 import { remember, suggest } from "./suggest.js";
-
 import { attempt, say } from "./trouble.js";
+
 const PAUSE_MS = 250;
 const SLOW_MS = 2000;
 const KEPT_PAGES = 20;
@@ -89,7 +90,7 @@ async function load({ linked = false } = {}) {
     trouble.replaceChildren();
     document.body.className = asked ? "answered waiting" : "home waiting";
     show(page);
-    status.textContent = results().dataset.status;
+    status.textContent = standing();
     document.title = results().dataset.title;
   };
   waiting(true);
@@ -133,7 +134,7 @@ function refuse(problem, seconds) {
 }
 
 function count(seconds) {
-  trouble.querySelector(".hint").textContent = `This page tries again in ${seconds} ${seconds === 1 ? "second" : "seconds"}.`;
+  trouble.querySelector(".hint").textContent = `This page tries again in ${number(seconds)} ${seconds === 1 ? "second" : "seconds"}.`;
   again = setTimeout(() => (seconds > 1 ? count(seconds - 1) : load({ linked: true })), 1000);
 }
 
@@ -166,7 +167,7 @@ addEventListener("popstate", () => {
   document.getElementById("options").replaceWith(kept.options);
   results().replaceWith(kept.results);
   waiting(false); // they were kept just before the search that took their place began
-  status.textContent = results().dataset.status;
+  status.textContent = standing();
   document.title = results().dataset.title;
 });
 
@@ -199,7 +200,7 @@ async function lengthen(link) {
     url.searchParams.set("limit", String(count));
     history.replaceState(history.state, "", url.pathname + url.search);
     at = here();
-    status.textContent = `${count} documents are shown`;
+    status.textContent = `${number(count)} documents are shown`;
   } catch (error) {
     if (!error.status || error.isAway) throw error;
     location.assign(link.href); // that window is gone: the server's own page goes on
