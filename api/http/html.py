@@ -6,13 +6,14 @@ static/localise.js says in the reader's language.
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import longleaf
 from longleaf.api.http import assets
@@ -23,6 +24,11 @@ from longleaf.retriever.query import readable
 ASKING: ContextVar[Caller] = ContextVar("ASKING", default=LOCAL)
 """Who a page is for: what they may not do is not offered to them."""
 FOLDER = Path(__file__).resolve().parents[1]
+_FIGURE = re.compile(
+    r"(?<![\w.,/-])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\w,/-])"
+    r"|\d+\.\d+(?= (?:[KMGT]i?B|m?s|days)\b))"
+)
+"""No version, address or file name: 1,234 and 1.5 GiB."""
 
 
 def _number(value: int) -> Markup:
@@ -46,8 +52,33 @@ def _day(value: datetime) -> Markup:
     )
 
 
+def _decimal(value: float, digits: int = 1) -> Markup:
+    said = f"{value:.{digits}f}"
+    return Markup('<span data-number="{}" data-digits="{}">{}</span>').format(value, digits, said)
+
+
+def _share(value: float) -> Markup:
+    return Markup('<data value="{}" class="share">{:.0f} %</data>').format(value, value * 100)
+
+
 def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else _decimal(value, 3)
+
+
+def _figures(prose: str) -> Markup:
+    """A sentence of ours whose thousands and sizes the reader's language may write."""
+
+    def said(found: re.Match[str]) -> Markup:
+        digits = len(found[0].partition(".")[2])
+        return Markup('<span data-number="{}" data-digits="{}">{}</span>').format(
+            found[0].replace(",", ""), digits, found[0]
+        )
+
+    parts, at = [Markup()], 0
+    for found in _FIGURE.finditer(prose):
+        parts += [escape(prose[at : found.start()]), said(found)]
+        at = found.end()
+    return Markup("").join([*parts, escape(prose[at:])])
 
 
 # Escaping goes by no file name: whatever a template is called, its values are text.
@@ -61,7 +92,10 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters["number"] = _number
 _ENVIRONMENT.filters["size"] = _size
 _ENVIRONMENT.filters["day"] = _day
+_ENVIRONMENT.filters["decimal"] = _decimal
+_ENVIRONMENT.filters["share"] = _share
 _ENVIRONMENT.filters["score"] = _score
+_ENVIRONMENT.filters["figures"] = _figures
 _ENVIRONMENT.globals["version"] = longleaf.__version__
 _ENVIRONMENT.globals["assets"] = assets.URL
 

@@ -64,7 +64,7 @@ class Bar(NamedTuple):
     score: float | None
     least: float
     most: float
-    place: str
+    place: int | None
 
 
 class Said(NamedTuple):
@@ -151,43 +151,42 @@ def bars(hit: HitView, answer: AnswerView) -> list[Bar]:
     """What each stage said of a hit's best passage and of the hit, each in the answer's range."""
     best = [each.passages[0].scores for each in answer.hits if each.passages]
     mine = hit.passages[0].scores if hit.passages else None
-    moved = hit.first_stage.rank
-    rows: list[tuple[str, str, float | None, list[float | None], str]] = [
+    rows: list[tuple[str, str, float | None, list[float | None], int | None]] = [
         (
             "Meaning",
             "cosine of query and best passage",
             mine.dense if mine else None,
             [each.dense for each in best],
-            f"#{mine.dense_rank}" if mine and mine.dense_rank else "",
+            mine.dense_rank if mine else None,
         ),
         (
             "Words",
             "BM25 of the best passage",
             mine.bm25 if mine else None,
             [each.bm25 for each in best],
-            f"#{mine.bm25_rank}" if mine and mine.bm25_rank else "",
+            mine.bm25_rank if mine else None,
         ),
         (
             "Found",
             "both together: the first stage",
             hit.first_stage.score,
             [each.first_stage.score for each in answer.hits],
-            f"#{moved}",
+            hit.first_stage.rank,
         ),
         (
             "Read",
             "what the reranker said",
             hit.reading.score if hit.reading else None,
             [each.reading.score for each in answer.hits if each.reading],
-            "",
+            None,
         ),
-        ("In the end", "", hit.score, [each.score for each in answer.hits], f"#{hit.rank}"),
+        ("In the end", "", hit.score, [each.score for each in answer.hits], hit.rank),
     ]
     return [_bar(*row) for row in rows]
 
 
 def _bar(
-    stage: str, what: str, score: float | None, among: Sequence[float | None], place: str
+    stage: str, what: str, score: float | None, among: Sequence[float | None], place: int | None
 ) -> Bar:
     known = [each for each in among if each is not None]
     least, most = min([0.0, *known]), max([0.0, *known])

@@ -197,11 +197,20 @@ def _or_none(value: Any) -> Any:
     return None if value == "" else value
 
 
-class _PartLink(BaseModel):
-    """Which part of which answers a link asks for."""
+Collections = Annotated[
+    list[str],
+    Field(max_length=1000, description="Where to look; repeat it for more."),
+]
+Instruction = Annotated[
+    Annotated[str, Field(max_length=2000)] | None,
+    BeforeValidator(_or_none),
+    Field(description="What counts as an answer, for models that take it."),
+]
 
-    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
-    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
+
+class ReadLink(BaseModel):
+    """What a link wants looked at, and how it is read."""
+
     filter: str | None = Field(
         None,
         max_length=100_000,
@@ -212,6 +221,13 @@ class _PartLink(BaseModel):
     depth: Annotated[DepthChoice | None, BeforeValidator(_or_none)] = Field(
         None, description="What is read of a candidate (setting)."
     )
+
+
+class _PartLink(ReadLink):
+    """Which part of which answers a link asks for."""
+
+    limit: int = Field(10, ge=1, le=MAX_HITS, description="Documents in the answer.")
+    offset: int = Field(0, ge=0, le=MAX_HITS, description="Documents to skip first.")
 
 
 class _ProgramLink(BaseModel):
@@ -229,15 +245,11 @@ class _SearchLink(_PartLink):
     """A search as the query part of a link."""
 
     q: str = Field("", max_length=MAX_QUERY_CHARS, description="The query.")
-    collection: list[str] = Field(
-        default_factory=list, max_length=1000, description="Where to look; repeat it for more."
-    )
+    collection: Collections = Field([])
     good: bool = Field(
         False, description="Only what scored well: `min_score` calibrated for the reranker."
     )
-    instruction: Annotated[str | None, BeforeValidator(_or_none)] = Field(
-        None, max_length=2000, description="What counts as an answer, for models that take it."
-    )
+    instruction: Instruction = None
     sort: Sort = Field("relevance", description="date: the window's documents newest first.")
 
 

@@ -1,6 +1,7 @@
 """What a reader wants of one document: passages that decide for a query, and a text in it.
 
-Passages come from the search itself, filtered to the document, so they are those that a hit shows.
+Passages come from the search itself, asked as its list was and filtered to the document, so they
+are those that a hit shows.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from longleaf.api import finding
 from longleaf.api.http.answer_schemas import RectangleView, rectangle_views
 from longleaf.api.http.errors import PROBLEM_RESPONSES
 from longleaf.api.http.plain import PlainJSON
-from longleaf.api.http.search import search
-from longleaf.api.http.search_schemas import SearchBody
+from longleaf.api.http.search import body_of, search
+from longleaf.api.http.search_schemas import PageLink
 from longleaf.api.http.search_view import view
 from longleaf.api.http.service import GivenUp, Served
 from longleaf.api.http.viewing_schemas import (
@@ -23,6 +24,7 @@ from longleaf.api.http.viewing_schemas import (
     DecidingPassages,
     MatchList,
     MatchView,
+    PassagesLink,
 )
 from longleaf.core.catalog import DocumentHead
 from longleaf.core.layout import Layout
@@ -51,27 +53,27 @@ def rectangles(layout: Layout | None, start: int, end: int) -> list[RectangleVie
 async def get_hits(
     service: Served,
     request: Request,
-    q: Annotated[
-        str, Query(min_length=1, max_length=20_000, description="The query, as a search takes it.")
-    ],
+    link: Annotated[PassagesLink, Query()],
     document_id: str = _ID,
-    limit: Annotated[
-        int | None,
-        Query(ge=1, le=32, description="At most so many; left out: as many as a hit has."),
-    ] = None,
 ) -> Response:
-    """A search for `q` in this document alone: what the document's hit would show, with places."""
+    """A search for `q` in this document alone: what the document's hit would show, with places.
+
+    Asked with what its list was asked with, it is the same search.
+    """
     catalog = service.runtime.catalog
+    asked = body_of(PageLink(**link.model_dump(exclude={"limit"})))
 
     def work(given_up: GivenUp) -> Response:
         head = catalog.document(document_id, service.scope)
-        body = SearchBody(
-            query=q,
-            collections=[head.collection],
-            filter={"field": "document", "eq": head.public_id},
-            limit=1,
-            passages_per_document=limit,
-            highlight="rectangles",
+        here = {"field": "document", "eq": head.public_id}
+        body = asked.model_copy(
+            update={
+                "filter": {"and": [asked.filter, here]} if asked.filter else here,
+                "limit": 1,
+                "passages_per_document": link.limit,
+                "highlight": "rectangles",
+                "collapse": False,
+            }
         )
         answer = view(*search(service, body, given_up))
         layout = catalog.layout(head)
@@ -87,7 +89,7 @@ async def get_hits(
             DecidingPassages(
                 document_id=head.public_id,
                 revision=head.revision,
-                query=q,
+                query=link.q,
                 reranker=answer.reranker,
                 passages=passages,
                 degraded=answer.degraded,

@@ -5,6 +5,21 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 from longleaf.api.http.answer_schemas import DegradedView, PageSize, PassageHit, RectangleView
+from longleaf.api.http.search_schemas import Collections, Instruction, ReadLink
+from longleaf.api.searched import MAX_QUERY_CHARS
+
+
+class PassagesLink(ReadLink):
+    """The search that led to a document. What only chooses among documents is no part of it."""
+
+    q: str = Field(
+        min_length=1, max_length=MAX_QUERY_CHARS, description="The query, as a search takes it."
+    )
+    collection: Collections = Field([])
+    instruction: Instruction = None
+    limit: int | None = Field(
+        None, ge=1, le=32, description="At most so many; left out: as many as a hit has."
+    )
 
 
 class DecidingPassage(PassageHit):

@@ -2,6 +2,7 @@
 // model writes becomes text and links to the passages that were sent, never markup; the whole answer
 // is then put in place as our server rendered it.
 
+import { away } from "./ask.js";
 import { parse } from "./results.js";
 import { events } from "./stream.js";
 
@@ -102,8 +103,9 @@ async function ask(form) {
   } catch (problem) {
     if (running !== mine) return; // it was left
     status.textContent = "";
+    const { message, hint } = away();
     if (problem.detail) lose(mine, problem.detail, problem.hint);
-    else lose(mine, "The server does not answer.", "See whether `longleaf serve` runs, and ask again.");
+    else lose(mine, message, hint);
   } finally {
     if (running === mine) running = null;
   }

@@ -1,8 +1,10 @@
 // The evaluation page: shows how far an evaluation is without loading anew, takes judgements back
 // and puts them back, and walks through queries. Without it everything still works.
 
+import { ask, askPage } from "./ask.js";
 import { bind, neighbour } from "./keys.js";
 import { localise, number as said } from "./localise.js";
+import { attempt, leave } from "./trouble.js";
 
 const EVERY_MS = 1000;
 const MOST_MS = 15000;
@@ -11,9 +13,7 @@ const tell = (words) => (document.getElementById("told").textContent = words);
 
 /** A page of ours as the server shows it now. */
 async function pageAt(address) {
-  const answer = await fetch(address, { headers: { accept: "text/html" } });
-  if (!answer.ok) throw new Error(answer.statusText);
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = await askPage(address);
   localise(page);
   return page;
 }
@@ -62,31 +62,31 @@ async function turn(form) {
   const isGone = item.classList.contains("gone");
   const { grade, start, end } = form.dataset;
   const number = (text) => (text === undefined ? null : Number(text));
-  const answer = isGone
-    ? await fetch("/v1/judgements", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ query, document_id, judge, grade: Number(grade), start_char: number(start), end_char: number(end) }),
-      })
-    : await fetch(`/v1/judgements?${new URLSearchParams({ query, document_id, judge })}`, { method: "DELETE" });
-  if (!answer.ok) throw new Error(answer.statusText);
+  const about = { query, document_id, judge };
+  const kept = { ...about, grade: Number(grade), start_char: number(start), end_char: number(end) };
+  if (isGone) await ask("/v1/judgements", {}, { method: "POST", body: kept });
+  else await ask("/v1/judgements", about, { method: "DELETE" });
   item.classList.toggle("gone");
   const button = form.querySelector("button");
   const [now, then] = isGone ? ["Put back", "Take back"] : ["Take back", "Put back"];
   button.textContent = then;
   button.setAttribute("aria-label", button.getAttribute("aria-label").replace(now, then));
   tell(isGone ? "The judgement was put back" : "The judgement was taken back");
-  const page = await pageAt(location.href);
+}
+
+async function restock() {
+  const page = await pageAt("/evaluate");
   document.getElementById("stock").replaceWith(page.getElementById("stock"));
 }
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.matches(".take-back") || form.dataset.plain) return;
+  if (!form.closest("#main")) return; // logging out is no business of ours
   event.preventDefault();
-  turn(form).catch(() => {
-    form.dataset.plain = "yes"; // the server's own page says what is wrong
-    form.requestSubmit();
+  if (!form.matches(".take-back")) return leave(() => form.submit());
+  attempt(async () => {
+    await turn(form);
+    attempt(restock); // by itself: what was turned must not be turned again
   });
 });
 

@@ -1,16 +1,12 @@
 // The library's pages: lists that change in place, deletions confirmed in a dialog, health that
 // looks again by itself. Parts of our own pages are fetched and put in; the server has escaped them.
 
+import { askPage, away } from "./ask.js";
 import { bind } from "./keys.js";
 import { localise } from "./localise.js";
+import { attempt, leave } from "./trouble.js";
 
 document.documentElement.classList.add("scripted");
-
-async function fetched(address, options) {
-  const answer = await fetch(address, { headers: { accept: "text/html" }, ...options });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  return { page, ok: answer.ok, url: answer.url };
-}
 
 function put(page, names) {
   for (const name of names) {
@@ -34,8 +30,8 @@ function isBusy() {
 export async function refresh(address = null) {
   if (!address && isBusy()) return false;
   try {
-    const { page, ok } = await fetched(address ?? location.href);
-    if (!ok || (!address && isBusy())) return false;
+    const page = await askPage(address ?? location.href);
+    if (!address && isBusy()) return false;
     put(page, ["shelves", "documents"]);
     // The place to drop is large only as long as there is nothing else.
     const [zone, there] = [document.getElementById("drop"), page.getElementById("drop")];
@@ -62,17 +58,16 @@ async function find(form) {
   const list = document.getElementById("documents");
   list.classList.add("busy");
   try {
-    const { page, ok } = await fetched(address);
+    const page = await askPage(address);
     if (mine !== asked) return;
-    if (!ok) throw new Error("not answered");
     // The form stays, so that typing goes on in it.
     for (const each of list.querySelectorAll(".find ~ *")) each.remove();
     const there = document.importNode(page.getElementById("documents"), true);
     localise(there);
     list.append(...there.querySelectorAll(".find ~ *"));
     history.replaceState(null, "", address);
-  } catch {
-    if (mine === asked) form.submit(); // the browser's own page says what is wrong
+  } catch (error) {
+    if (mine === asked) throw error;
   } finally {
     if (mine === asked) list.classList.remove("busy");
   }
@@ -82,20 +77,19 @@ document.addEventListener("input", (event) => {
   const form = event.target.closest?.(".find");
   if (!form) return;
   clearTimeout(typing);
-  if (event.target.type === "search") typing = setTimeout(() => find(form), 200);
-  else find(form);
+  if (event.target.type === "search") typing = setTimeout(() => attempt(() => find(form)), 200);
+  else attempt(() => find(form));
 });
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
+  if (event.defaultPrevented || !form.matches("main form, dialog form")) return;
+  event.preventDefault();
   if (form.matches(".find")) {
-    event.preventDefault();
     clearTimeout(typing);
-    find(form);
-  } else if (form.dataset.stay !== undefined && document.getElementById("documents")) {
-    event.preventDefault();
-    stay(form);
-  }
+    attempt(() => find(form));
+  } else if (form.dataset.stay !== undefined && document.getElementById("documents")) attempt(() => stay(form));
+  else leave(() => form.submit());
 });
 
 // --- deletions, and files read again -----------------------------------------------------------
@@ -108,44 +102,49 @@ function say(words, isBad) {
   place.replaceChildren(line);
 }
 
+/** The page that a form leads to; a refusal is one as well. */
+async function sent(form) {
+  try {
+    const answer = await fetch(form.action, { method: "POST", headers: { accept: "text/html" }, body: new URLSearchParams(new FormData(form)) });
+    return { page: new DOMParser().parseFromString(await answer.text(), "text/html"), ok: answer.ok };
+  } catch {
+    throw away();
+  }
+}
+
 /** Send a form and stay on this page, so that files which are being sent go on. */
 async function stay(form) {
   const button = form.querySelector("button");
   button.disabled = true;
   try {
-    const { page, ok } = await fetched(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const { page, ok } = await sent(form);
     form.closest("dialog")?.close();
     if (ok) {
       put(page, ["notice"]);
-      const { page: now } = await fetched(location.href);
-      put(now, ["shelves", "documents"]);
+      attempt(async () => put(await askPage(location.href), ["shelves", "documents"])); // sent it is, and not again
       document.dispatchEvent(new Event("longleaf:jobs"));
     } else say([...page.querySelectorAll("main p:not(.status, :has(a))")].map((each) => each.textContent.trim()).join(" "), true);
-  } catch {
-    form.closest("dialog")?.close();
-    say("The server does not answer. Nothing was changed; try again.", true);
+  } finally {
+    button.disabled = false;
   }
-  button.disabled = false;
 }
 
-document.addEventListener("click", async (event) => {
-  const link = event.target.closest?.("a[data-confirm]");
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[data-confirm], .shelf, .paging a");
   if (event.target.closest?.("dialog [data-close]")) {
     event.preventDefault();
     event.target.closest("dialog").close();
   }
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  let asks = null;
-  try {
-    asks = (await fetched(link.href)).page.querySelector(".confirm");
-  } catch {
-    asks = null;
-  }
-  if (!asks) {
-    location.assign(link.href);
-    return;
-  }
+  if (link.dataset.confirm === undefined) leave(() => location.assign(link.href));
+  else attempt(() => confirm(link));
+});
+
+/** Ask in a dialog before something is done. */
+async function confirm(link) {
+  const asks = (await askPage(link.href)).querySelector(".confirm");
+  if (!asks) return location.assign(link.href);
   const dialog = document.createElement("dialog");
   dialog.setAttribute("aria-labelledby", "confirm-title");
   dialog.append(document.importNode(asks, true));
@@ -157,7 +156,7 @@ document.addEventListener("click", async (event) => {
   document.body.append(dialog);
   dialog.showModal();
   dialog.querySelector("[data-close]").focus();
-});
+}
 
 // --- what looks again by itself ----------------------------------------------------------------
 
@@ -168,8 +167,7 @@ async function lookAgain() {
   let every = Number(live.dataset.every);
   if (!document.hidden) {
     try {
-      const { page, ok } = await fetched(location.href);
-      if (!ok) throw new Error("not answered");
+      const page = await askPage(location.href);
       const there = page.getElementById("refreshed");
       live.className = there.className;
       put(page, ["refreshed"]);

@@ -1,9 +1,10 @@
-// Numbers, sizes and dates in the reader's language: the server writes <data value> and <time
+// Numbers, shares, sizes and dates in the reader's language: the server writes <data value> and <time
 // datetime> with plain text, which stays where there is no script. Elsewhere, as in a chart, what has
 // data-number and data-digits is a number with so many decimals, with data-signed also with a plus.
 
 const languages = navigator.languages?.length ? navigator.languages : undefined;
 const numbers = new Intl.NumberFormat(languages);
+const shares = new Intl.NumberFormat(languages, { style: "percent" });
 const units = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 const days = new Intl.DateTimeFormat(languages, { dateStyle: "medium" });
 const moments = new Intl.DateTimeFormat(languages, { dateStyle: "full", timeStyle: "short" });
@@ -33,7 +34,8 @@ export function localise(root = document) {
   for (const each of root.querySelectorAll("data[value]")) {
     const value = Number(each.value);
     if (!each.value || Number.isNaN(value)) continue;
-    const said = each.classList.contains("size") ? size(value) : number(value);
+    const say = each.classList.contains("size") ? size : each.classList.contains("share") ? shares.format : number;
+    const said = say(value);
     if (each.textContent !== said) each.textContent = said;
   }
   for (const each of root.querySelectorAll("[data-digits]")) {

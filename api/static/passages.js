@@ -4,9 +4,18 @@ import { askJSON } from "./ask.js";
 import { number as said } from "./localise.js";
 import { lastAtMost } from "./offsets.js";
 
+const TELLING = ["collection", "filter", "rerank", "depth", "instruction"];
+
+/** The part of a search page's address that tells which passages it finds, with its `query`. */
+function searchOf(query, page) {
+  const said = [...new URLSearchParams(page)].filter(([name]) => TELLING.includes(name));
+  return new URLSearchParams([["q", query], ...said]);
+}
+
 export class Passages {
-  constructor(box, { id, query, linked, view, onStep }) {
-    Object.assign(this, { box, id, query, view, onStep });
+  constructor(box, { id, query, from, linked, view, onStep }) {
+    Object.assign(this, { box, id, view, onStep });
+    this.search = query && searchOf(query, from);
     this.output = box.querySelector("output");
     this.found = linked ? [linked] : [];
     this.at = linked ? 0 : -1;
@@ -15,10 +24,10 @@ export class Passages {
   /** Raises what asking raises; the linked passage is there even so. */
   async load() {
     if (this.found.length) this.#show();
-    if (this.query) {
+    if (this.search) {
       this.box.hidden = false;
       this.output.textContent = "…";
-      const { passages } = await askJSON(`/v1/documents/${this.id}/hits`, { q: this.query });
+      const { passages } = await askJSON(`/v1/documents/${this.id}/hits?${this.search}`);
       const [linked] = this.found;
       const isLinked = (each) => linked && each.start_char === linked.start_char && each.end_char === linked.end_char;
       this.found = linked && !passages.some(isLinked) ? [linked, ...passages] : passages;

@@ -1,7 +1,9 @@
 // The results: put in place as the server rendered them, moved gently, with what was open and
 // focused kept. Text is never made into markup here: what is parsed is our own server's page.
 
+import { ask, askJSON, askText } from "./ask.js";
 import { localise, number } from "./localise.js";
+import { attempt } from "./trouble.js";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const MOVE = { duration: 420, easing: "cubic-bezier(.2, .8, .2, 1)" };
@@ -14,6 +16,13 @@ export function parse(html) {
 }
 
 export const results = () => document.getElementById("results");
+
+/** How many were found, in words. */
+export function standing() {
+  const { found, status } = results().dataset;
+  return found ? `${number(found)} ${status}` : status;
+}
+
 const hits = (root = document) => [...root.querySelectorAll(".hit")];
 
 /** Make a change of the list, and let each hit that stays glide to its new place. */
@@ -82,7 +91,7 @@ export function reorder(order) {
     for (const { document_id, rank } of there) {
       const hit = known.get(document_id);
       hit.value = rank;
-      hit.querySelector(".rank").textContent = rank;
+      hit.querySelector(".rank").textContent = number(rank);
       list.append(hit);
     }
   });
@@ -94,9 +103,8 @@ export function reorder(order) {
 /** The next hits of the same window, behind those that are shown. */
 export async function more(link) {
   const cursor = results().dataset.cursor;
-  const answer = await fetch(`/results${location.search}`, { method: "POST", body: new URLSearchParams({ cursor }) });
-  if (!answer.ok) throw new Error(answer.statusText);
-  const page = parse((await answer.json()).html);
+  const { html } = await askJSON(`/results${location.search}`, {}, { method: "POST", body: new URLSearchParams({ cursor }) });
+  const page = parse(html);
   const following = page.getElementById("results");
   const added = hits(following);
   const place = link.closest(".paging");
@@ -105,7 +113,7 @@ export async function more(link) {
   if (!following.dataset.cursor) link.remove();
   else place.querySelector(".more-hits").hidden = false;
   const to = results().querySelector(".shown-to");
-  if (to) to.textContent = hits().length;
+  if (to) to.textContent = number(hits().length);
   added[0]?.querySelector("h3 a").focus({ preventScroll: true });
   return hits().length;
 }
@@ -116,14 +124,9 @@ async function judge(form) {
   const thumbs = [...form.closest(".thumbs").querySelectorAll("button")];
   const at = (name) => (name in say ? Number(say[name]) : null);
   const grade = thumbs.indexOf(form.querySelector("button")) === 0 ? 1 : 0;
-  const answer = pressed
-    ? await fetch(`/v1/judgements?${new URLSearchParams({ query: say.q, document_id: say.document_id })}`, { method: "DELETE" })
-    : await fetch("/v1/judgements", {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({ query: say.q, document_id: say.document_id, grade, start_char: at("start"), end_char: at("end") }),
-      });
-  if (!answer.ok) throw new Error(answer.statusText);
+  const about = { query: say.q, document_id: say.document_id };
+  if (pressed) await ask("/v1/judgements", about, { method: "DELETE" });
+  else await ask("/v1/judgements", {}, { method: "POST", body: { ...about, grade, start_char: at("start"), end_char: at("end") } });
   thumbs.forEach((thumb, place) => {
     const is = !pressed && thumb.form === form;
     thumb.setAttribute("aria-pressed", String(is));
@@ -135,25 +138,25 @@ async function judge(form) {
 }
 
 async function copy(link) {
-  const answer = await fetch(link.href);
-  if (!answer.ok) throw new Error(answer.statusText);
-  await navigator.clipboard.writeText(await answer.text());
+  const text = await askText(link.href);
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    return location.assign(link.href); // to be copied by hand
+  }
   link.closest(".formats").querySelector(".copied").textContent = `${link.textContent} copied`;
 }
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.closest(".thumbs") || form.dataset.plain) return;
+  if (!form.closest(".thumbs")) return;
   event.preventDefault();
-  judge(form).catch(() => {
-    form.dataset.plain = "yes"; // the server's own page says what is wrong
-    form.requestSubmit(form.querySelector("button"));
-  });
+  attempt(() => judge(form));
 });
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[data-copy]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !navigator.clipboard) return;
   event.preventDefault();
-  copy(link).catch(() => location.assign(link.href)); // to be copied by hand, or to say what is wrong
+  attempt(() => copy(link));
 });

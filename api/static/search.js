@@ -2,10 +2,13 @@
 // script the same form and links load the page anew.
 
 import { leave } from "./answer.js";
+import { Trouble, away } from "./ask.js";
 import { bind, neighbour } from "./keys.js";
-import { more, parse, reorder, results, show } from "./results.js";
+import { number } from "./localise.js";
+import { more, parse, reorder, results, show, standing } from "./results.js";
 import { events } from "./stream.js";
 import { remember, suggest } from "./suggest.js";
+import { attempt, say } from "./trouble.js";
 
 const PAUSE_MS = 250;
 const SLOW_MS = 2000;
@@ -87,7 +90,7 @@ async function load({ linked = false } = {}) {
     trouble.replaceChildren();
     document.body.className = asked ? "answered waiting" : "home waiting";
     show(page);
-    status.textContent = results().dataset.status;
+    status.textContent = standing();
     document.title = results().dataset.title;
   };
   waiting(true);
@@ -106,7 +109,7 @@ async function load({ linked = false } = {}) {
     }
   } catch (error) {
     if (error.name === "AbortError") return;
-    lose();
+    tell(away());
   } finally {
     clearTimeout(slow);
     if (running === mine) {
@@ -118,36 +121,22 @@ async function load({ linked = false } = {}) {
 }
 
 /** Say what went wrong above the results of before, and what happens next. */
-function say(title, detail, hint) {
-  const notice = document.getElementById("trouble-form").content.cloneNode(true);
-  notice.querySelector("h2").textContent = title;
-  notice.querySelector(".detail").textContent = detail;
-  notice.querySelector(".hint").textContent = hint;
-  notice.querySelector(".again").addEventListener("click", () => load({ linked: true }));
-  trouble.replaceChildren(notice);
+function tell(what) {
+  say(what, () => load({ linked: true }));
   status.textContent = "";
   document.body.classList.replace("home", "answered");
 }
 
 function refuse(problem, seconds) {
-  say(problem.title ?? "That search could not be done", problem.detail ?? "", problem.hint ?? "");
+  const { title = "That search could not be done", detail = "", hint = "", status: code = 500 } = problem;
+  tell(new Trouble(detail, hint, { title, status: code }));
   if (seconds > 0) count(seconds);
 }
 
 function count(seconds) {
-  trouble.querySelector(".hint").textContent = `This page tries again in ${seconds} ${seconds === 1 ? "second" : "seconds"}.`;
+  trouble.querySelector(".hint").textContent = `This page tries again in ${number(seconds)} ${seconds === 1 ? "second" : "seconds"}.`;
   again = setTimeout(() => (seconds > 1 ? count(seconds - 1) : load({ linked: true })), 1000);
 }
-
-function lose() {
-  say(
-    navigator.onLine ? "The server does not answer" : "There is no connection",
-    "What you see is from before.",
-    navigator.onLine ? "See whether `longleaf serve` runs, and try again." : "This page tries again as soon as there is one.",
-  );
-}
-
-addEventListener("online", () => trouble.firstChild && load({ linked: true }));
 
 query.addEventListener("input", (event) => {
   clearTimeout(pause);
@@ -178,7 +167,7 @@ addEventListener("popstate", () => {
   document.getElementById("options").replaceWith(kept.options);
   results().replaceWith(kept.results);
   waiting(false); // they were kept just before the search that took their place began
-  status.textContent = results().dataset.status;
+  status.textContent = standing();
   document.title = results().dataset.title;
 });
 
@@ -189,7 +178,7 @@ document.addEventListener("click", (event) => {
   if (!link || !plain(event)) return;
   if (link.matches(".more-hits") && results().dataset.cursor) {
     event.preventDefault();
-    lengthen(link);
+    attempt(() => lengthen(link));
   } else if (link.closest(".stale")) {
     event.preventDefault();
     wanted = link.id;
@@ -211,9 +200,10 @@ async function lengthen(link) {
     url.searchParams.set("limit", String(count));
     history.replaceState(history.state, "", url.pathname + url.search);
     at = here();
-    status.textContent = `${count} documents are shown`;
-  } catch {
-    location.assign(link.href); // the server's own page goes on, or says what is wrong
+    status.textContent = `${number(count)} documents are shown`;
+  } catch (error) {
+    if (!error.status || error.isAway) throw error;
+    location.assign(link.href); // that window is gone: the server's own page goes on
   } finally {
     link.removeAttribute("aria-disabled");
   }

@@ -3,6 +3,7 @@
 // whole text's. What is looked at never moves: the scroll position follows what changes above it.
 
 import { ask } from "./ask.js";
+import { localise } from "./localise.js";
 import { blocksOf, charAt, lastAtMost, rangeOf } from "./offsets.js";
 
 const MOST_PARTS = 5;
@@ -143,7 +144,9 @@ export class TextView {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (turn !== this.turn) return null;
       this.tell(null);
-      return document.adoptNode(page.querySelector(".part"));
+      const part = document.adoptNode(page.querySelector(".part"));
+      localise(part);
+      return part;
     } catch (trouble) {
       if (turn === this.turn) this.tell(trouble, () => this.fill());
       return null;

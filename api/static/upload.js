@@ -11,7 +11,7 @@ import { draw } from "./upload_rows.js";
 
 onChange(draw);
 
-part("stop").addEventListener("click", () => list.items.filter(isOpen).forEach(stop));
+part("stop").addEventListener("click", () => stop(list.items));
 part("clear").addEventListener("click", () => {
   clear();
   list.items = list.items.filter(isOpen);

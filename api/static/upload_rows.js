@@ -48,7 +48,7 @@ function act(item) {
   return isBad(item) || item.state === "stopped" || item.told?.state === "cancelled" ? "Choose it again" : "";
 }
 
-const ACTS = { Stop: stop, "Try again": again, "Choose it again": (item) => (item.path.includes("/") ? folder : files).click() };
+const ACTS = { Stop: (item) => stop([item]), "Try again": again, "Choose it again": (item) => (item.path.includes("/") ? folder : files).click() };
 
 /** Files of a job of many that did not go in, on demand, and the way to all of them. */
 function drawLeft(item) {

@@ -169,7 +169,7 @@ function bindParts(linked) {
     url.searchParams.set("end", end);
     history.replaceState(null, "", url);
   };
-  const passages = new Passages(steps, { id, query, linked, view, onStep });
+  const passages = new Passages(steps, { id, query, from: asked.get("back") ?? "", linked, view, onStep });
   passages.load().catch((error) => tell(error, () => passages.load().catch(tell)));
   const finding = bar.querySelector('[data-do="find"]');
   const finder = new Finder(bar.querySelector(".find"), { id, view, withPlaces: asPages, onOpen: () => finding.setAttribute("aria-expanded", String(finder.isOpen)) });

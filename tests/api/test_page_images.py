@@ -66,6 +66,22 @@ def test_hits_are_those_of_the_search(client: Client, pdf: str) -> None:
     assert one["passages"][0]["start_char"] == best["start_char"] and len(one["passages"]) == 1
 
 
+def test_hits_are_asked_for_as_their_list_was(client: Client, pdf: str) -> None:
+    asked = {"q": "who gets the invoice for the gazebo?"}
+    route = f"/v1/documents/{pdf}/hits"
+    plain = client.get(route, params=asked).json()
+    unread = client.get(route, params=asked | {"rerank": "off"}).json()
+    assert unread["reranker"] is None and plain["reranker"] == "late"
+    assert all(each["scores"]["reading"] is None for each in unread["passages"])
+    told = client.get(route, params=asked | {"instruction": "statutes"}).json()
+    assert told["warnings"] == ["late takes no instruction: it read without one."]
+    other = '{"field": "type", "eq": "text/plain"}'
+    assert client.get(route, params=asked | {"filter": other}).json()["passages"] == []
+    assert client.get(route, params=asked | {"filter": "{"}).json()["code"] == "invalid_request"
+    assert client.get(route, params=asked | {"depth": "deep"}).status_code == 422
+    assert client.get(route, params=asked | {"collection": "nowhere"}).status_code == 404
+
+
 def test_hits_need_a_document_and_a_query(client: Client, pdf: str) -> None:
     assert client.get("/v1/documents/nothing/hits?q=x").json()["code"] == "not_found"
     assert client.get(f"/v1/documents/{pdf}/hits").status_code == 422

@@ -219,7 +219,7 @@ def test_all_that_a_search_loads_is_small(page: Page) -> None:
     sizes = {
         each.url.rpartition("/")[2]: max(0, each.sizes()["responseBodySize"]) for each in loaded
     }
-    assert {"search.js", "answer.js", "keys.js", "page.css"} <= sizes.keys()
+    assert {"search.js", "answer.js", "trouble.js", "keys.js", "page.css"} <= sizes.keys()
     assert page.locator(".hit").count() == 10
     print(sum(sizes.values()), sizes)
     assert sum(sizes.values()) < 60_000, sizes

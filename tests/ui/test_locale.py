@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from tests.ui.site import Site
+
+from longleaf.api.http.html import render
+from longleaf.api.http.status import FindingView, StatusView
 
 # What every page may hold, put on one of ours: number, sizes, and dates as exact as they are.
 SHOWN = """
@@ -79,3 +83,92 @@ def test_without_script_values_are_plain(browser: Browser, site: Site) -> None:
     size = page.locator(".docs data.size").last
     assert f"{size.get_attribute('value')} bytes" == size.inner_text()
     page.context.close()
+
+
+def figures(page: Page, selector: str) -> list[str]:
+    """What is written there, shown or folded, with plain spaces."""
+    return [each.replace("\xa0", " ") for each in page.locator(selector).all_text_contents()]
+
+
+def test_scores_times_and_shares_are_written_as_readers_do(browser: Browser, site: Site) -> None:
+    clauses = [f"{n}. The lodger of attic {n} pays the rent of room {n} within {n} days."
+               for n in range(2, 22)]  # fmt: skip
+    text = "\n\n".join(["The lodger's lease", *clauses])
+    made = [site.upload("law", name, said.encode())["document_ids"][0]
+            for name, said in (("attic.txt", text), ("copy.txt", text + " Signed."))]  # fmt: skip
+    page = opened(browser, site, "de-DE")
+    page.goto("/?q=rent+of+the+attic+lodger&collection=law")
+    hit = page.locator(".hit").first
+    hit.get_by_text("Why this rank").click()
+    best = site.client.get(
+        "/v1/search",
+        params={"q": "rent of the attic lodger", "collection": "law", "collapse": True},
+    ).json()["hits"][0]
+    scores = best["passages"][0]["scores"]
+    wanted = [scores["dense"], scores["bm25"], best["first_stage"]["score"],
+              best["reading"]["score"], best["score"]]  # fmt: skip
+    trace = figures(page, ".hit:first-child .trace td:nth-child(3)")
+    assert trace == [f"{each:.3f}".replace(".", ",") for each in wanted]
+    [alike] = [round(each["similarity"] * 100) for each in best["versions"]]
+    assert f"{alike} % alike" in figures(page, ".hit:first-child .versions small")[0]
+    # Nothing that the page says of a search has a decimal point.
+    said = figures(page, ".took, .timings, .why")
+    assert len(said) > 2 and any(re.search(r"\d,\d", each) for each in said)
+    assert not [each for each in said if re.search(r"\d\.\d(?!\d\d\b)", each)]
+    assert re.search(r" \d{1,3}(\.\d{3})* ms", said[0])
+    page.context.close()
+    plainly = opened(browser, site, "de-DE", java_script_enabled=False)
+    plainly.goto("/?q=rent+of+the+attic+lodger&collection=law")
+    assert f"{scores['dense']:.3f}" in plainly.locator(".trace").first.text_content()
+    plainly.context.close()
+    for each in made:
+        site.client.delete(f"/v1/documents/{each}")
+    site.wait_until_followed()
+
+
+def test_health_writes_its_sentences_figures_so(browser: Browser, site: Site) -> None:
+    """Figures only: no version, port, path or command is one."""
+    said = {
+        "The index is 12,345 changes behind.": "The index is 12.345 changes behind.",
+        "16 cores, 31.2 GiB of memory": "16 cores, 31,2 GiB of memory",
+        (odd := "qdrant 0.9.1 at 10.0.0.1:6333, <b>/a/1,234.pdf"): odd,
+    }
+    status = StatusView(
+        status="WARN", ready=True, collections=1, documents=1, passages=1_234, seen_seq=1,
+        head_seq=1, lag=0, free_bytes=1, total_bytes=2, jobs={"queued": 0, "running": 0}, files={},
+        findings=[FindingView(subject="s", status="OK", fact=fact, remedy="ulimit -n 65535")
+                  for fact in said],
+    )  # fmt: skip
+    page = opened(browser, site, "de-DE")
+    health = render("library_health.html", room="health", status=status)
+    page.route(
+        "**/library/health", lambda route: route.fulfill(body=health, content_type="text/html")
+    )
+    page.goto("/library/health")
+    expect(page.locator(".tiles dd").nth(1)).to_have_text("1.234")
+    facts = page.locator(".findings td:last-child")
+    expect(facts).to_have_text([f"{each}ulimit -n 65535" for each in said.values()])
+    page.context.close()
+
+
+def test_pages_that_come_while_one_scrolls_are_numbered_so_too(
+    browser: Browser, site: Site
+) -> None:
+    """A part of a document that is fetched later."""
+    page = opened(browser, site, "de-DE")
+    text = "".join(f"Line {n} of many lines that fill a part.\n\n" for n in range(1500))
+    (document_id,) = site.upload("law", "long.txt", text.encode())["document_ids"]
+
+    def numbered(route: Route) -> None:
+        answer = route.fetch()
+        mark = '<p class="page-break"><span>Page <data value="1200">1200</data></span></p>'
+        body = answer.text().replace("</div>", f"</div>{mark}", 1)
+        route.fulfill(response=answer, body=body)
+
+    page.route("**/documents/*/text?*", numbered)
+    page.goto(f"/documents/{document_id}")
+    page.evaluate("document.querySelector('.below').scrollIntoView({behavior: 'instant'})")
+    expect(page.locator(".page-break data").first).to_have_text("1.200")
+    page.context.close()
+    site.client.delete(f"/v1/documents/{document_id}")
+    site.wait_until_followed()
