@@ -128,7 +128,7 @@ def test_nearly_equal_documents_stand_behind_the_best_of_them(page: Page, site: 
     expect(page.locator(".hit h3", has_text=other)).to_have_count(0)
     versions.click()
     behind = hit.locator(".versions li")
-    expect(behind).to_contain_text(re.compile(r"water · .*\.txt · (9\d|100) % alike"))
+    expect(behind).to_contain_text(re.compile(r"water · .*\.txt · (9\d|100)% alike"))
     check_accessible(page)
     page.get_by_text("How to search").click()
     page.get_by_label("Every version of a text").check()
