@@ -28,6 +28,7 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     "GET /v1/search": ("400", _SEARCH),
     "GET /v1/search/export": ("400", _SEARCH),
     "GET /v1/documents/{document_id}/similar": ("400", _SEARCH),
+    "GET /v1/documents/{document_id}/hits": ("400", _SEARCH),
     "POST /v1/answer": ("400 422", _SEARCH),
     "POST /v1/vector_stores/{vector_store_id}/search": ("400", _SEARCH),
     "POST /v1/documents": ("400 413 422", "what is in the file decides; `metadata` is JSON"),

@@ -240,6 +240,9 @@ def test_stores_and_models_are_listed(client: Any) -> None:
     assert [each.id for each in client.vector_stores.list()] == ["empty", "leases"]
     assert [each.id for each in client.vector_stores.list(limit=1)] == ["empty", "leases"]
     assert [each.id for each in client.vector_stores.list(order="asc")] == ["leases", "empty"]
+    assert [each.id for each in client.vector_stores.list(before="leases")] == ["empty"]
+    with pytest.raises(openai.BadRequestError, match="no vector store 'gone'"):
+        client.vector_stores.list(after="gone")
     store = client.vector_stores.retrieve("leases")
     assert (store.name, store.status, store.file_counts.total) == ("leases", "completed", 3)
     assert [each.id for each in client.models.list()] == ["all-MiniLM-L6-v2", "late"]

@@ -203,14 +203,23 @@ class StoreLink(BaseModel):
 
 @router.get("", summary="List collections (OpenAI)")
 async def list_stores(link: Annotated[StoreLink, Query()], service: Served) -> Response:
-    """Collections, newest first."""
+    """Collections, newest first.
+
+    Raises InvalidRequest where `after` or `before` is none of them: a client that goes from page to
+    page would begin again.
+    """
     found = await service.read(lambda: service.runtime.catalog.collections(service.scope))
     found = sorted(found, key=lambda each: (each.created_at, each.name))
     if link.order == "desc":
         found.reverse()
     ids = [each.name for each in found]
-    first = ids.index(link.after) + 1 if link.after in ids else 0
-    end = ids.index(link.before) if link.before in ids else len(ids)
+    for name, place in (("after", link.after), ("before", link.before)):
+        if place and place not in ids:
+            raise InvalidRequest(
+                f"{name}: there is no vector store {place!r}.", "List them from the beginning."
+            )
+    first = ids.index(link.after) + 1 if link.after else 0
+    end = ids.index(link.before) if link.before else len(ids)
     shown = found[first:end][: link.limit]
     return PlainJSON(
         {
