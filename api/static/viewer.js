@@ -76,11 +76,21 @@ function keepInSight(link) {
   else if (line.bottom > box.bottom) aside.scrollTop += line.bottom - box.bottom + box.height / 3;
 }
 
+let chosen = -1;
+
+/** The section that one reads: the one at the top, or, where the end of the document stands below
+ *  on the screen, the one that was chosen and cannot come to the top. */
+function sectionAt(char) {
+  const atTop = lastAtMost(outline, char + 1, (each) => Number(each.dataset.at));
+  const isAtEnd = scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
+  return isAtEnd && chosen > atTop ? chosen : atTop;
+}
+
 function moved() {
   const at = view.place();
   const here = asPages ? view.number : pageOf(at);
   if (page && here && document.activeElement !== page) page.value = here;
-  const section = lastAtMost(outline, at + 1, (each) => Number(each.dataset.at));
+  const section = sectionAt(at);
   if (section !== marked) {
     outline[marked]?.removeAttribute("aria-current");
     outline[section]?.setAttribute("aria-current", "location");
@@ -226,7 +236,8 @@ function bindParts(linked) {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       const at = Number(link.dataset.at);
-      view.show(link.dataset.at ? { start_char: at, end_char: at + 1 } : linked).catch(tell);
+      chosen = outline.indexOf(link);
+      view.show(link.dataset.at ? { start_char: at, end_char: at + 1 } : linked).then(moved, tell);
     });
   }
 }
