@@ -88,6 +88,21 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         assert command in done.stdout
 
 
+def test_stores_that_nobody_chose_are_not_loaded(home: Path) -> None:
+    probe = (
+        "import sys, contextlib\n"
+        f"sys.argv = ['longleaf', 'search', 'rent', '--json', '--home', {str(home)!r}]\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    from longleaf.api.cli.main import main\n"
+        "    main()\n"
+        "others = {'faiss', 'qdrant_client', 'psycopg', 's3fs'}\n"
+        "print('OTHERS', sorted(others & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    found, _, others = done.stdout.rpartition("OTHERS ")
+    assert json.loads(found)["hits"] and others.strip() == "[]"
+
+
 def test_search_without_a_server_reads_in_two_stages(home: Path) -> None:
     answer = json.loads(longleaf(home, "search", "when is the rent due?", "--json"))
     first = answer["hits"][0]
