@@ -62,9 +62,18 @@ def shown_progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_error(error: LongleafError, *, as_json: bool) -> None:
-    """A named error: JSON on standard output when asked for, always a sentence on stderr."""
+    """A named error: JSON on standard output when asked for, always a sentence on stderr, which is
+    an event of the log where that is for programs (`log.form json`)."""
+    from longleaf.core import logs
+
+    told = {"code": error.code, "message": error.message, "hint": error.hint}
     if as_json:
-        print_json({"error": {"code": error.code, "message": error.message, "hint": error.hint}})
+        print_json({"error": told})
+    if logs.told()["form"] == "json":
+        import structlog
+
+        structlog.get_logger(__name__).error("command.failed", **told)
+        return
     print(f"Error: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"       {error.hint}", file=sys.stderr)

@@ -48,10 +48,19 @@ def is_current(connection: Connection) -> bool:
 
 
 def bring_up(connection: Connection, where: str) -> None:
-    """Make the tables of a new catalog, or bring an older one up. Raises CatalogBroken."""
+    """Make the tables of a new catalog, or bring an older one up. Raises CatalogBroken, also for
+    one that has lost tables: made anew they would be empty, and nobody would hear of the loss.
+    """
     found = stored_version(connection)
+    ours, there = set(schema.metadata.tables), set(inspect(connection).get_table_names())
+    if found == schema.SCHEMA_VERSION and ours - there:
+        raise CatalogBroken(
+            f"{where} has lost tables ({', '.join(sorted(ours - there))}).",
+            "Restore a backup (longleaf restore). Without one, keep what is there, and index the "
+            "documents again into another LONGLEAF_HOME (or catalog.url).",
+        )
     if found is None:
-        others = set(inspect(connection).get_table_names()) & set(schema.metadata.tables)
+        others = there & ours
         if others:
             raise CatalogBroken(
                 f"{where} has tables that are not Longleaf's ({', '.join(sorted(others)[:5])}).",

@@ -23,7 +23,7 @@ from longleaf.core.errors import IndexUnavailable
 from longleaf.retriever.index import frames
 from longleaf.retriever.index.frames import Frame
 
-AGAIN = "Nothing is lost: it is started again by itself. Try again in a few seconds."
+AGAIN = "It is started again by itself. Try again in a few seconds."
 
 _HUNG_SECONDS = 120.0
 _STOP_SECONDS = 30.0

@@ -140,6 +140,21 @@ def test_versions_that_it_does_not_know_are_refused(old: Old, version: int) -> N
         old.open()
 
 
+def test_a_catalog_that_has_lost_tables_is_refused_and_left_alone(
+    tmp_path: Path, catalog_settings: CatalogSettings
+) -> None:
+    """Made anew, the tables would be empty and the loss would be seen by nobody."""
+    Catalog(tmp_path, catalog_settings).close()
+    damaged = Old(tmp_path, catalog_settings)
+    damaged.execute("DROP TABLE audit")
+    before = damaged.columns()
+    with pytest.raises(CatalogBroken, match=r"lost tables \(audit\)") as raised:
+        damaged.open()
+    assert "longleaf restore" in raised.value.hint
+    assert damaged.columns() == before
+    damaged.engine.dispose()
+
+
 def test_tables_of_another_program_are_refused_and_left_alone(
     tmp_path: Path, catalog_settings: CatalogSettings, request: pytest.FixtureRequest
 ) -> None:
