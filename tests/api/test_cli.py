@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from tests.api.conftest import own_process
 
 from longleaf.api.cli.main import main
 from longleaf.core.config import setting_names
@@ -88,6 +89,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         assert command in done.stdout
 
 
+@own_process
 def test_stores_that_nobody_chose_are_not_loaded(home: Path) -> None:
     probe = (
         "import sys, contextlib\n"
@@ -235,6 +237,7 @@ def server(home: Path) -> Iterator[dict[str, Any]]:
         process.stdout.close()
 
 
+@own_process
 def test_indexing_beside_a_running_server_simply_works(
     home: Path, server: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from tests.api.conftest import TEXTS, Client
+from tests.api.conftest import TEXTS, Client, own_process
 from tests.remote.longleaf import (
     fill,
     filled,
@@ -67,6 +67,7 @@ def asked(url: str, query: str, **options: Any) -> dict[str, Any]:
     return found
 
 
+@own_process
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cross-encoder", "late"])
 def test_two_processes_read_as_one_does(

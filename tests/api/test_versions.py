@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +69,11 @@ def test_passages_are_not_collapsed(client: Client) -> None:
     assert refused.status_code == 400 and "group none" in refused.json()["detail"]
 
 
+def words(page: str) -> str:
+    """A page without its tags."""
+    return re.sub(r"<[^>]*>", "", page)
+
+
 def test_a_link_collapses_when_asked_and_the_page_by_default(
     client: Client, charters: dict[str, str]
 ) -> None:
@@ -75,7 +81,7 @@ def test_a_link_collapses_when_asked_and_the_page_by_default(
     assert len(client.get("/v1/search", params=params).json()["hits"]) == 4
     assert len(client.get("/v1/search", params=params | {"collapse": "on"}).json()["hits"]) == 2
     page = client.get("/", params=params).text
-    assert "2 more documents of nearly the same text" in page
+    assert "2 more documents of nearly the same text" in words(page)
     assert all(f'href="/documents/{document_id}' in page for document_id in charters.values())
     every = client.get("/", params=params | {"collapse": "off", "limit": "3"}).text
     assert "of nearly the same text" not in every
@@ -111,7 +117,7 @@ def test_a_hostile_title_is_text(client: Client, runtime: Runtime) -> None:
     client.upload("evil.md", evil, collection="charters", key=EVIL)
     wait_until_followed(runtime)
     page = client.get("/", params={"q": QUERY, "collection": "charters"}).text
-    assert "3 more documents of nearly the same text" in page
+    assert "3 more documents of nearly the same text" in words(page)
     assert "<script>alert" not in page and "<img src=x" not in page
 
 
