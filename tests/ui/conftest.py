@@ -16,9 +16,11 @@ from _pytest.runner import runtestprotocol
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from tests.api.conftest import TEXTS, YEARS
 from tests.ui.site import Site, watched
+
+expect.set_options(timeout=30_000)  # a busy machine
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 

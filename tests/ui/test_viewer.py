@@ -26,8 +26,6 @@ LEASE = "# Lease of the old mill\n\n" + "".join(
 )
 QUESTION = "who pays for repairs of the roof after a storm?"
 CHARS = 1_000_000
-expect.set_options(timeout=30_000)  # a busy machine
-
 TALL = {"width": 1280, "height": 900}
 
 

@@ -14,8 +14,6 @@ from tests.ui.test_viewer import assert_shown
 
 PAGES = 1000
 
-expect.set_options(timeout=30_000)  # a busy machine
-
 
 @pytest.fixture(scope="module")
 def pdf_site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
