@@ -154,6 +154,7 @@ def viewer(shown: Shown) -> None:
         raise Absent(f"{FILINGS} is not here")
     shown.page.goto(f"/?{urlencode({'q': _QUERY, 'collection': 'filings'})}")
     shown.page.locator(".hit h3 a").first.click()
+    shown.page.locator("article.ready").wait_for()
     shown.page.get_by_role("link", name="Pages", exact=True).click()
     shown.page.locator("rect.hit").first.wait_for(state="attached")
     shown.page.wait_for_load_state("networkidle")
