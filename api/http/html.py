@@ -52,9 +52,13 @@ def _day(value: datetime) -> Markup:
     )
 
 
-def _decimal(value: float, digits: int = 1) -> Markup:
-    said = f"{value:.{digits}f}"
+def _spelt(value: float | str, digits: int, said: str) -> Markup:
+    """`said`, which the page writes anew with so many decimals of `value`."""
     return Markup('<span data-number="{}" data-digits="{}">{}</span>').format(value, digits, said)
+
+
+def _decimal(value: float, digits: int = 1) -> Markup:
+    return _spelt(value, digits, f"{value:.{digits}f}")
 
 
 def _share(value: float) -> Markup:
@@ -70,9 +74,7 @@ def _figures(prose: str) -> Markup:
 
     def said(found: re.Match[str]) -> Markup:
         digits = len(found[0].partition(".")[2])
-        return Markup('<span data-number="{}" data-digits="{}">{}</span>').format(
-            found[0].replace(",", ""), digits, found[0]
-        )
+        return _spelt(found[0].replace(",", ""), digits, found[0])
 
     parts, at = [Markup()], 0
     for found in _FIGURE.finditer(prose):

@@ -43,7 +43,7 @@ def is_current(connection: Connection) -> bool:
     return (
         stored_version(connection) == schema.SCHEMA_VERSION
         and meta_value(connection, SEALED) is None
-        and not set(schema.metadata.tables) - set(inspect(connection).get_table_names())
+        and not _tables(connection)[1]
     )
 
 
@@ -52,22 +52,26 @@ def bring_up(connection: Connection, where: str) -> None:
     one that has lost tables: made anew they would be empty, and nobody would hear of the loss.
     """
     found = stored_version(connection)
-    ours, there = set(schema.metadata.tables), set(inspect(connection).get_table_names())
-    if found == schema.SCHEMA_VERSION and ours - there:
+    there, missing = _tables(connection)
+    if found == schema.SCHEMA_VERSION and missing:
         raise CatalogBroken(
-            f"{where} has lost tables ({', '.join(sorted(ours - there))}).",
+            f"{where} has lost tables ({', '.join(missing)}).",
             "Restore a backup (longleaf restore). Without one, keep what is there, and index the "
             "documents again into another LONGLEAF_HOME (or catalog.url).",
         )
-    if found is None:
-        others = there & ours
-        if others:
-            raise CatalogBroken(
-                f"{where} has tables that are not Longleaf's ({', '.join(sorted(others)[:5])}).",
-                "Give Longleaf a database, or a data folder, of its own.",
-            )
+    if found is None and there:
+        raise CatalogBroken(
+            f"{where} has tables that are not Longleaf's ({', '.join(there[:5])}).",
+            "Give Longleaf a database, or a data folder, of its own.",
+        )
     schema.metadata.create_all(connection)
     _upgrade(connection, found, where)
+
+
+def _tables(connection: Connection) -> tuple[list[str], list[str]]:
+    """Names of our tables that are there, and of those that are not."""
+    ours, found = set(schema.metadata.tables), set(inspect(connection).get_table_names())
+    return sorted(ours & found), sorted(ours - found)
 
 
 def require_current(connection: Connection, where: str) -> None:
