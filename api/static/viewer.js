@@ -9,6 +9,7 @@ import { charAt, lastAtMost } from "./offsets.js";
 import { PageView } from "./pageview.js";
 import { Passages } from "./passages.js";
 import { TextView } from "./textview.js";
+import { leave } from "./trouble.js";
 
 const ADDRESS_MS = 400;
 const TOLD_MS = 5000;
@@ -67,6 +68,7 @@ function withPlace(address, values) {
 
 let addressing;
 let marked = -1;
+let hasBegun = false; // before, what is in sight is not where one was led
 
 /** Scroll the outline, and nothing else, to one of its lines. */
 function keepInSight(link) {
@@ -87,6 +89,7 @@ function sectionAt(char) {
 }
 
 function moved() {
+  if (!hasBegun) return;
   const at = view.place();
   const here = asPages ? view.number : pageOf(at);
   if (page && here && document.activeElement !== page) page.value = here;
@@ -220,7 +223,7 @@ function bindParts(linked) {
     });
   }
   bind("c", "copy a link to the selection", copyLink);
-  bind("/", "to the search", () => location.assign("/"));
+  bind("/", "to the search", () => leave(() => location.assign("/")));
   if (tabs.length) bind("v", asPages ? "its text" : "how its pages look", () => tabs[asPages ? 0 : 1].click());
   if (zoom) {
     bind("+", "larger", dos.larger);
@@ -283,7 +286,9 @@ document.addEventListener("selectionchange", () => {
 
 async function start() {
   await open();
-  bindParts(await begin());
+  const linked = await begin();
+  hasBegun = true;
+  bindParts(linked);
   moved();
 }
 

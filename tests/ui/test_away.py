@@ -193,3 +193,46 @@ def test_a_job_is_done_again_once_there_is_a_server(page: Page) -> None:
     unreachable(page, again.click)
     expect(page.locator(".upload")).to_contain_text("waits for its turn")
     assert asked == ["POST"]
+
+
+def test_links_lead_nowhere_while_nobody_answers(page: Page, site: Site) -> None:
+    """Whoever follows one stays, is told, and is led on as soon as there is somebody."""
+    document = site.client.get("/v1/documents?collection=law").json()["documents"][0]
+    for start, link, led in (
+        ("/?q=rent&collection=law", page.locator(".hit h3 a").first, "/documents/"),
+        (f"/documents/{document['document_id']}?q=rent", page.locator("a.back"), "/[?]q=rent"),
+        ("/evaluate", page.get_by_role("link", name="Library"), "/library"),
+        ("/api", page.get_by_role("link", name="Evaluate"), "/evaluate"),
+    ):
+        page.goto(start)
+        offline(page, link.click)
+        expect(page).to_have_url(re.compile(led))
+        # A pointer goes down some time before the click.
+        page.goto(start)
+
+        def pressed(link: Locator = link) -> None:
+            link.hover()
+            with page.expect_event("requestfailed"):
+                page.mouse.down()
+            page.mouse.up()
+
+        unreachable(page, pressed)
+        expect(page).to_have_url(re.compile(led))
+    # By keys: asked when the link gets the focus.
+    page.goto("/library?collection=law")
+    opened = page.locator(".docs .name").first
+
+    def followed() -> None:
+        with page.expect_event("requestfailed"):
+            opened.focus()
+        page.keyboard.press("Enter")
+
+    unreachable(page, followed)
+    expect(page.locator("article")).to_be_visible()
+
+
+def test_nobody_waits_for_links_where_somebody_answers(page: Page) -> None:
+    page.goto("/")
+    page.route("**/healthz", lambda route: None)  # never answered
+    page.get_by_role("link", name="Library").click()
+    expect(page).to_have_url(re.compile("/library$"))

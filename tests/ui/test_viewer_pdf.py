@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from tests.indexer.pdfs import lines_pdf
 from tests.ui.site import Site, check_accessible, law_site, watched
 from tests.ui.test_viewer import assert_shown
@@ -205,3 +205,24 @@ def test_paragraphs_flow_and_are_found_over_line_ends(pdf_page: Page, pdf_site: 
     marked = page.evaluate("[...CSS.highlights.values()].flatMap((each) => [...each].map(String))")
     assert any("the\ngardener waters" in each for each in marked), marked
     check_accessible(page)
+
+
+def test_pages_asked_for_while_more_text_is_coming_show_the_passage(
+    pdf_page: Page, pdf_site: Site
+) -> None:
+    lines = [[f"Line {n} of page {page} tells of gazebos" for n in range(40)] for page in range(20)]
+    long = pdf_site.upload("law", "long.pdf", lines_pdf(lines))["document_ids"][0]
+    text = pdf_site.client.get(f"/v1/documents/{long}?text=true").json()["text"]
+    start = text.index("Line 39 of page 9 ")
+    held: list[Route] = []
+    pdf_page.route("**/documents/*/text?*", lambda route: held.append(route))
+    pdf_page.set_viewport_size({"width": 1280, "height": 500})
+    pdf_page.goto(f"/documents/{long}?start={start}&end={start + 17}")
+    expect(pdf_page.locator("article[aria-busy=true]")).to_be_visible()
+    assert held
+    pdf_page.evaluate(
+        "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
+    pdf_page.get_by_role("link", name="Pages", exact=True).click()
+    expect(pdf_page.locator("article.desk.ready")).to_be_visible()
+    expect(pdf_page.locator(".sheet[data-number='10'] rect.hit-now")).to_be_in_viewport()
