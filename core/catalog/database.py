@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Insert
+from sqlalchemy import Connection, Engine, Insert, event
+from sqlalchemy.pool import ConnectionPoolEntry
 
 DATABASE = "catalog.sqlite3"
 """The SQLite file in a data folder."""
@@ -69,8 +70,13 @@ class Database(ABC):
         """How much the tables and their indexes take on the disk."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it; who still reads does so to the end, and no connection is left behind."""
+        event.listen(self.engine, "checkin", _end)
         self.engine.dispose()
+
+
+def _end(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 def insert_row(connection: Connection, statement: Insert) -> int:

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.api.conftest import Client, a_worker, wait_until_followed
+from tests.api.conftest import Client, a_worker, app_of, wait_until_followed
 
-from longleaf.api.app import create_app
 from longleaf.api.http.access import COOKIE
 from longleaf.api.wire import Runtime, open_runtime
 from longleaf.core.access import Caller, Person, Role
@@ -37,7 +36,7 @@ class Site:
     jobs: Mapping[str, str]
 
     def client(self, who: str = "", **headers: str) -> Client:
-        app = create_app(self.runtime, local_token=LOCAL_TOKEN)
+        app = app_of(self.runtime, local_token=LOCAL_TOKEN)
         if who.startswith("person"):
             headers["Cookie"] = f"{COOKIE}={self.keys[who]}"
         elif who:
@@ -83,7 +82,7 @@ def open_site(home: Path, **flags: str) -> Iterator[Site]:
         for name in ("law", "other"):
             runtime.catalog.create_collection(name)
         local = Client(
-            create_app(runtime, local_token=LOCAL_TOKEN),
+            app_of(runtime, local_token=LOCAL_TOKEN),
             headers={"Authorization": f"Bearer {LOCAL_TOKEN}"},
         )
         documents, jobs = {}, {}

@@ -32,6 +32,12 @@ QUERIES = {
 }
 
 
+@pytest.fixture
+def client(runtime: Runtime) -> Client:
+    """An app of its own: it remembers evaluations, and one ends it."""
+    return Client(create_app(runtime))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_judged(runtime: Runtime) -> Iterator[None]:
     yield

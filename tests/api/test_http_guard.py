@@ -222,7 +222,8 @@ def test_a_dead_index_process_is_told_and_comes_back(
     wait_until_followed(runtime)
 
 
-def test_metrics_count_by_route_and_never_by_path(client: Client) -> None:
+def test_metrics_count_by_route_and_never_by_path(runtime: Runtime) -> None:
+    client = Client(create_app(runtime))  # which has counted nothing yet
     client.search("a very private question")
     client.get("/v1/documents/unknownid")
     client.get("/v1/made/up/path")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from tests.postgres import PostgresServer
@@ -120,3 +121,15 @@ def test_an_open_process_writes_nothing_into_a_newer_schema(
         catalog.create_collection("law")
     assert "end this process" in caught.value.hint
     catalog.close()
+
+
+def test_who_still_reads_when_it_is_closed_leaves_no_connection_behind(
+    postgres: PostgresServer,
+) -> None:
+    opened = PostgresDatabase(postgres.empty_database())
+    with opened.reading() as connection:
+        session = connection.connection.dbapi_connection
+        assert isinstance(session, psycopg.Connection)
+        opened.close()
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    assert session.closed

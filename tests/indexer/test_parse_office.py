@@ -379,19 +379,17 @@ def test_the_program_ends_with_the_thread_that_started_it(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_every_old_file_of_the_shared_data_ends_by_name(
-    data_folder: Path, real: ParseContext
-) -> None:
+def test_old_files_of_the_shared_data_end_by_name(data_folder: Path, real: ParseContext) -> None:
+    """Every fifth: 3 s each. benchmarks/outcomes.py reads all."""
     outcomes: list[str] = []
-    for path in sorted(data_folder.rglob("*")):
-        if path.suffix not in (".doc", ".rtf"):
-            continue
+    old = [each for each in data_folder.rglob("*") if each.suffix in (".doc", ".rtf")]
+    for path in sorted(old)[::5]:
         try:
             assert read(path.read_bytes(), path.name, real).text.strip()
             outcomes.append("read")
         except (Rejected, NoTextFound) as end:
             outcomes.append(type(end).__name__)
-    assert outcomes.count("read") >= 70
+    assert len(outcomes) == 16 and outcomes.count("read") >= 14
 
 
 def test_docx_and_office_suffixes_do_not_meet() -> None:
