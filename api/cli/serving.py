@@ -34,7 +34,12 @@ def serve(
     from longleaf.api.generations import Upkeep
     from longleaf.api.http import mcp
     from longleaf.api.http.draining import Draining
-    from longleaf.api.http.server import allow_connections, end_hanging_later, make_server
+    from longleaf.api.http.server import (
+        allow_connections,
+        end_hanging_later,
+        make_server,
+        settle,
+    )
     from longleaf.api.running import announced
     from longleaf.api.telemetry import Tracing
     from longleaf.core import logs
@@ -125,6 +130,7 @@ def serve(
             access_log=False,
         )
         with announced(settings.home, url, local_token):
+            settle()
             server.run(sockets=[listener])
     finally:
         if worker is not None:

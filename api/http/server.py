@@ -7,6 +7,7 @@ at once, which loses nothing that was acknowledged. What still hangs long after 
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -62,6 +63,13 @@ class Server(uvicorn.Server):
             on_begin, self._on_begin = self._on_begin, None
             on_begin()
         return self.draining.is_done()
+
+
+def settle() -> None:
+    """Before serving: what was made until now stays, and no full garbage collection, which stops
+    all threads, looks at it again (300,000 objects, 0.2 s)."""
+    gc.collect()
+    gc.freeze()
 
 
 def end_hanging_later(seconds: float) -> None:

@@ -59,7 +59,7 @@ def main() -> int:
     from longleaf.api import wire
     from longleaf.api.app import create_app
     from longleaf.api.http.draining import Draining
-    from longleaf.api.http.server import make_server
+    from longleaf.api.http.server import make_server, settle
     from longleaf.core.logs import configure
 
     configure()  # standard output is for the URL
@@ -82,6 +82,7 @@ def main() -> int:
     server = make_server(app, settings.serving, draining, note_cut=note, log_level="critical")
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
+    settle()
     try:
         server.run(sockets=[listener])
     finally:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import httpx
+import aiohttp
 import numpy as np
 
 QUERIES = [
@@ -35,8 +35,10 @@ async def send_all(url: str, rate: float, seconds: float, timeout: float) -> lis
     sending), `ms` (from when it was due), `status` (0: none came), `retry_after` (-1: none)."""
     rows: list[dict[str, float]] = []
     drawn = random.Random(3)
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=timeout) as client:
+    # Parsed in C: with httpx 140 requests a second took all of a core, and the sends were late.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)
+    waits = aiohttp.ClientTimeout(timeout)
+    async with aiohttp.ClientSession(url, connector=connector, timeout=waits) as client:
         began = time.perf_counter()
 
         async def one(due: float) -> None:
@@ -44,12 +46,13 @@ async def send_all(url: str, rate: float, seconds: float, timeout: float) -> lis
             row = {"at": due - began, "late_ms": (sent - due) * 1000.0, "status": 0.0}
             row |= {"retry_after": -1.0, "degraded": 0.0}
             try:
-                answer = await client.post("/v1/search", json={"query": drawn.choice(QUERIES)})
-                row["status"] = float(answer.status_code)
+                body = {"query": drawn.choice(QUERIES)}
+                async with client.post("/v1/search", json=body) as answer:
+                    told = await answer.json(content_type=None)
+                row["status"] = float(answer.status)
                 row["retry_after"] = float(answer.headers.get("retry-after", -1))
-                if answer.status_code == 200:
-                    row["degraded"] = float(bool(answer.json()["degraded"]))
-            except httpx.HTTPError:
+                row["degraded"] = float(bool(told.get("degraded")))
+            except (aiohttp.ClientError, TimeoutError):
                 pass
             row["ms"] = (time.perf_counter() - due) * 1000.0
             rows.append(row)

@@ -12,10 +12,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+import uvicorn
 from tests.remote.longleaf import started
+from uvicorn.server import ServerState
 
 from longleaf.api.http.draining import Draining
-from longleaf.api.http.patience import Credit
+from longleaf.api.http.patience import Credit, patient
 from longleaf.api.http.server import make_server
 from longleaf.core.serving_settings import ServingSettings
 
@@ -229,3 +231,30 @@ def test_credit_is_won_back_at_the_least_rate_and_never_saved_up() -> None:
     for second in range(10, 40):
         credit.win(500, float(second))
     assert credit.is_used_up(39.0), "half the least rate lasts twice as long, and not for ever"
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """On a listener that the server was given, as `longleaf serve` gives it one."""
+    config = uvicorn.Config(App())
+    config.load()
+    sends_at_once: list[int] = []
+
+    class Seen(patient(QUICK, lambda _what: None)):  # type: ignore[misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            held = transport.get_extra_info("socket")
+            sends_at_once.append(held.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def connect() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            make = lambda: Seen(config=config, server_state=ServerState(), app_state={})  # noqa: E731
+            server = await asyncio.get_running_loop().create_server(make, sock=listener)
+            async with server:
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.close()
+                await writer.wait_closed()
+                while not sends_at_once:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(connect())
+    assert sends_at_once != [0]
