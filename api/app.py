@@ -52,6 +52,7 @@ from longleaf.api.http.guard import Guard
 from longleaf.api.http.observe import Observe
 from longleaf.api.http.openai import embeddings, problems, vector_stores
 from longleaf.api.http.service import Service
+from longleaf.api.http.shed import Shed
 from longleaf.api.telemetry import Tracing
 from longleaf.api.wire import Runtime
 from longleaf.api.working import WorkerProcess
@@ -125,6 +126,7 @@ def create_app(
     server = runtime.settings.server
     app.add_middleware(Compress)
     app.add_middleware(Access, gate=service.gate, audit=runtime.catalog.audit)
+    app.add_middleware(Shed, lane=service.searches)
     app.add_middleware(
         Guard,
         host=server.host,

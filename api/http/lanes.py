@@ -87,7 +87,7 @@ class Lane:
         stage does not come back, HTTPException for a client that leaves while it waits, and what
         `call` raises.
         """
-        self._admit(tokens)
+        self.admit(tokens)
         work = _Work(self.bounds.stage_seconds, self._leave)
         failure: Exception | None = None
         async with create_task_group() as watching:
@@ -117,7 +117,8 @@ class Lane:
         try:
             if work.has_left.is_set():
                 raise HTTPException(CLIENT_LEFT, "The client has left.")
-            self._refuse_if_stalled()
+            if self.left >= self.at_once:
+                raise self._stalled()
             return await self._waited_for(call, work)
         finally:
             self._free.release_on_behalf_of(turn)
@@ -148,12 +149,10 @@ class Lane:
     def _leave(self) -> None:
         self.left += 1
 
-    def _refuse_if_stalled(self) -> None:
-        """Raises StageStalled while all threads that there may be stand somewhere."""
-        if self.left >= self.at_once:
-            raise StageStalled(
-                f"{self.left} {self.what} stand in a part that does not come back.", _AGAIN
-            )
+    def _stalled(self) -> StageStalled:
+        return StageStalled(
+            f"{self.left} {self.what} stand in a part that does not come back.", _AGAIN
+        )
 
     def _note(self, seconds: float) -> None:
         mean = self._mean_seconds
@@ -165,23 +164,29 @@ class Lane:
             return 0.0
         return (self.waiting + 1) * self._mean_seconds / self.at_once
 
-    def _admit(self, tokens: int) -> None:
-        """Raises Overloaded for one too many."""
-        self._refuse_if_stalled()
+    def admit(self, tokens: int = 0) -> None:
+        """Raises Overloaded for one too many, StageStalled while all stand."""
+        refusal = self.refusal(tokens)
+        if refusal is not None:
+            self.refused += isinstance(refusal, Overloaded)
+            raise refusal
+
+    def refusal(self, tokens: int = 0) -> Overloaded | StageStalled | None:
+        """What `admit` would raise."""
+        if self.left >= self.at_once:
+            return self._stalled()
         waiting, bounds = self.waiting, self.bounds
         expected_seconds = self.wait_seconds()
-        why = ""
         if self.running >= self.at_once and waiting >= bounds.requests:
             why = f"{waiting} {self.what} wait already."
         elif waiting and self.waiting_tokens + tokens > bounds.tokens:
             why = f"{self.waiting_tokens:,} tokens wait to be read already."
         elif waiting >= self.at_once and expected_seconds > bounds.seconds:
             why = f"{waiting} {self.what} wait already, about {expected_seconds:.0f} s."
-        if why:
-            self.refused += 1
-            raise Overloaded(
-                why, "Try again later.", retry_after_seconds=max(1.0, expected_seconds)
-            )
+        else:
+            return None
+        retry_after_seconds = max(1.0, expected_seconds)
+        return Overloaded(why, "Try again later.", retry_after_seconds=retry_after_seconds)
 
 
 class _Work:

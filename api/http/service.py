@@ -91,11 +91,11 @@ class Service:
             serving.queue_seconds,
             serving.stage_seconds,
         )
-        self._searches = Lane("searches", workers, bounds)
+        self.searches = Lane("searches", workers, bounds)
         self._answers = Lane("answers", runtime.settings.answer.concurrent, bounds)
         self._bulk = Lane("bulk searches", max(1, workers // 2), bounds)
         self._drawing = Lane("pages", 1, bounds)
-        self.metrics.watch_lanes((self._searches, self._bulk, self._answers, self._drawing))
+        self.metrics.watch_lanes((self.searches, self._bulk, self._answers, self._drawing))
         self._reads = CapacityLimiter(_READ_THREADS)
         self._probes = CapacityLimiter(_PROBE_THREADS)
         self._strangers = CapacityLimiter(1)
@@ -131,7 +131,7 @@ class Service:
 
         `tokens`: about what it wants read; None: what a search reads that says nothing of it.
         """
-        lane = self._bulk if is_bulk else self._searches
+        lane = self._bulk if is_bulk else self.searches
         if tokens is None:
             tokens = self.search_tokens()
         return await lane.run(request, call, tokens)

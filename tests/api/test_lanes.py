@@ -335,12 +335,18 @@ def test_a_full_line_is_429_with_a_time_for_programs_and_people(
         page = httpx.get(f"{url}/", params={"q": "rent"}, headers={"accept": "text/html"})
         assert page.status_code == 429
         assert httpx.get(f"{url}/").status_code == httpx.get(f"{url}/readyz").status_code == 200
+        bulk = {"query": "rent", "rerank": {"priority": "bulk"}}
+        in_its_own_line = raw(url, "/v1/search", bulk)
+        assert counting.begun.acquire(timeout=60), "a bulk search stood in the searches' line"
         metrics = httpx.get(f"{url}/metrics").text
         assert 'longleaf_lane_refused_total{lane="searches"} 3.0' in metrics
+        searches = 'longleaf_http_requests_total{method="POST",route="/v1/search",status='
+        assert f'{searches}"429"}} 1.0' in metrics
         assert 'longleaf_lane_running{lane="searches"} 1.0' in metrics
         counting.go_on.set()
-        assert asked.recv(12) == b"HTTP/1.1 200"
-        asked.close()
+        for each in (asked, in_its_own_line):
+            assert each.recv(12) == b"HTTP/1.1 200"
+            each.close()
 
 
 @contextmanager
