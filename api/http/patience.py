@@ -28,6 +28,9 @@ from longleaf.core.serving_settings import ServingSettings
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_UNSENT_BYTES = 256 * 1024
+"""What the kernel keeps of answers that a client has not acknowledged: 25 MB/s at 10 ms of way, and
+2.5 at 100. By itself it takes 4 MiB, and 500 clients that ask and do not read 2 GiB."""
 _TOO_MANY_RETRY_SECONDS = b"5"
 
 
@@ -67,12 +70,16 @@ class _Counted:
         return getattr(self._transport, name)
 
 
-def _send_at_once(transport: asyncio.Transport) -> None:
-    """Head and body are two writes: the second would wait until the client acknowledges the first,
-    which it does after 40 ms. asyncio asks for this only of sockets whose protocol was named."""
+def _prepare(transport: asyncio.Transport) -> None:
+    """Send at once, and offer the kernel no more than it can be expected to send.
+
+    Head and body are two writes: the second would wait until the client acknowledges the first,
+    which it does after 40 ms. asyncio asks for this only of sockets whose protocol was named.
+    """
     held = transport.get_extra_info("socket")
     if held is not None and held.family in (socket.AF_INET, socket.AF_INET6):
         held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
 
 
 class PatientProtocol(H11Protocol):
@@ -86,7 +93,7 @@ class PatientProtocol(H11Protocol):
         """Called with what was too slow: "head", "body" or "answer"; "connections": too many."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        _send_at_once(transport)
+        _prepare(transport)
         self._counted = _Counted(transport)
         super().connection_made(cast(asyncio.Transport, self._counted))
         now = self.loop.time()
