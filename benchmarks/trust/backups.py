@@ -2,10 +2,9 @@
 
 A served folder takes uploads without a pause while `longleaf backup` runs. What was uploaded
 meanwhile is deleted again on both sides, the backup having some of it, and every query must then
-give the same documents in the same order, with scores that are 1e-5 of themselves apart at most
-(float32 sums, and rows lie in another order), from the original and from a server over the restored
-folder. Then catalogs of schema version 1, whose upgrade is ended by SIGKILL at a random moment: the
-next opening must finish it and find everything.
+give the same documents with the same scores, to the last bit, from the original and from a server
+over the restored folder, both after `longleaf compact`. Then catalogs of schema version 1, whose
+upgrade is ended by SIGKILL at a random moment: the next opening must finish it and find everything.
 
     python -m benchmarks.trust.backups --queries 1000 --kills 50
 """
@@ -31,8 +30,6 @@ from benchmarks.trust.serving import LONGLEAF, Server, served, until
 from tests.core.test_migrations import BACK_TO_1
 
 DOCUMENTS, FIRST_OF_LOAD = 60, 1000
-SAME = 1e-5
-"""Of a score."""
 UPGRADE = """
 import sys
 from pathlib import Path
@@ -60,8 +57,23 @@ def answers(server: Server, asked: list[str]) -> list[list[tuple[str, float]]]:
     return found
 
 
+def answers_when_compact(home: Path, log: Path, asked: list[str]) -> list[list[tuple[str, float]]]:
+    """The answers once nothing that was deleted counts in BM25's IDF any more (an index does not
+    forget at once, and the two have deleted different numbers of documents)."""
+    subprocess.run([LONGLEAF, "compact", "--home", str(home)], check=True, capture_output=True)
+    with served(home, log) as server:
+        return answers(server, asked)
+
+
+def _open_jobs(server: Server) -> int:
+    jobs = server.http.get("/v1/status").json()["jobs"]
+    return sum(int(jobs.get(state, 0)) for state in ("queued", "running"))
+
+
 def forget_load(server: Server) -> int:
     """Delete what the load has put in; returns how many there were, once searches see that."""
+    # An upload that was answered 202 is still to come.
+    assert until(lambda: not _open_jobs(server), 120.0) is not None
     documents = server.http.get(
         "/v1/documents", params={"collection": common.COLLECTION, "limit": 1000}
     ).json()["documents"]
@@ -92,24 +104,27 @@ def backed_up_under_load(folder: Path, asked: list[str]) -> tuple[str, list[str]
             some.acquire()
         command = [LONGLEAF, "backup", str(backup), "--home", str(home)]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
-        some.acquire()
+        while some.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the first may have begun before the backup ended
+            some.acquire()
         stop.set()
         loading.join()
         assert done.returncode == 0, done.stderr
         uploaded = forget_load(server)
-        expected = answers(server, asked)
+    expected = answers_when_compact(home, folder / "log", asked)
     restored = folder / "restored"
     subprocess.run(
         [LONGLEAF, "restore", str(backup), "--home", str(restored)], check=True, capture_output=True
     )
     with served(restored, folder / "log") as server:
         had = forget_load(server)
-        found = answers(server, asked)
+    found = answers_when_compact(restored, folder / "log", asked)
     apart = [_apart(one, other) for one, other in zip(expected, found, strict=True)]
     wrong = [
         f"{query!r}: {one[:3]} and {other[:3]}"
         for query, one, other, by in zip(asked, expected, found, apart, strict=True)
-        if by > SAME
+        if by
     ]
     hits = sum(map(len, expected))
     figure = (
