@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ _HOST = re.compile(r"\b(?:[a-z0-9-]+\.)+(?:org|com|io|co|net|dev|ai|eu)\b(?!\()"
 _COMMAND_IN_WORDS = re.compile(r"`longleaf ([a-z]+)")
 
 
+@cache
 def _files(*patterns: str) -> list[Path]:
+    """Looked for once: that goes through an environment of tens of thousands of files."""
     return sorted(
         file
         for pattern in patterns
