@@ -117,8 +117,9 @@ class Lane:
         try:
             if work.has_left.is_set():
                 raise HTTPException(CLIENT_LEFT, "The client has left.")
-            if self.left >= self.at_once:
-                raise self._stalled()
+            stalled = self._stalled()
+            if stalled is not None:
+                raise stalled
             return await self._waited_for(call, work)
         finally:
             self._free.release_on_behalf_of(turn)
@@ -149,7 +150,10 @@ class Lane:
     def _leave(self) -> None:
         self.left += 1
 
-    def _stalled(self) -> StageStalled:
+    def _stalled(self) -> StageStalled | None:
+        """While all threads that there may be stand somewhere."""
+        if self.left < self.at_once:
+            return None
         return StageStalled(
             f"{self.left} {self.what} stand in a part that does not come back.", _AGAIN
         )
@@ -173,8 +177,9 @@ class Lane:
 
     def refusal(self, tokens: int = 0) -> Overloaded | StageStalled | None:
         """What `admit` would raise."""
-        if self.left >= self.at_once:
-            return self._stalled()
+        stalled = self._stalled()
+        if stalled is not None:
+            return stalled
         waiting, bounds = self.waiting, self.bounds
         expected_seconds = self.wait_seconds()
         if self.running >= self.at_once and waiting >= bounds.requests:

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 from benchmarks.trust import common
 from benchmarks.trust.serving import Server, served, until
 
+CUTS = 20
+
 
 def put(server: Server, name: str, data: bytes, key: str | None) -> int:
     """One upload to its outcome; the status."""
@@ -57,7 +59,7 @@ def held(server: Server, home: Path) -> tuple[int, int]:
         catalog.close()
 
 
-def run(times: int, cuts: int, seed: int) -> common.Outcome:
+def run(times: int, seed: int) -> common.Outcome:
     """Both kinds of names."""
     rng = random.Random(seed)
     wrong: list[str] = []
@@ -73,7 +75,7 @@ def run(times: int, cuts: int, seed: int) -> common.Outcome:
                 )
                 first = held(server, home)
                 statuses.update(put(server, f"renamed-{n}.txt", data, key) for n in range(5))
-                for _ in range(cuts):
+                for _ in range(CUTS):
                     cut(server, "a.txt", data, key, rng.choice([rng.random(), 1.0, 1.0]))
                     statuses[put(server, "a.txt", data, key)] += 1
                 last = held(server, home)
@@ -86,15 +88,15 @@ def run(times: int, cuts: int, seed: int) -> common.Outcome:
     taken = {200, 201, 202}  # 202: it waits as a job, because the machine is busy
     wrong += [f"{n} answers {status}" for status, n in statuses.items() if status not in taken]
     figure = (
-        f"2 x {times} uploads of the same bytes at once, 5 renamed, {cuts} after a cut: "
+        f"2 x {times} uploads of the same bytes at once, 5 renamed, {CUTS} after a cut: "
         f"{documents} documents of {passages} passages for 2 files"
     )
     return common.Outcome(12, "idempotence", figure, not wrong, wrong)
 
 
 def main() -> int:
-    chosen = common.options(__doc__ or "", times=100, cuts=20)
-    return common.finish(run(chosen.times, chosen.cuts, chosen.seed), as_json=chosen.json)
+    chosen = common.options(__doc__ or "", times=100)
+    return common.finish(run(chosen.times, chosen.seed), as_json=chosen.json)
 
 
 if __name__ == "__main__":
